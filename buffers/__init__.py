@@ -1,0 +1,1 @@
+"""Expert trajectories: how they are trained, stored and sampled."""

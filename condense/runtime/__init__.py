@@ -1,0 +1,1 @@
+"""What every part stands on: errors, seeds, files, devices, progress and provenance."""

@@ -1,0 +1,37 @@
+"""The one exception for a wrong request or a wrong file, and the sentences it is made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CondenseError(ValueError):
+    """A request or a file is wrong.
+
+    The message is one line that says what was given, what is allowed and the way out. The command line prints it
+    on standard error and exits with 2.
+    """
+
+
+def near_names(given: str, allowed: Iterable[str]) -> str:
+    """A hint about names close to `given`, ready to be appended to a message; empty if none is close.
+
+    >>> near_names("herdin", ["herding", "random"])
+    '; did you mean herding?'
+    >>> near_names("xyz", ["herding", "random"])
+    ''
+    """
+    close = difflib.get_close_matches(given.lower(), list(allowed), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> CondenseError:
+    """The error for a name that is not registered, with near names or else every name.
+
+    >>> raise unknown_name("network", "convnt", ["convnet", "mlp"])
+    Traceback (most recent call last):
+    condense.runtime.errors.CondenseError: unknown network 'convnt' (known: convnet, mlp); did you mean convnet?
+    """
+    names = sorted(allowed)
+    return CondenseError(f"unknown {kind} {given!r} (known: {', '.join(names)}){near_names(given, names)}")

@@ -1,0 +1,84 @@
+"""Files that are either old or new, never half: atomic writes, output checks, the cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from condense.runtime.errors import CondenseError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; when the block ends well, flush it to disk and rename it.
+
+    A kill at any moment leaves the old file or the new one. Raises `CondenseError` where the operating system refuses
+    (no space left, no permission).
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise CondenseError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON with a final newline, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_output(path: str | Path, *, overwrite: bool) -> Path:
+    """Make sure, before any work, that `path` can become a finished file; return it as a `Path`.
+
+    Raises `CondenseError` if it is a folder, if it exists and `overwrite` is false, or if its folder cannot be
+    written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CondenseError(f"--out {path} is a folder; give the name of a file, for example {path / 'set.h5'}")
+    if path.exists() and not overwrite:
+        raise CondenseError(f"--out {path} exists already; give --overwrite to replace it, or another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CondenseError(f"cannot write --out {path}: {error.strerror or error}; choose another place") from error
+    return path
+
+
+def cache_directory() -> Path:
+    """Where things are kept that can be made again (`$CONDENSE_CACHE`, else `~/.cache/condense`)."""
+    return Path(os.environ.get("CONDENSE_CACHE") or Path.home() / ".cache" / "condense")

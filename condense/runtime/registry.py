@@ -1,0 +1,69 @@
+"""Registries of plain data: what exists is listed without importing any of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from condense.runtime.errors import unknown_name
+
+
+class Named(Protocol):
+    """Anything with a name, aliases and a target `module:attribute`."""
+
+    @property
+    def name(self) -> str:
+        """The name in lists and files."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that mean the same."""
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+class Registry(Sequence[Entry]):
+    """An ordered collection of entries, found by name or alias.
+
+    `kind` names the entries in the error for an unknown name (`unknown method 'dmm' ...`).
+    """
+
+    def __init__(self, kind: str, entries: Sequence[Entry]) -> None:
+        self._kind = kind
+        self._entries = tuple(entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._entries[index]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def names(self) -> tuple[str, ...]:
+        """The names, without aliases, in their order."""
+        return tuple(entry.name for entry in self._entries)
+
+    def find(self, name: str) -> Entry:
+        """The entry called `name`, or with this alias; capitals and underscores do not matter.
+
+        Raises `CondenseError` with near names if there is none.
+        """
+        wanted = name.lower().replace("_", "-")
+        for entry in self._entries:
+            if wanted == entry.name or wanted in entry.aliases:
+                return entry
+        raise unknown_name(self._kind, name, self.names())
+
+
+def load_object(target: str) -> Any:
+    """Import `package.module:attribute` and return the attribute.
+
+    >>> load_object("math:tau")
+    6.283185307179586
+    """
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
