@@ -18,7 +18,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise CondenseError(f"device {name!r} cannot be used here; give auto, cpu or cuda:N of a GPU that exists") from error
+        raise CondenseError(
+            f"device {name!r} cannot be used here; give auto, cpu or cuda:N of a GPU that exists"
+        ) from error
     return device
 
 
@@ -29,5 +31,3 @@ def set_threads(threads: int | None) -> None:
     if threads < 1:
         raise CondenseError(f"--threads {threads} must be at least 1")
     torch.set_num_threads(threads)
-
-

@@ -33,7 +33,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         _flush(path.parent)
     except OSError as error:
-        raise CondenseError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+        raise CondenseError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

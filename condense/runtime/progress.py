@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Bar(Protocol):
@@ -20,32 +24,79 @@ class _Silent:
 
 
 class _Row:
-    def __init__(self, progress: object, task: object) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, display: Progress, task: TaskID) -> None:
+        self._display, self._task = display, task
 
     def update(self, completed: float, metrics: Mapping[str, float] | None = None) -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in (metrics or {}).items())
-        self._progress.update(self._task, completed=completed, metrics=text)  # type: ignore[attr-defined]
+        self._display.update(self._task, completed=completed, metrics=text)
+
+
+_display: Progress | None = None  # what this process draws at the moment; bars within bars share it
 
 
 @contextmanager
 def progress_bar(description: str, total: float, *, enabled: bool, unit: str = "") -> Iterator[Bar]:
-    """A bar towards `total` (iterations, epochs, networks or, with `unit="s"`, seconds) while the block runs."""
+    """A bar towards `total` (iterations, epochs, networks or, with `unit="s"`, seconds) while the block runs.
+
+    A bar that is opened while another one is shown appears below it, and vanishes when its block ends.
+    """
     if not enabled:
         yield _Silent()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    with _shared_display() as (display, within):
+        task = display.add_task(description, total=total, unit=f" {unit}" if unit else "", metrics="")
+        try:
+            yield _Row(display, task)
+        finally:
+            if within:
+                display.remove_task(task)
 
-    count = TextColumn("{task.completed:.0f}/{task.total:.0f} s") if unit == "s" else MofNCompleteColumn()
+
+@contextmanager
+def terminal_released() -> Iterator[None]:
+    """Draw nothing while the block runs, so that another process can use the terminal."""
+    if _display is None:
+        yield
+        return
+    _display.stop()
+    try:
+        yield
+    finally:
+        _display.start()
+
+
+def say(text: str) -> None:
+    """Print a line on standard error, above the bars if there are any."""
+    if _display is None:
+        print(text, file=sys.stderr)
+    else:
+        _display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _shared_display() -> Iterator[tuple[Progress, bool]]:
+    """The display in use and True, or else a new one and False."""
+    global _display
+    if _display is not None:
+        yield _display, True
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        count,
+        TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[unit]}", style="progress.download"),
         TextColumn("{task.fields[metrics]}", style="cyan"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        yield _Row(progress, progress.add_task(description, total=total, metrics=""))
+    with Progress(
+        *columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=86400
+    ) as _display:
+        try:
+            yield _display, False
+        finally:
+            _display = None

@@ -46,7 +46,9 @@ def _processor() -> str:
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     named = {key.strip(): value.strip() for key, value in fields.items()}
     model = named.get("model name", platform.machine())
-    special = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in named.get("flags", "").split()]
+    special = [
+        flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in named.get("flags", "").split()
+    ]
     return f"{model} ({', '.join(special)})" if special else model
 
 

@@ -1,0 +1,136 @@
+"""Cells: one set made by one method, or the full data, scored by one network under one protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from benchmarks.grid import DataEntry
+from condense.runtime.validation import Closed
+
+FULL = "full"  # how tables and files call the reference line of the full data
+
+
+class DataDescription(Closed):
+    """Which real data, without the place where it lies."""
+
+    name: str
+    fingerprint: str
+    image_shape: tuple[int, int, int]
+    mirror: bool
+    preprocessing: str
+    image_size: int | tuple[int, int] | None  # this and the next as the grid gives them
+    normalization: str | None
+
+    @property
+    def label(self) -> str:
+        """What tables call it: its name and what the grid changed about it."""
+        _, height, width = self.image_shape
+        changes = [f"{height}x{width}"] if self.image_size is not None else []
+        return " ".join([self.name, *changes, *([self.normalization] if self.normalization else [])])
+
+
+class SetDescription(Closed):
+    """What decides a synthetic set, data aside.
+
+    `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels.
+    """
+
+    method: str
+    revision: int
+    settings: dict[str, Any]
+    recipe: str | None
+    options: dict[str, Any]
+    iterations: int | None
+    minutes: float | None
+    ipc: int
+    seed: int
+
+    @property
+    def details(self) -> str:
+        """What the grid says about the method beside its name; empty for the published settings."""
+        said = [f"recipe {self.recipe}"] if self.recipe else []
+        said += [f"{name} {value}" for name, value in self.options.items()]
+        said += [f"{self.iterations} iterations"] if self.iterations is not None else []
+        said += [f"{self.minutes:g} minutes"] if self.minutes is not None else []
+        return ", ".join(said)
+
+    @property
+    def label(self) -> str:
+        """The method with its details: what tells it from every other entry of its grid."""
+        return f"{self.method} ({self.details})" if self.details else self.method
+
+
+class ColumnDescription(Closed):
+    """One protocol and one network; `net` as the grid names it, `network` in full."""
+
+    protocol: str
+    protocol_hash: str
+    net: str
+    network: str
+    beside: str | None = None  # of the full data: the protocol of the rows that it is a reference for
+
+
+class Cell(Closed):
+    """Everything that decides one score; `made` is None for the full data.
+
+    `network_seeds` is a number of networks of seed 0, or a seed for each network.
+    """
+
+    data: DataDescription
+    made: SetDescription | None
+    column: ColumnDescription
+    network_seeds: int | tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """The digest of the cell's whole configuration."""
+        return _digest(self.model_dump(mode="json"))
+
+    @property
+    def file_name(self) -> str:
+        """The name of the cell's record: readable, and different for different cells."""
+        return f"{_slug(self._what, self.column.beside or self.column.protocol, self.column.net)}-{self.key[:12]}.json"
+
+    @property
+    def set_name(self) -> str:
+        """The name of the file of the set: the same for all cells that score this set."""
+        identity = self.model_dump(mode="json", include={"data", "made"})
+        return f"{_slug(self._what)}-{_digest(identity)[:12]}.h5"
+
+    @property
+    def title(self) -> str:
+        """What progress bars and lists of failures call the cell."""
+        column = f"{self.column.protocol} {self.column.net}"
+        if self.made is None:
+            return f"{self.data.label}, full data, {column} beside {self.column.beside}"
+        return f"{self.data.label}, {self.made.ipc} per class, {self.made.label}, seed {self.made.seed}, {column}"
+
+    @property
+    def _what(self) -> str:
+        if self.made is None:
+            return f"{self.data.name} {FULL}"
+        return f"{self.data.name} ipc{self.made.ipc} {self.made.method} seed{self.made.seed}"
+
+
+def _digest(configuration: Any) -> str:
+    canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def _slug(*words: str) -> str:
+    """A file name of lower-case letters, digits and dashes.
+
+    >>> _slug("digits ipc10 dm seed0", "demo")
+    'digits-ipc10-dm-seed0-demo'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+
+
+class Work(Closed):
+    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies."""
+
+    cell: Cell
+    source: DataEntry

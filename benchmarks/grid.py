@@ -1,0 +1,155 @@
+"""A benchmark grid: which methods are compared on which data, under which protocols, from which seeds.
+
+data: [digits, {name: photos/, image_size: 64}]
+ipc: [1, 10]
+methods:
+  - {name: random, set_seeds: 5}
+  - {name: dm, recipe: desk, iterations: 500, set_seeds: 3}
+columns:
+  - {protocol: desk, nets: [convnet, resnet18]}
+network_seeds: 3
+full: true
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from condense.recipes.yaml12 import load_yaml
+from condense.runtime.errors import CondenseError
+from condense.runtime.validation import Closed, validated
+
+_MOST_SEEDS = 1000
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    """The seeds that a count or a list stands for.
+
+    >>> _seeds(3), _seeds([7, 5])
+    ((0, 1, 2), (7, 5))
+    """
+    seeds = range(min(given, _MOST_SEEDS + 1)) if type(given) is int else given
+    whole = isinstance(seeds, list | tuple | range) and all(type(seed) is int and 0 <= seed < 2**63 for seed in seeds)
+    if not whole or not 1 <= len(seeds) <= _MOST_SEEDS or len(set(seeds)) < len(seeds):
+        raise ValueError(f"must be how many seeds, from 1 to {_MOST_SEEDS}, or a list of different seeds of at least 0")
+    return tuple(seeds)
+
+
+def _image_size(given: Any) -> Any:
+    sides = given if isinstance(given, list | tuple) and len(given) == 2 else [given]
+    if given is not None and not all(type(side) is int and side >= 1 for side in sides):
+        raise ValueError("must be a number of pixels, at least 1, or [height, width]")
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _seeds_or_count(given: Any) -> Any:
+    seeds = _seeds(given)
+    return given if type(given) is int else seeds
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+SeedsOrCount = Annotated[int | tuple[int, ...], BeforeValidator(_seeds_or_count)]
+ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_image_size)]
+
+
+class DataEntry(Closed):
+    """A data set by name or path, with the options of `condense.load_data`."""
+
+    name: str = Field(min_length=1, description="a known name, or a path seen from the current folder")
+    image_size: ImageSize = Field(None, description="pixels of both sides, or [height, width]")
+    normalization: str | None = Field(None, description="computed, zca, none or a known set; default: the data's own")
+    mirror: bool | None = Field(None, description="may images be mirrored; default: the data's own")
+
+
+class MethodEntry(Closed):
+    """A method with its settings and budget, and how many sets it makes."""
+
+    name: str = Field(description="name of a method")
+    recipe: str | None = Field(None, description="name or YAML file of a recipe; default: the published settings")
+    options: dict[str, Any] = Field({}, description="settings that replace those of the recipe")
+    iterations: Annotated[int, Field(ge=1, strict=True)] | None = Field(None, description="updates of the images")
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="time after which a set is done, if its iterations do not end before"
+    )
+    set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
+
+
+class ColumnEntry(Closed):
+    """One protocol, and the networks that are trained under it."""
+
+    protocol: str = Field(description="name of a protocol")
+    nets: list[str] = Field(
+        ["convnet"], min_length=1, description="networks; what a name leaves open the protocol fills in"
+    )
+
+
+class Grid(Closed):
+    """Everything that a benchmark compares."""
+
+    data: list[DataEntry] = Field(min_length=1)
+    ipc: list[Annotated[int, Field(ge=1, strict=True)]] = Field(min_length=1, description="images per class")
+    methods: list[MethodEntry] = Field(min_length=1)
+    columns: list[ColumnEntry] = Field(min_length=1)
+    network_seeds: SeedsOrCount | None = Field(
+        None,
+        description="networks trained on each set: how many (of seed 0, as `condense evaluate --runs` trains them), "
+        "or a list of seeds for one network each; default: the protocol's number",
+    )
+    full: bool = Field(False, strict=True, description="also train on the full data, as a reference line")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _names_alone(cls, entries: Any) -> Any:
+        if not isinstance(entries, list):
+            return entries
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+_ENTRIES: Mapping[str, type[Closed]] = {"data": DataEntry, "methods": MethodEntry, "columns": ColumnEntry}
+
+
+def parse_grid(content: Any, origin: str) -> Grid:
+    """The grid described by `content`, as read from YAML; `origin` names it in errors.
+
+    Raises `CondenseError` with the place, what was given and what is allowed.
+    """
+    if not isinstance(content, dict):
+        raise CondenseError(f"{origin} must be a mapping with the fields {', '.join(Grid.model_fields)}")
+    for field, model in _ENTRIES.items():
+        entries = content.get(field)
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            _check_entry(entry, model, f"{origin}: {field}.{index}")
+    grid = validated(Grid, content, origin=f"{origin}: ")
+    _refuse_repetition(grid, origin)
+    return grid
+
+
+def _check_entry(entry: Any, model: type[Closed], place: str) -> None:
+    """Entries are checked one by one first, so that near names are those of the entry's own fields."""
+    if isinstance(entry, dict):
+        validated(model, entry, origin=f"{place}: ")
+    elif not (model is DataEntry and isinstance(entry, str)):
+        raise CondenseError(f"{place} {entry!r}: must be a mapping with the fields {', '.join(model.model_fields)}")
+
+
+def _refuse_repetition(grid: Grid, origin: str) -> None:
+    lists: dict[str, list[Any]] = {
+        "data": [entry.model_dump() for entry in grid.data],
+        "ipc": grid.ipc,
+        "methods": [entry.model_dump(exclude={"set_seeds"}) for entry in grid.methods],
+        "columns": [f"{column.protocol} with {net}" for column in grid.columns for net in column.nets],
+    }
+    for place, values in lists.items():
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                shown = value["name"] if isinstance(value, dict) else value
+                raise CondenseError(f"{origin}: {place}: {shown} is given twice; give it once")
+
+
+def load_grid(path: str | Path) -> Grid:
+    """The grid in a YAML file (YAML 1.2: `on` is a word, `1e-4` a number); raises `CondenseError` if it is wrong."""
+    return parse_grid(load_yaml(path), Path(path).name)

@@ -1,0 +1,140 @@
+"""The harness: computes the cells of a grid that have no record yet, one after the other, and writes the report."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Work
+from benchmarks.executors import Executor, Outcome, in_subprocess
+from benchmarks.grid import Grid, load_grid
+from benchmarks.plan import plan
+from benchmarks.records import Parts, Record, account_path, read_record, record_path, set_path, write_record
+from benchmarks.report import write_report
+from condense.runtime.errors import CondenseError
+from condense.runtime.progress import progress_bar, say
+from condense.runtime.provenance import commit, hardware, versions
+
+
+def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
+    """Run the grid in a YAML file, each piece of work in its own process, never two at a time.
+
+    `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed) and
+    `results.md`, `.csv`, `.json`, `.png` and `.svg`. Cells with a good record there are not computed again; failed
+    ones are tried again.
+
+    Returns 0, or 1 if cells failed; these are listed on standard error.
+    Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.
+    """
+    records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, progress=progress)
+    return exit_code(records)
+
+
+def run_grid(
+    grid: Grid, folder: Path, *, origin: str, execute: Executor = in_subprocess, progress: bool = True
+) -> list[Record]:
+    """Compute what is missing, write the report and return the records of all cells of the grid, in its order.
+
+    `execute` does the work; `origin` names the grid in errors.
+    """
+    works = plan(grid, origin)
+    with _only_run(folder):
+        records = _compute(works, folder, execute, progress)
+        write_report(records, folder)
+    return records
+
+
+def exit_code(records: list[Record]) -> int:
+    """0, or 1 if cells failed, after listing them on standard error."""
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        say(f"failed: {record.configuration.title}: {record.error}")
+    if failed:
+        say(f"{len(failed)} of {len(records)} cells failed; the same command tries them again")
+    return 1 if failed else 0
+
+
+@contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    """Prepare the folder, and keep others out of it: two runs would spoil each other's times and checkpoints."""
+    try:
+        for part in ("cells", "sets"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
+        lock = (folder / "sets" / ".lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise CondenseError(
+            f"cannot write to --out {folder}: {error.strerror or error}; give another folder"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CondenseError(
+                f"another benchmark is running in --out {folder}; wait for it or give another folder"
+            ) from None
+        yield
+
+
+def _compute(works: list[Work], folder: Path, execute: Executor, progress: bool) -> list[Record]:
+    """The records of all cells, made or found."""
+    records: list[Record] = []
+    failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
+    with progress_bar("benchmark", len(works), enabled=progress) as bar:
+        for done, work in enumerate(works):
+            bar.update(done)
+            path = record_path(work.cell, folder)
+            record = read_record(path)
+            if record is None or record.status == "failed":
+                record = _record(work, _outcome(work, folder, execute, failed_sets, progress), folder)
+                write_record(path, record)
+                if progress:
+                    say(_line(record))
+            records.append(record)
+        bar.update(len(works))
+    return records
+
+
+def _outcome(work: Work, folder: Path, execute: Executor, failed_sets: dict[str, str], progress: bool) -> Outcome:
+    cell = work.cell
+    if cell.made is not None and not (set_path(cell, folder).exists() and account_path(cell, folder).exists()):
+        error = failed_sets.get(cell.set_name) or execute("make_set", work, folder, progress).error
+        if error is not None:
+            failed_sets[cell.set_name] = error
+            return Outcome(error=error)
+    return execute("score", work, folder, progress)
+
+
+def _record(work: Work, outcome: Outcome, folder: Path) -> Record:
+    cell = work.cell
+    fields: dict[str, Any] = {
+        "key": cell.key,
+        "configuration": cell,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if outcome.value is None:
+        fields |= cell.column.model_dump(include={"protocol", "protocol_hash", "network"})
+        fields |= {"versions": versions(), "hardware": hardware(), "commit": commit()}
+        return Record(status="failed", error=outcome.error, **fields)
+    fields |= outcome.value
+    account: dict[str, Any] = {}
+    if cell.made is not None:
+        account = json.loads(account_path(cell, folder).read_text(encoding="utf-8"))
+        fields["made_with"] = {name: account[name] for name in ("versions", "hardware", "commit")}
+        fields["iterations"] = account["iterations"]
+    for name in ("seconds", "peak_memory"):
+        fields[name] = Parts(making=account.get(name), evaluating=outcome.value[name])
+    return Record(status="done", **fields)
+
+
+def _line(record: Record) -> str:
+    if record.status == "failed":
+        return f"{record.configuration.title}: failed: {record.error}"
+    assert record.mean is not None
+    spread = f" ± {100 * record.std:.1f}" if record.std is not None else ""
+    return f"{record.configuration.title}: {100 * record.mean:.1f}{spread} %"

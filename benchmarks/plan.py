@@ -1,0 +1,129 @@
+"""From a grid to its cells: every name, recipe, option and data set is looked up before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription, Work
+from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
+from condense.data import RealData, load_data
+from condense.data.sampling import check_class_sizes
+from condense.evaluation.protocols import PROTOCOLS, Protocol, full
+from condense.networks import build_network, canonical_name
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import load_object
+from condense.selection.base import Selector
+from condense.synthesizers.distill import resolve_settings
+from condense.synthesizers.registry import methods
+
+
+def plan(grid: Grid, origin: str) -> list[Work]:
+    """All cells of the grid, those of one set together, the full data last.
+
+    `origin` names the grid in errors. Raises `CondenseError` for everything that is wrong with the grid.
+    """
+    found: dict[str, Work] = {}
+    for index, entry in enumerate(grid.data):
+        with _place(f"{origin}: data.{index}: "):
+            data = read_data(entry)
+        for cell in _cells(data, entry, grid, origin):
+            if cell.title in found:
+                raise CondenseError(
+                    f"{origin}: two cells are both called {cell.title!r}; give data and recipes other names"
+                )
+            found[cell.title] = Work(cell=cell, source=entry)
+    return sorted(found.values(), key=lambda work: work.cell.made is None)
+
+
+def read_data(entry: DataEntry) -> RealData:
+    """The real data of a grid's entry."""
+    return load_data(entry.name, **entry.model_dump(exclude={"name"}))
+
+
+@contextmanager
+def _place(prefix: str) -> Iterator[None]:
+    """Say in errors which part of the grid they are about."""
+    try:
+        yield
+    except CondenseError as error:
+        raise CondenseError(f"{prefix}{error}") from None
+
+
+def _cells(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[Cell]:
+    description = DataDescription(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        image_shape=data.image_shape,
+        mirror=data.mirror,
+        preprocessing=data.preprocessing.kind,
+        image_size=entry.image_size,
+        normalization=entry.normalization,
+    )
+    columns = [
+        (protocol, net)
+        for index, column in enumerate(grid.columns)
+        for protocol, net in _columns(column, data, f"{origin}: columns.{index}: ")
+    ]
+    for ipc in grid.ipc:
+        for index, method in enumerate(grid.methods):
+            with _place(f"{origin}: methods.{index}: "):
+                sets = _sets(method, data, ipc)
+            for made in sets:
+                for protocol, net in columns:
+                    seeds = grid.network_seeds or protocol.networks
+                    column = _column(protocol, net, data)
+                    yield Cell(data=description, made=made, column=column, network_seeds=seeds)
+    for protocol, net in columns if grid.full else []:
+        column = _column(full(protocol), net, data, beside=protocol.name)
+        yield Cell(data=description, made=None, column=column, network_seeds=1)
+
+
+def _columns(column: ColumnEntry, data: RealData, place: str) -> list[tuple[Protocol, str]]:
+    with _place(place):
+        protocol = PROTOCOLS.find(column.protocol)
+        if protocol.reference:
+            raise CondenseError(
+                f"protocol {protocol.name} is that of the reference line, not of a column; give `full: true` instead"
+            )
+        for net in column.nets:
+            name = canonical_name(net, data.image_shape, protocol.network)
+            build_network(name, data.image_shape, len(data.classes), seed=0)  # refuses images that are too small for it
+    return [(protocol, net) for net in column.nets]
+
+
+def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = None) -> ColumnDescription:
+    network = canonical_name(net, data.image_shape, protocol.network)
+    return ColumnDescription(
+        protocol=protocol.name, protocol_hash=protocol.hash, net=net, network=network, beside=beside
+    )
+
+
+def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
+    method = methods().find(entry.name)
+    settings = resolve_settings(
+        method,
+        data.info,
+        ipc,
+        recipe=entry.recipe,
+        iterations=entry.iterations,
+        minutes=entry.minutes,
+        **entry.options,
+    )
+    if issubclass(load_object(method.target), Selector) or getattr(settings, "initialization", None) == "real":
+        check_class_sizes(data.train, ipc)
+    return [
+        SetDescription(
+            method=method.name,
+            revision=method.revision,
+            settings=settings.model_dump(mode="json"),
+            recipe=Path(entry.recipe).stem if entry.recipe else None,
+            options=entry.options,
+            iterations=entry.iterations,
+            minutes=entry.minutes,
+            ipc=ipc,
+            seed=seed,
+        )
+        for seed in entry.set_seeds
+    ]

@@ -1,0 +1,98 @@
+"""What a benchmark keeps: for each cell one JSON record of everything asked, measured and used; the sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.cells import Cell
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import write_json
+from condense.runtime.validation import Closed, validated
+
+
+class Parts(Closed):
+    """A number for each piece of work; None where it was not done (the full data is not made) or not known."""
+
+    making: float | None = None
+    evaluating: float | None = None
+
+
+class Record(Closed):
+    """What became of a cell.
+
+    Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
+    standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
+    from training all networks of the cell, each piece of work in a process of its own. `bytes` is what the set truly
+    costs; `iterations` is how many were reached (None where a method chooses real images). `versions`, `hardware` and
+    `commit` are those of the scoring, `made_with` has those of the set, which may be older. A failed cell has an
+    `error` and no result.
+    """
+
+    key: str
+    status: Literal["done", "failed"]
+    error: str | None = None
+    protocol: str
+    protocol_hash: str
+    network: str
+    accuracies: tuple[float, ...] = ()
+    diverged: tuple[int, ...] = ()
+    mean: float | None = None
+    std: float | None = None
+    images: int | None = None
+    bytes: int | None = None
+    label_source: str | None = None
+    iterations: int | None = None
+    seconds: Parts = Parts()
+    peak_memory: Parts = Parts()
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    commit: str | None
+    made_with: dict[str, Any] | None = None
+    date: str
+    configuration: Cell
+
+
+def set_path(cell: Cell, folder: Path) -> Path:
+    """Where the set of a cell is kept in the folder of the benchmark."""
+    return folder / "sets" / cell.set_name
+
+
+def account_path(cell: Cell, folder: Path) -> Path:
+    """Where `distill` tells time, memory and iterations of the set; it is the last file of a set to be written."""
+    return set_path(cell, folder).with_suffix(".json")
+
+
+def record_path(cell: Cell, folder: Path) -> Path:
+    """Where the record of a cell is kept in the folder of the benchmark."""
+    return folder / "cells" / cell.file_name
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_record(path: Path) -> Record | None:
+    """The record at `path`, None if there is none.
+
+    Raises `CondenseError` if the file is not a record.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CondenseError(
+            f"{path} is not a record of a benchmark; remove it, and its cell is computed again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CondenseError(f"{path} is not a record of a benchmark; remove it, and its cell is computed again")
+    return validated(Record, content, origin=f"{path}: ")
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a benchmark, by file name."""
+    found = [read_record(path) for path in sorted((folder / "cells").glob("*.json"))]
+    return [record for record in found if record is not None]

@@ -1,0 +1,207 @@
+"""The report of a benchmark: Markdown, CSV, JSON and a plot from the records of its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plot import write_plot
+from benchmarks.records import Record
+from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, shown_range
+from condense.runtime.files import atomic_write, write_json
+
+
+def write_report(records: Sequence[Record], folder: Path) -> Table:
+    """Write `results.md`, `.csv`, `.json`, and `.png` and `.svg` if anything was scored; return the table.
+
+    Raises `CondenseError` if two protocol hashes would come into one column.
+    """
+    table = build_table(records)
+    with atomic_write(folder / "results.md") as path:
+        path.write_text(markdown(table, records), encoding="utf-8")
+    with atomic_write(folder / "results.csv") as path:
+        path.write_text(comma_separated(table), encoding="utf-8")
+    write_json(folder / "results.json", as_json(table))
+    if table.scores:
+        for ending in ("png", "svg"):
+            with atomic_write(folder / f"results.{ending}") as path:
+                write_plot(table, path, ending)
+    return table
+
+
+def markdown(table: Table, records: Sequence[Record]) -> str:
+    """The report as Markdown: the table, reference lines, variance components, failures, circumstances."""
+    sections = [
+        _scores(table),
+        _references(table),
+        _components(table),
+        _warnings(table),
+        _circumstances(table, records),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """One line for each row in each column, accuracies in fractions, with a heading."""
+    lines = as_dicts(table)
+    buffer = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(buffer, fieldnames=list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """Scores with all accuracies, reference lines and failures."""
+    scores = [
+        line | {"accuracies": [list(record.accuracies) for record in score.records]}
+        for line, score in zip(as_dicts(table), _in_order(table), strict=True)
+    ]
+    full = [
+        {
+            "data": data,
+            "beside": column.protocol,
+            "protocol": record.protocol,
+            "protocol_hash": record.protocol_hash,
+            "network": record.network,
+            "mean": record.mean,
+            "accuracies": list(record.accuracies),
+            "seconds": record.seconds.evaluating,
+        }
+        for (data, column), record in table.full.items()
+    ]
+    failed = [{"cell": record.configuration.title, "error": record.error} for record in table.failed]
+    return {"scores": scores, "full": full, "failed": failed}
+
+
+def _in_order(table: Table) -> list[Score]:
+    places = [(row, column) for row in table.rows for column in table.columns]
+    return [table.scores[place] for place in places if place in table.scores]
+
+
+def percent(mean: float, std: float | None) -> str:
+    """A mean and its standard deviation, both fractions, in percent.
+
+    >>> percent(0.8213, 0.0041), percent(0.5, None)
+    ('82.1 ± 0.4', '50.0')
+    """
+    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+
+
+def heading(column: Column, table: Table) -> str:
+    """What a column is called: protocol, protocol hash, network."""
+    return f"{column.protocol} {table.hashes[column]} {column.net}"
+
+
+def _scores(table: Table) -> str:
+    if not table.scores:
+        return ""
+    columns = [heading(column, table) for column in table.columns]
+    lines = [
+        [
+            row.data,
+            str(row.ipc),
+            row.method,
+            *[_cell(row, column, table) for column in table.columns],
+            *_costs(row, table),
+        ]
+        for row in table.rows
+    ]
+    text = (
+        "Test accuracy in percent: mean ± sample standard deviation over all networks on all sets (sets x networks on "
+        "each). Headings give protocol, protocol hash and network; seconds are those of making one set."
+    )
+    return f"{text}\n\n" + _grid(["data", "ipc", "method", *columns, "seconds", "bytes", "iterations"], lines)
+
+
+def _cell(row: Row, column: Column, table: Table) -> str:
+    score = table.scores.get((row, column))
+    if score is None:
+        return "failed"
+    return f"{percent(score.spread.mean, score.spread.std)} ({len(score.records)} x {len(score.records[0].accuracies)})"
+
+
+def _costs(row: Row, table: Table) -> list[str]:
+    score = next(table.scores[row, column] for column in table.columns if (row, column) in table.scores)
+    seconds = "" if score.making_seconds is None else f"{score.making_seconds:.1f}"
+    return [seconds, f"{score.records[0].bytes or 0:,}", shown_range(score.iterations)]
+
+
+def _references(table: Table) -> str:
+    lines = [
+        f"- {data}, all {record.images:,} training images, protocol {record.protocol} "
+        f"({record.protocol_hash}) beside {column.protocol} {column.net}: "
+        f"{percent(record.mean or 0.0, record.std)} %, {record.seconds.evaluating or 0.0:.0f} s"
+        for (data, column), record in table.full.items()
+    ]
+    return "\n".join(["Reference, not comparable with the rows:", "", *lines]) if lines else ""
+
+
+def _components(table: Table) -> str:
+    lines = []
+    for line, score in zip(as_dicts(table), _in_order(table), strict=True):
+        parts = [line["std_between_sets"], line["std_between_networks"]]
+        if len(score.records) > 1:
+            shown = ["" if part is None else f"{100 * part:.2f}" for part in parts]
+            lines.append(
+                [line["data"], str(line["ipc"]), line["method"], f"{line['protocol']} {line['network']}", *shown]
+            )
+    if not lines:
+        return ""
+    return "Where the deviation comes from (random effects, in percent):\n\n" + _grid(
+        ["data", "ipc", "method", "column", "between sets", "between networks"], lines
+    )
+
+
+def _warnings(table: Table) -> str:
+    lines = [f"- failed: {record.configuration.title}: {record.error}" for record in table.failed]
+    for score in table.scores.values():
+        for record in score.records:
+            low = [f"{100 * record.accuracies[index]:.1f} %" for index in record.diverged]
+            if low:
+                lines.append(f"- diverged or near chance: {record.configuration.title}: {', '.join(low)}")
+    return "\n".join(["Failures:", "", *lines]) if lines else ""
+
+
+def _circumstances(table: Table, records: Sequence[Record]) -> str:
+    if not records:
+        return ""
+    machines = _different(
+        f"{record.hardware['gpu'] or record.hardware['processor']}, {record.hardware['cores']} cores, "
+        f"{record.hardware['threads']} threads, {record.hardware['memory_gb']} GB"
+        for record in records
+    )
+    packages = _different(
+        ", ".join(f"{name} {version}" for name, version in record.versions.items()) for record in records
+    )
+    commits = _different(record.commit or "unknown" for record in records)
+    dates = sorted(record.date[:10] for record in records)
+    return "\n".join(
+        [
+            f"- settings: {'; '.join(table.methods)} (published settings where nothing is said)",
+            f"- hardware: {'; '.join(machines)}",
+            f"- versions: {'; '.join(packages)}",
+            f"- commit: {', '.join(commits)}",
+            f"- computed: {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else ""),
+        ]
+    )
+
+
+def _different(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(_grid(["a", "b"], [["1", "x|y"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | x\\|y |
+    """
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows)

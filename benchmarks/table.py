@@ -1,0 +1,162 @@
+"""From records to a table: one row for each method at one size, one column for each protocol hash and network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from benchmarks.records import Record
+from condense.evaluation.statistics import Spread, spread
+from condense.runtime.errors import CondenseError
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at a number of images per class of one data set."""
+
+    data: str
+    ipc: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A protocol and a network; everything in it was scored by the same rule."""
+
+    protocol: str
+    net: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Everything that one row has in one column: the records of its sets, in the order of their seeds."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def spread(self) -> Spread:
+        """Mean and deviations over sets and networks."""
+        return spread([record.accuracies for record in self.records])
+
+    @property
+    def making_seconds(self) -> float | None:
+        """Mean over the sets."""
+        known = [record.seconds.making for record in self.records if record.seconds.making is not None]
+        return fmean(known) if known else None
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """The different numbers of iterations that the sets reached, ascending; empty where none are counted."""
+        return tuple(sorted({record.iterations for record in self.records if record.iterations is not None}))
+
+
+@dataclass
+class Table:
+    """Scores by row and column.
+
+    `methods` has the name in the table for each method with its details; `full` holds the reference lines by data and
+    column, `failed` what is missing.
+    """
+
+    methods: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
+    hashes: dict[Column, str] = field(default_factory=dict)
+    scores: dict[tuple[Row, Column], Score] = field(default_factory=dict)
+    full: dict[tuple[str, Column], Record] = field(default_factory=dict)
+    failed: list[Record] = field(default_factory=list)
+
+    @property
+    def data(self) -> list[str]:
+        """The data sets, in order of appearance."""
+        return list(dict.fromkeys(row.data for row in self.rows))
+
+
+def build_table(records: Iterable[Record]) -> Table:
+    """The table of these records, in their order.
+
+    Raises `CondenseError` if two protocol hashes would come into one column: such scores must not be compared.
+    """
+    records = list(records)
+    table = Table(methods=_names(records))
+    grouped: dict[tuple[Row, Column], list[Record]] = {}
+    for record in records:
+        cell = record.configuration
+        column = Column(cell.column.beside or record.protocol, cell.column.net)
+        if record.status == "failed":
+            table.failed.append(record)
+        elif cell.made is None:
+            table.full[cell.data.label, column] = record
+        else:
+            row = Row(cell.data.label, cell.made.ipc, table.methods[cell.made.label])
+            _check_hash(table.hashes, column, record)
+            grouped.setdefault((row, column), []).append(record)
+    table.rows = list(dict.fromkeys(row for row, _ in grouped))
+    table.columns = list(table.hashes)
+    table.scores = {place: Score(tuple(found)) for place, found in grouped.items()}
+    return table
+
+
+def _names(records: Sequence[Record]) -> dict[str, str]:
+    """The name in tables for each method with its details: these are left out where the method occurs only once."""
+    made = [record.configuration.made for record in records if record.configuration.made is not None]
+    labels = {one.label: one.method for one in made}
+    methods = list(labels.values())
+    return {label: label if methods.count(method) > 1 else method for label, method in labels.items()}
+
+
+def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> None:
+    known = hashes.setdefault(column, record.protocol_hash)
+    if known != record.protocol_hash:
+        raise CondenseError(
+            f"column {column.protocol} {column.net} would mix protocol hashes {known} and {record.protocol_hash} "
+            f"({record.configuration.title}); tabulate them apart, or compute the older cells again"
+        )
+
+
+def as_dicts(table: Table) -> list[dict[str, Any]]:
+    """One flat dictionary for each row in each column, accuracies in fractions: the lines of the CSV."""
+    return [
+        _as_dict(row, column, table) for row in table.rows for column in table.columns if (row, column) in table.scores
+    ]
+
+
+def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
+    score = table.scores[row, column]
+    records = score.records
+    spread = score.spread
+    made = records[0].configuration.made
+    assert made is not None
+    return {
+        "data": row.data,
+        "ipc": row.ipc,
+        "method": row.method,
+        "details": made.details,
+        "protocol": column.protocol,
+        "protocol_hash": table.hashes[column],
+        "network": records[0].network,
+        "sets": len(records),
+        "networks": len(records[0].accuracies),
+        "mean": spread.mean,
+        "std": spread.std,
+        "std_between_sets": spread.std_between_sets,
+        "std_between_networks": spread.std_between_networks,
+        "images": records[0].images,
+        "bytes": records[0].bytes,
+        "iterations": shown_range(score.iterations),
+        "making_seconds": score.making_seconds,
+        "evaluating_seconds": fmean(record.seconds.evaluating or 0.0 for record in records),
+    }
+
+
+def shown_range(values: Sequence[int]) -> str:
+    """How differing numbers are shown in one place.
+
+    >>> shown_range([500]), shown_range([810, 842]), shown_range([])
+    ('500', '810-842', '')
+    """
+    if not values:
+        return ""
+    return str(min(values)) if min(values) == max(values) else f"{min(values)}-{max(values)}"

@@ -1,0 +1,89 @@
+"""The two pieces of work behind a cell: making the set, and training networks on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.cells import Work
+from benchmarks.plan import read_data
+from benchmarks.records import set_path
+from condense.evaluation.evaluate import evaluate
+from condense.evaluation.protocols import PROTOCOLS, full
+from condense.evaluation.statistics import deviation
+from condense.runtime.errors import CondenseError
+from condense.runtime.provenance import commit, hardware, peak_memory
+from condense.synthesizers.distill import distill
+from condense.synthetic_set import SyntheticSet
+
+if TYPE_CHECKING:
+    from condense.data import RealData
+
+_SAME_IN_ALL_RESULTS = ("protocol", "protocol_hash", "network", "images", "bytes", "label_source", "versions")
+
+
+def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """Make the set of a cell and store it with its account; an unfinished run is continued.
+
+    Raises whatever stops the method.
+    """
+    made = work.cell.made
+    assert made is not None, "the full data is not made"
+    path = set_path(work.cell, folder)
+    settings = dict(made.settings)
+    asked = settings.pop("iterations", None)
+    distill(
+        made.method,
+        _read(work),
+        made.ipc,
+        iterations=asked if made.minutes is None else made.iterations,
+        minutes=made.minutes,
+        seed=made.seed,
+        out=path,
+        overwrite=path.exists(),  # a set without its account: the run was killed between the two
+        progress=progress,
+        **settings,
+    )
+    return {}
+
+
+def score(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """Train the cell's networks on its set, or on the full data, and measure them: the fields of its record."""
+    cell = work.cell
+    data = _read(work)
+    protocol = PROTOCOLS.find(cell.column.beside or cell.column.protocol)
+    scored = data.train if cell.made is None else SyntheticSet.load(set_path(cell, folder))
+    seeds = cell.network_seeds
+    results = [
+        evaluate(
+            scored,
+            data,
+            nets=[cell.column.net],
+            runs=runs,
+            seed=seed,
+            protocol=full(protocol) if cell.made is None else protocol,
+            progress=progress,
+        ).results[0]
+        for seed, runs in ([(0, seeds)] if isinstance(seeds, int) else [(seed, 1) for seed in seeds])
+    ]
+    accuracies = [accuracy for result in results for accuracy in result.accuracies]
+    diverged = [index in result.diverged for result in results for index in range(len(result.accuracies))]
+    return {
+        **{name: getattr(results[0], name) for name in _SAME_IN_ALL_RESULTS},
+        "accuracies": accuracies,
+        "diverged": [index for index, this in enumerate(diverged) if this],
+        "mean": fmean(accuracies),
+        "std": deviation(accuracies),
+        "seconds": sum(result.seconds for result in results),
+        "peak_memory": peak_memory(),
+        "hardware": hardware(),
+        "commit": commit(),
+    }
+
+
+def _read(work: Work) -> RealData:
+    data = read_data(work.source)
+    if data.fingerprint != work.cell.data.fingerprint:
+        raise CondenseError(f"{data.name} has changed since the benchmark started; start it again")
+    return data

@@ -1,0 +1,44 @@
+"""condense: dataset distillation. A large training set becomes a tiny synthetic one that trains almost as well.
+
+The public names are imported when they are first used, so `import condense` is quick and does not import torch.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from condense._version import __version__
+
+if TYPE_CHECKING:
+    from condense.data import RealData, load_data
+    from condense.evaluation import evaluate
+    from condense.runtime.errors import CondenseError
+    from condense.synthesizers.distill import distill
+    from condense.synthetic_set import SyntheticSet
+
+# Idle OpenMP threads sleep instead of spin unless the user chose otherwise: on a busy machine spinning threads stall
+# each other (a 12 ms step was seen to take 330 ms). It has to be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+_PUBLIC = {
+    "CondenseError": "condense.runtime.errors",
+    "RealData": "condense.data",
+    "SyntheticSet": "condense.synthetic_set",
+    "distill": "condense.synthesizers.distill",
+    "evaluate": "condense.evaluation",
+    "load_data": "condense.data",
+}
+
+__all__ = ["CondenseError", "RealData", "SyntheticSet", "__version__", "distill", "evaluate", "load_data"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'condense' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

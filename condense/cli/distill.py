@@ -1,0 +1,82 @@
+"""`condense distill METHOD`: make a synthetic set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, create_model
+
+from condense.cli.options import DataOptions, load
+from condense.cli.parsing import parse
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import load_object
+from condense.synthesizers.registry import Method, methods
+
+
+class DistillOptions(DataOptions):
+    """The options that every method shares."""
+
+    data: str = Field(description="name of a data set, or a path to images or arrays")
+    ipc: int = Field(ge=1, description="images per class of the set")
+    out: Path = Field(description="where to store the set, for example set.h5")
+    seed: int = Field(0, ge=0, description="of everything random")
+    recipe: str | None = Field(None, description="name or YAML file of a recipe [the published settings]")
+    minutes: float | None = Field(None, gt=0, allow_inf_nan=False, description="stop after this time")
+    device: str = Field("auto", description="auto, cpu or cuda:N")
+    threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
+    resume: bool = Field(True, description="go on with an unfinished run of the same configuration")
+    overwrite: bool = Field(False, description="replace a finished set")
+
+
+def distill(words: Sequence[str]) -> int:
+    """Read the method word, import only that method, parse the rest with its settings, and run."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            print(_overview())
+            return 0
+        raise CondenseError(
+            f"distill needs a METHOD first ({', '.join(methods().names())}); see condense distill --help"
+        )
+    method = methods().find(words[0])
+    options = parse(
+        options_model(method),
+        words[1:],
+        program=f"condense distill {method.name}",
+        description=f"{method.name}: {method.summary}.\n{method.paper}.",
+    )
+    from condense.synthesizers.distill import distill as run
+
+    data = load(options.data, options)
+    asked = {name: value for name, value in options if name in options.model_fields_set}
+    for name in DataOptions.model_fields:
+        asked.pop(name, None)
+    del asked["data"], asked["ipc"]
+    synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
+    print(f"{options.out}: {len(synthetic)} images ({options.ipc} per class), {synthetic.bytes:,} bytes")
+    return 0
+
+
+def options_model(method: Method) -> type[Any]:
+    """The shared options and the settings of one method in one model; a setting left out is the recipe's."""
+    settings = load_object(method.target).Settings
+    own: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        kind = Annotated[field.annotation, *field.metadata] | None  # type: ignore[name-defined]
+        own[name] = (kind, Field(None, description=f"{field.description} [recipe, else {field.default}]"))
+    return create_model("DistillOptions", __base__=DistillOptions, **own)
+
+
+def _overview() -> str:
+    rows = [f"  {method.name:<10} {method.summary}" for method in methods()]
+    return "\n".join(
+        [
+            "usage: condense distill METHOD --data D --ipc N --out F.h5 [OPTIONS]",
+            "",
+            *rows,
+            "",
+            "condense distill METHOD --help tells the options of a method.",
+        ]
+    )

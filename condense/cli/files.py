@@ -1,0 +1,114 @@
+"""Commands that turn one file into another or into words: `pack`, `import`, `show` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from condense.cli.options import DataOptions, load
+from condense.cli.parsing import POSITIONAL, parse
+from condense.runtime.validation import Closed
+
+
+class PackOptions(DataOptions):
+    """Options of `condense pack`."""
+
+    data: str = Field(description="name of a data set, or a path to images", json_schema_extra=POSITIONAL)
+    out: Path = Field(description="where to store it, for example photos.h5")
+    overwrite: bool = Field(False, description="replace an existing file")
+
+
+def pack(words: Sequence[str]) -> int:
+    """Store a data set decoded."""
+    options = parse(
+        PackOptions,
+        words,
+        program="condense pack",
+        description="Store a data set as decoded pixels in one HDF5 file that loads fast.",
+    )
+    from condense.data import pack as store
+    from condense.runtime.files import check_output
+
+    check_output(options.out, overwrite=options.overwrite)
+    data = load(options.data, options)
+    store(data, options.out)
+    print(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
+    return 0
+
+
+class ImportOptions(DataOptions):
+    """Options of `condense import`."""
+
+    file: Path = Field(description="res_*.pt or images_best.pt of a reference project", json_schema_extra=POSITIONAL)
+    data: str = Field(description="the real data that the set was made from")
+    out: Path = Field(description="where to store the set, for example set.h5")
+    overwrite: bool = Field(False, description="replace an existing file")
+
+
+def import_set(words: Sequence[str]) -> int:
+    """Turn a reference project's file into a synthetic set."""
+    options = parse(
+        ImportOptions,
+        words,
+        program="condense import",
+        description="Turn a reference project's set into a self-explaining file. Such files do not say how their "
+        "images were preprocessed: --data and --normalization tell it.",
+    )
+    from condense.importing import import_reference
+    from condense.runtime.files import check_output
+
+    check_output(options.out, overwrite=options.overwrite)
+    synthetic = import_reference(options.file, load(options.data, options).info)
+    synthetic.save(options.out)
+    print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
+    return 0
+
+
+class ShowOptions(Closed):
+    """Options of `condense show`."""
+
+    set: Path = Field(description="a synthetic set, an .h5 file", json_schema_extra=POSITIONAL)
+    png: Path | None = Field(None, description="also draw its images here")
+
+
+def show(words: Sequence[str]) -> int:
+    """Say what a set is and how it was made."""
+    options = parse(
+        ShowOptions, words, program="condense show", description="Say what a synthetic set is and how it was made."
+    )
+    from condense.runtime.files import atomic_write
+    from condense.synthetic_set import SyntheticSet
+
+    synthetic = SyntheticSet.load(options.set)
+    rows = synthetic.describe()
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+    if options.png is not None:
+        with atomic_write(options.png) as temporary:
+            synthetic.grid().save(temporary, format="PNG")
+    return 0
+
+
+class ExportOptions(Closed):
+    """Options of `condense export`."""
+
+    set: Path = Field(description="a synthetic set, an .h5 file", json_schema_extra=POSITIONAL)
+    to: Literal["folder", "torch", "huggingface"] = Field(description="the form: images, a .pt of tensors, datasets")
+    out: Path = Field(description="the folder or file to write")
+    overwrite: bool = Field(False, description="replace what is there")
+
+
+def export(words: Sequence[str]) -> int:
+    """Write a set in another form."""
+    options = parse(
+        ExportOptions, words, program="condense export", description="Write a synthetic set in a form that others read."
+    )
+    from condense.synthetic_set import SyntheticSet
+
+    SyntheticSet.load(options.set).export(options.out, to=options.to, overwrite=options.overwrite)
+    print(f"{options.out}: written")
+    return 0

@@ -1,0 +1,89 @@
+"""The lists: what data sets, methods, networks, protocols and recipes exist. None of them imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from condense.cli.parsing import parse
+from condense.runtime.validation import Closed
+
+
+class _NoOptions(Closed):
+    """A list takes no options."""
+
+
+def _print_list(words: Sequence[str], kind: str, rows: Iterable[tuple[str, str, str]]) -> int:
+    """One line of help for each name, and an indented line for what else there is to know."""
+    parse(_NoOptions, words, program=f"condense {kind}", description=f"List the {kind}.")
+    rows = list(rows)
+    width = max(len(name) for name, _, _ in rows)
+    for name, summary, more in rows:
+        print(f"{name:<{width}}  {summary}")
+        if more:
+            print(f"{'':<{width}}    {more}")
+    return 0
+
+
+def data(words: Sequence[str]) -> int:
+    """List the data sets."""
+    from condense.data.catalogue import DATA_SETS
+
+    own = (
+        "PATH",
+        "your own: a folder with train/ and test/ class folders, or class folders alone; .npz or .h5 arrays",
+        "",
+    )
+    hub = ("hf:NAME", "a data set of the Hugging Face hub", "needs the extra huggingface")
+    return _print_list(words, "data", [*((entry.name, entry.summary, entry.found) for entry in DATA_SETS), own, hub])
+
+
+def methods(words: Sequence[str]) -> int:
+    """List the methods."""
+    from condense.synthesizers.registry import methods as registered
+
+    return _print_list(
+        words,
+        "methods",
+        (
+            (
+                method.name,
+                method.summary,
+                "; ".join(
+                    [
+                        *([f"also {', '.join(method.aliases)}"] if method.aliases else []),
+                        method.paper,
+                        f"{method.labels} labels",
+                        f"needs {method.needs}",
+                    ]
+                ),
+            )
+            for method in registered()
+        ),
+    )
+
+
+def networks(words: Sequence[str]) -> int:
+    """List the networks."""
+    from condense.networks.registry import NETWORKS
+
+    return _print_list(words, "networks", ((entry.name, entry.summary, entry.grammar) for entry in NETWORKS))
+
+
+def protocols(words: Sequence[str]) -> int:
+    """List the protocols."""
+    from condense.evaluation.protocols import PROTOCOLS
+
+    return _print_list(words, "protocols", ((entry.name, entry.summary, f"hash {entry.hash}") for entry in PROTOCOLS))
+
+
+def recipes(words: Sequence[str]) -> int:
+    """List the recipes."""
+    from condense.recipes import load_recipe, recipe_names
+    from condense.synthesizers.registry import methods as registered
+
+    rows = []
+    for method in registered():
+        for name in recipe_names(method.name):
+            recipe = load_recipe(method.name, name.removeprefix(f"{method.name}-"))
+            rows.append((name, recipe.summary, recipe.source))
+    return _print_list(words, "recipes", rows)

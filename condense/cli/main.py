@@ -1,0 +1,86 @@
+"""Which word calls which command, and how a run ends: 0 done, 1 some jobs failed, 2 wrong request, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from condense._version import __version__
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import Registry, load_object
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `target` is `module:function` of (words) -> exit code, imported when the command is called."""
+
+    name: str
+    target: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+
+COMMANDS = Registry(
+    "command",
+    [
+        Command("demo", "condense.cli.demo:demo", "condense the embedded digits end to end and compare with baselines"),
+        Command("data", "condense.cli.lists:data", "list the data sets"),
+        Command("methods", "condense.cli.lists:methods", "list the methods"),
+        Command("networks", "condense.cli.lists:networks", "list the networks"),
+        Command("protocols", "condense.cli.lists:protocols", "list the evaluation protocols"),
+        Command("recipes", "condense.cli.lists:recipes", "list the recipes"),
+        Command("pack", "condense.cli.files:pack", "store a data set decoded, for fast loading"),
+        Command("import", "condense.cli.files:import_set", "turn a reference project's .pt into a set"),
+        Command("distill", "condense.cli.distill:distill", "make a synthetic set"),
+        Command("evaluate", "condense.cli.evaluate:evaluate", "train fresh networks on a set and score them"),
+        Command("show", "condense.cli.files:show", "say what a set is and how it was made"),
+        Command("export", "condense.cli.files:export", "write a set as a folder of images, a .pt or for Hugging Face"),
+        Command("benchmark", "condense.cli.benchmark:benchmark", "run a grid of methods, data, protocols and seeds"),
+    ],
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _dispatch(words)
+    except CondenseError as error:
+        print(f"condense: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("condense: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a list, for example `head`, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"condense {__version__}")
+        return 0
+    command = COMMANDS.find(words[0])
+    code: int = load_object(command.target)(words[1:])
+    return code
+
+
+def _overview() -> str:
+    width = max(len(command.name) for command in COMMANDS)
+    rows = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS]
+    return "\n".join(
+        [
+            "usage: condense COMMAND [OPTIONS]",
+            "",
+            "Turn a large training set into a tiny synthetic one that trains networks almost as well.",
+            "",
+            *rows,
+            "",
+            "condense COMMAND --help tells the options of a command, condense --version the version.",
+            "Start with: condense demo",
+        ]
+    )

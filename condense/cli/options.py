@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from condense.runtime.validation import Closed
+
+if TYPE_CHECKING:
+    from condense.data import RealData
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _bytes(given: Any) -> Any:
+    """A number of bytes from text like 8GB.
+
+    >>> _bytes("1.5 MB")
+    1500000
+    """
+    match = re.fullmatch(r"([0-9.]+)\s*([KMGT]B|)", str(given).strip().upper())
+    if not match:
+        raise ValueError("must be a size like 500MB or 8GB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _size(given: Any) -> Any:
+    """Pixels of both sides from N, or height and width from HxW.
+
+    >>> _size("32"), _size("48x64")
+    (32, (48, 64))
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)(?:x([1-9][0-9]*))?", str(given).strip().lower())
+    if not match:
+        raise ValueError("must be N or HxW in pixels, for example 32 or 48x64")
+    return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+
+
+class DataOptions(Closed):
+    """How real data is found and prepared."""
+
+    image_size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = Field(
+        None, description="resize images to N or HxW pixels"
+    )
+    normalization: str | None = Field(
+        None, description="computed, zca, none or the name of a known set [published constants, else computed]"
+    )
+    mirror: bool | None = Field(None, description="whether a mirror image keeps its class [a property of the data]")
+    memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = Field(
+        None, description="stream from disk what decodes to more, for example 8GB [4GB]"
+    )
+    data_root: Path | None = Field(None, description="where data sets by name are kept [$CONDENSE_DATA]")
+    download: bool = Field(False, description="download a data set by name that is not there")
+
+
+def load(source: str, options: DataOptions) -> RealData:
+    """The data set `source` with these options; what is worth knowing about it goes to standard error."""
+    from condense.data import load_data
+
+    fields = {name: getattr(options, name) for name in DataOptions.model_fields}
+    data = load_data(source, **{name: value for name, value in fields.items() if value is not None})
+    for note in data.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return data

@@ -1,0 +1,120 @@
+"""Arrays in a file: `.npz`, or `.h5` that may be larger than memory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
+from condense.data.raw import RawData, reason
+from condense.data.sources import Hdf5Pixels, PixelSource, TensorPixels, channels_first
+from condense.runtime.errors import CondenseError
+
+KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def read_npz(path: Path, memory_limit: int) -> RawData:
+    """Read an `.npz` with `KEYS` and, optionally, `classes`; images are (N, H, W) or (N, H, W, C), uint8.
+
+    Raises `CondenseError` for a damaged file, wrong arrays, and images above `memory_limit` bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+        _check_keys(path, sizes)
+        size = sizes["train_images"] + sizes["test_images"]
+        if size > memory_limit:
+            raise CondenseError(
+                f"the images of {path} take {size / 1e9:.2f} GB, above the memory limit of "
+                f"{memory_limit / 1e9:.2f} GB, and an .npz is read whole; give a larger --memory-limit once, to "
+                "pack it into an .h5, which is read piece by piece"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in (*KEYS, "classes") if key in sizes}
+    except CondenseError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each have their own errors for damage and for pickled objects
+        raise CondenseError(
+            f"cannot read {path}: {reason(error)}; save plain uint8, integer and text arrays"
+        ) from error
+    for split in ("train", "test"):
+        _check_images(path, f"{split}_images", arrays[f"{split}_images"])
+    train, test = (TensorPixels(channels_first(arrays[key])) for key in ("train_images", "test_images"))
+    return _raw(path, path.stem, arrays, train, test)
+
+
+def read_h5(path: Path) -> RawData:
+    """Read an `.h5` of the same arrays; what `pack` stored beside them (name, mirror, preprocessing) is taken over.
+
+    Images stay in the file until they are read. Raises `CondenseError` for a damaged file and wrong arrays.
+    """
+    try:
+        with h5py.File(path) as file:
+            _check_keys(path, file)
+            for key in ("train_images", "test_images"):
+                _check_images(path, key, file[key])
+            arrays = {key: np.asarray(file[key][()]) for key in ("train_labels", "test_labels")}
+            if "classes" in file:
+                arrays["classes"] = np.asarray(file["classes"][()])
+            name, mirror = file.attrs.get("name", path.stem), file.attrs.get("mirror")
+            preprocessing = _stored_preprocessing(file)
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise CondenseError(f"cannot read {path}: {reason(error)}; pack the data again") from error
+    train, test = Hdf5Pixels(path, "train_images"), Hdf5Pixels(path, "test_images")
+    mirror = None if mirror is None else bool(mirror)
+    return _raw(path, str(name), arrays, train, test, mirror=mirror, preprocessing=preprocessing)
+
+
+def _stored_preprocessing(file: h5py.File) -> Preprocessing | None:
+    if "preprocessing" not in file:
+        return None
+    group = file["preprocessing"]
+    return preprocessing_from_arrays(group.attrs["kind"], {key: group[key][()] for key in group})
+
+
+def _raw(
+    path: Path, name: str, arrays: Mapping[str, np.ndarray], train: PixelSource, test: PixelSource, **stored: Any
+) -> RawData:
+    train_labels, test_labels = (_labels(path, key, arrays[key]) for key in ("train_labels", "test_labels"))
+    numbers = range(max(train_labels.tolist(), default=-1) + 1)
+    names = arrays["classes"].ravel() if "classes" in arrays else numbers
+    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    return RawData(name, classes, train, train_labels, test, test_labels, **stored)
+
+
+def _labels(path: Path, key: str, labels: np.ndarray) -> Tensor:
+    if labels.dtype.kind not in "iu":
+        raise CondenseError(
+            f"{key} of {path} is {labels.dtype}; labels must be integers from 0, for example labels.astype('int64')"
+        )
+    if labels.ndim == 0 or labels.size != len(labels):  # (N, 1), as MedMNIST has them, is fine
+        raise CondenseError(f"{key} of {path} has shape {labels.shape}; labels must be (N,), one class index an image")
+    return torch.from_numpy(labels.reshape(-1).astype(np.int64))
+
+
+def _check_keys(path: Path, present: Any) -> None:
+    missing = [key for key in KEYS if key not in present]
+    if missing:
+        raise CondenseError(
+            f"{path} lacks {', '.join(missing)} (it has: {', '.join(sorted(present)) or 'nothing'}); it needs "
+            f"{', '.join(KEYS)} and may have classes"
+        )
+
+
+def _check_images(path: Path, key: str, images: Any) -> None:
+    """`images` is an array or an HDF5 dataset; only its dtype and shape are looked at."""
+    if images.dtype != np.uint8:
+        raise CondenseError(
+            f"{key} of {path} is {images.dtype}; images must be uint8, 0 to 255 (multiply [0, 1] by 255 and round)"
+        )
+    if not (len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] in (1, 3))):
+        raise CondenseError(
+            f"{key} of {path} has shape {tuple(images.shape)}; give (N, H, W), or (N, H, W, C) with C 1 or 3 last"
+        )

@@ -1,0 +1,179 @@
+"""`load_data`: the one way from what a user names to `RealData`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from condense.data.arrays import read_h5, read_npz
+from condense.data.catalogue import DATA_SETS, find_data_set
+from condense.data.datasets import read_datasets
+from condense.data.fitting import choose_preprocessing
+from condense.data.folder import read_folder
+from condense.data.huggingface import read_huggingface
+from condense.data.info import DataInfo
+from condense.data.known import read_known
+from condense.data.raw import RawData
+from condense.data.real import RealData, TestData, TrainingData
+from condense.data.sources import ResizedPixels, TensorPixels
+from condense.data.survey import fingerprint, survey
+from condense.runtime.errors import CondenseError, near_names
+from condense.runtime.files import cache_directory
+
+_IMBALANCE = 3.0  # above this ratio of the largest to the smallest class, people should know
+_HUB = "hf:"
+
+Source = str | Path | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]
+
+
+def load_data(
+    source: Source,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    normalization: str | None = None,
+    mirror: bool | None = None,
+    memory_limit: int = 4 * 2**30,
+    data_root: str | Path | None = None,
+    download: bool = False,
+) -> RealData:
+    """Load a data set by name, path or object.
+
+    Args:
+        source: a name of `condense data` (`digits`, `cifar10`, ...), `hf:NAME`, the path of a tree of class folders, of
+            an `.npz` or of an `.h5`, a torch Dataset of (image, label), or a pair of them (train, test). A name wins
+            over a folder of that name here; write `./cifar10` for the folder.
+        image_size: side, or (height, width), to which every image is cut and resized; needed where sizes differ.
+        normalization: `computed` on the training pixels, `zca`, `none`, or a set with published constants; by default
+            the published constants of a known set, what a packed file was packed with, else `computed`.
+        mirror: whether a mirrored image keeps its class; by default known for named and packed sets, else true for
+            RGB and false for grayscale images.
+        memory_limit: bytes of decoded pixels that may live in memory; larger folders and `.h5` files are read from
+            disk on demand.
+        data_root: where torchvision's sets are, by default `$CONDENSE_DATA` or else a folder of condense's cache.
+        download: whether a missing set may be fetched.
+
+    Raises:
+        CondenseError: the source is unknown, missing, damaged or no classification set; the message says the way out.
+
+    >>> data = load_data("digits")
+    >>> data.image_shape, len(data.train), len(data.test)
+    ((1, 8, 8), 1438, 359)
+    """
+    size = _check_size(image_size)
+    root = Path(data_root or os.environ.get("CONDENSE_DATA") or cache_directory() / "data").expanduser()
+    raw = _read(source, size, memory_limit, root, download)
+    raw = _place(_resize(raw, size), memory_limit)
+    return _prepare(raw, normalization, mirror, memory_limit)
+
+
+def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height < 1 or width < 1:
+        raise CondenseError(f"--image-size {height}x{width} must be at least 1x1, for example 32")
+    return height, width
+
+
+def _read(source: Source, size: tuple[int, int] | None, memory_limit: int, data_root: Path, download: bool) -> RawData:
+    if isinstance(source, tuple | list):
+        if len(source) != 2:
+            raise CondenseError(f"{len(source)} data sets were given; give one torch Dataset or a pair (train, test)")
+        train, test = source
+        return read_datasets(train, test, size, memory_limit)
+    if not isinstance(source, str | Path):
+        return read_datasets(source, None, size, memory_limit)
+    if isinstance(source, str):
+        if source.startswith(_HUB):
+            return read_huggingface(source.removeprefix(_HUB), size, memory_limit, download=download)
+        entry = find_data_set(source)
+        if entry is not None:
+            return read_known(entry, data_root, download=download)
+    return _read_path(source, size, memory_limit)
+
+
+def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: int) -> RawData:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return read_folder(path, size)
+    if not path.exists():
+        raise _missing(source)
+    if path.suffix == ".npz":
+        return read_npz(path, memory_limit)
+    if path.suffix in (".h5", ".hdf5"):
+        return read_h5(path)
+    raise CondenseError(f"{path} is neither a folder nor an .npz or .h5 file; data comes as one of these or by name")
+
+
+def _missing(source: str | Path) -> CondenseError:
+    if isinstance(source, Path) or os.sep in source or Path(source).suffix:
+        return CondenseError(f"{source} does not exist; give a folder, an .npz or .h5 file, or a name of condense data")
+    names = DATA_SETS.names()
+    return CondenseError(
+        f"unknown data set {source!r}, and no folder or file of that name (known: {', '.join(names)})"
+        f"{near_names(source, names)}"
+    )
+
+
+def _resize(raw: RawData, size: tuple[int, int] | None) -> RawData:
+    """Bring both splits to one shape: `size`, or the one they have."""
+    if size is not None:
+        train, test = (
+            part if part.image_shape[1:] == size else ResizedPixels(part, *size) for part in (raw.train, raw.test)
+        )
+        raw = replace(raw, train=train, test=test)
+    if raw.train.image_shape != raw.test.image_shape:
+        raise CondenseError(
+            f"{raw.name} has training images of (C, H, W) {raw.train.image_shape} but test images of "
+            f"{raw.test.image_shape}; make them alike, or give --image-size if only the sizes differ"
+        )
+    return raw
+
+
+def _place(raw: RawData, memory_limit: int) -> RawData:
+    """Move the pixels into memory if they fit."""
+    size = raw.train.decoded_bytes + raw.test.decoded_bytes
+    if size <= memory_limit or isinstance(raw.train, TensorPixels):
+        return replace(raw, train=raw.train.in_memory(), test=raw.test.in_memory())
+    note = (
+        f"{raw.name} takes {size / 1e9:.2f} GB decoded, more than the memory limit of {memory_limit / 1e9:.2f} GB, so "
+        "images are decoded whenever they are needed"
+    )
+    return replace(raw, notes=(*raw.notes, note))
+
+
+def _prepare(raw: RawData, normalization: str | None, mirror: bool | None, memory_limit: int) -> RealData:
+    surveys = survey(raw.train), survey(raw.test)
+    shape = raw.train.image_shape
+    known_mirror = raw.mirror if raw.mirror is not None else shape[0] == 3
+    info = DataInfo(
+        name=raw.name,
+        classes=raw.classes,
+        image_shape=shape,
+        mirror=known_mirror if mirror is None else mirror,
+        fingerprint=fingerprint(raw.classes, shape, (surveys[0], raw.train_labels), (surveys[1], raw.test_labels)),
+        preprocessing=choose_preprocessing(normalization, raw.preprocessing, raw.train, surveys[0], memory_limit),
+    )
+    train = TrainingData(raw.train, raw.train_labels, info)
+    test = TestData(raw.test, raw.test_labels, info)
+    return RealData(info, train, test, (*raw.notes, *_notes_on_classes(train, test)))
+
+
+def _notes_on_classes(train: TrainingData, test: TestData) -> tuple[str, ...]:
+    notes = []
+    classes, counts = train.info.classes, train.class_counts()
+    largest, smallest = max(counts), min(counts)
+    if largest > _IMBALANCE * smallest:
+        notes.append(
+            f"classes are unbalanced: {classes[counts.index(largest)]!r} has {largest} training images, "
+            f"{classes[counts.index(smallest)]!r} has {smallest}"
+        )
+    missing = [name for name, count in zip(classes, test.class_counts()) if count == 0]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        notes.append(f"{len(missing)} class(es) have no test image: {', '.join(missing[:5])}{more}")
+    return tuple(notes)

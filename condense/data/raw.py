@@ -1,0 +1,106 @@
+"""What every reader hands on: pixels and labels of two splits, checked, before resizing and preprocessing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from condense.data.preprocessing import Preprocessing
+from condense.data.sources import PixelSource, SubsetPixels
+from condense.data.splitting import TEST_FRACTION, stratified_split
+from condense.runtime.errors import CondenseError
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Two splits as a reader found them.
+
+    `mirror` and `preprocessing` are None where the source does not say. Raises `CondenseError` for data that cannot be
+    classified: a single class, two classes of one name, an empty split, a class without training images, a label
+    without class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: PixelSource
+    train_labels: Tensor  # int64 [N]
+    test: PixelSource
+    test_labels: Tensor
+    mirror: bool | None = None
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        splits = (("train", self.train, self.train_labels), ("test", self.test, self.test_labels))
+        for split, pixels, labels in splits:
+            self._check_counts(split, len(pixels), len(labels))
+        if len(self.classes) < 2:
+            raise CondenseError(f"{self.name} has only one class, {self.classes[0]!r}; it needs at least two")
+        doubled = [name for name, count in Counter(self.classes).items() if count > 1]
+        if doubled:
+            raise CondenseError(f"{self.name} has several classes called {doubled[0]!r}; give each class its own name")
+        for split, _, labels in splits:
+            self._check_labels(split, labels)
+        counts = self.train_labels.bincount(minlength=len(self.classes))
+        if not counts.all():
+            missing = self.classes[int(counts.argmin())]
+            raise CondenseError(f"class {missing!r} of {self.name} has no training image; add some or leave it out")
+
+    def _check_counts(self, split: str, images: int, labels: int) -> None:
+        if images == 0:
+            raise CondenseError(f"the {split} split of {self.name} is empty; it needs at least one image")
+        if images != labels:
+            raise CondenseError(
+                f"the {split} split of {self.name} has {images} images but {labels} labels; give every image one label"
+            )
+
+    def _check_labels(self, split: str, labels: Tensor) -> None:
+        lowest, highest = int(labels.min()), int(labels.max())
+        if lowest < 0 or highest >= len(self.classes):
+            raise CondenseError(
+                f"the {split} split of {self.name} has label {lowest if lowest < 0 else highest}, but its "
+                f"{len(self.classes)} classes are numbered 0 to {len(self.classes) - 1}"
+            )
+
+
+def split_off_test(
+    name: str,
+    classes: tuple[str, ...],
+    pixels: PixelSource,
+    labels: Tensor,
+    keys: Sequence[Any],
+    *,
+    mirror: bool | None = None,
+    notes: tuple[str, ...] = (),
+) -> RawData:
+    """Data that comes in one piece: 20 % of every class, chosen by content (`keys`), becomes the test split."""
+    kept, held_out = stratified_split(labels, keys, TEST_FRACTION)
+    return RawData(
+        name,
+        classes,
+        SubsetPixels(pixels, kept),
+        labels[kept],
+        SubsetPixels(pixels, held_out),
+        labels[held_out],
+        mirror,
+        notes=notes,
+    )
+
+
+def split_note(raw: RawData) -> str:
+    """The sentence that tells about such a split."""
+    test, total = len(raw.test), len(raw.train) + len(raw.test)
+    return f"{raw.name} has no test split; {test} of its {total} images (20 % of every class, at least one) became one"
+
+
+def reason(error: Exception) -> str:
+    """What another package's exception says, on one line.
+
+    >>> reason(RuntimeError("no file:\\n  a.gz"))
+    'no file: a.gz'
+    """
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,129 @@
+"""Real data as everybody uses it: a training split and a test split of different types."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from condense.data.decoding import ImageShape
+from condense.data.info import DataInfo
+from condense.data.preprocessing import Preprocessing
+from condense.data.sources import PixelSource, SubsetPixels
+from condense.data.splitting import stratified_split
+from condense.data.survey import fingerprint, survey
+from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import generator
+
+
+class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be done with them)
+    """Labelled images: `source` holds the pixels, `labels` is int64 [N], `info` describes the whole data set."""
+
+    def __init__(self, source: PixelSource, labels: Tensor, info: DataInfo) -> None:
+        if len(source) != len(labels):
+            raise CondenseError(f"{info.name} has {len(source)} images but {len(labels)} labels in one split")
+        self.source = source
+        self.labels = labels
+        self.info = info
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n]) as uint8 [n, C, H, W]; decoded from disk for a streamed split."""
+        return self.source.read(indices)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n]), preprocessed: float32 [n, C, H, W]."""
+        return self.info.preprocessing.apply(self.pixels(indices).to(torch.float32).div_(255))
+
+    def class_indices(self, label: int) -> Tensor:
+        """Where the images of one class are: int64, ascending."""
+        return self._indices_by_class[label]
+
+    def class_counts(self) -> tuple[int, ...]:
+        """How many images each class has."""
+        return tuple(len(indices) for indices in self._indices_by_class)
+
+    @cached_property
+    def _indices_by_class(self) -> tuple[Tensor, ...]:
+        counts = torch.bincount(self.labels, minlength=len(self.info.classes))
+        return self.labels.argsort(stable=True).split(counts.tolist())
+
+    def subset(self, indices: Tensor) -> Self:
+        """The images at `indices` (int64 [n]) as a split of the same type; no pixels are copied."""
+        return type(self)(SubsetPixels(self.source, indices), self.labels[indices], self.info)
+
+
+class TrainingData(Split):
+    """Images to learn from; the only real images that synthesizers and selectors accept."""
+
+
+class TestData(Split):
+    """Images to measure accuracy on, and nothing else."""
+
+    __test__ = False  # pytest would collect a class of this name
+
+
+@dataclass(frozen=True)
+class RealData:
+    """A data set: its description, its two splits, and `notes`, sentences about it that its user should read."""
+
+    info: DataInfo
+    train: TrainingData
+    test: TestData
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Base name, never a path."""
+        return self.info.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.info.classes
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W)."""
+        return self.info.image_shape
+
+    @property
+    def mirror(self) -> bool:
+        """Whether a mirrored image keeps its class."""
+        return self.info.mirror
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of classes, pixels and labels."""
+        return self.info.fingerprint
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What `images` applies to pixels in [0, 1]."""
+        return self.info.preprocessing
+
+    def holdout(self, fraction: float = 0.1, seed: int = 0) -> RealData:
+        """For tuning: the training split in two, stratified; `fraction` of every class becomes the test split.
+
+        The real test split takes no part. The preprocessing stays; the fingerprint is that of the new splits.
+        Raises `CondenseError` unless 0 < `fraction` < 1.
+        """
+        if not 0 < fraction < 1:
+            raise CondenseError(f"holdout fraction {fraction} must lie between 0 and 1, for example 0.1")
+        keys = torch.randperm(len(self.train), generator=generator(seed, "holdout")).tolist()
+        kept, held_out = stratified_split(self.train.labels, keys, fraction)
+        train, test = self.train.subset(kept), self.train.subset(held_out)
+        content = fingerprint(
+            self.classes, self.image_shape, (survey(train.source), train.labels), (survey(test.source), test.labels)
+        )
+        info = dataclasses.replace(self.info, fingerprint=content)
+        return RealData(
+            info, TrainingData(train.source, train.labels, info), TestData(test.source, test.labels, info), self.notes
+        )

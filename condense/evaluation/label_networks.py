@@ -1,0 +1,97 @@
+"""The networks that label images which have no soft labels of their own, and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from condense.data import TrainingData
+from condense.evaluation.protocols import StaticLabels
+from condense.labels.static import averaged_logits
+from condense.networks import Network, build_network, canonical_name
+from condense.runtime.files import atomic_write, cache_directory
+from condense.runtime.progress import progress_bar
+from condense.runtime.seeds import derive_seed
+from condense.training import ImageSource, train_network
+
+_SEED = 0  # one for all: every set and every method gets its labels from the same networks
+_LABELLED_AT_ONCE = 256
+
+
+def static_logits(
+    source: ImageSource,
+    train: TrainingData,
+    network: str,
+    labels: StaticLabels,
+    *,
+    device: torch.device,
+    progress: bool = False,
+) -> Tensor:
+    """Averaged logits [N, K] of the images of `source`, by networks trained on `train` (equally preprocessed).
+
+    `network` may leave its depth open. The networks are kept in the cache folder and depend on the real data, the
+    preprocessing and the rule only: sets of all methods and sizes share them.
+    """
+    networks = _label_networks(train, canonical_name(network, train.info.image_shape), labels, device, progress)
+    batches = torch.arange(len(source)).split(_LABELLED_AT_ONCE)
+    return torch.cat([averaged_logits(networks, source.images(batch).to(device)).cpu() for batch in batches])
+
+
+def _label_networks(
+    train: TrainingData, name: str, labels: StaticLabels, device: torch.device, progress: bool
+) -> list[Network]:
+    networks = [_untrained(train, name, index) for index in range(labels.networks)]
+    kept = _kept_at(train, name, labels)
+    states = _read(kept)
+    if states is None:
+        _train(networks, train, labels, device, progress)
+        states = {
+            f"{index}.{key}": value.cpu()
+            for index, network in enumerate(networks)
+            for key, value in network.state_dict().items()
+        }
+        with atomic_write(kept) as temporary:
+            save_file(states, temporary)
+    for index, network in enumerate(networks):
+        network.load_state_dict({key: states[f"{index}.{key}"] for key in network.state_dict()})
+        network.to(device).eval()
+    return networks
+
+
+def _untrained(train: TrainingData, name: str, index: int) -> Network:
+    seed = derive_seed(_SEED, "label network", index)
+    return build_network(name, train.info.image_shape, len(train.info.classes), seed)
+
+
+def _train(
+    networks: list[Network], train: TrainingData, labels: StaticLabels, device: torch.device, progress: bool
+) -> None:
+    with progress_bar("label networks", len(networks), enabled=progress) as bar:
+        for index, network in enumerate(networks):
+            seed = derive_seed(_SEED, "label training", index)
+            train_network(network, train, labels.training, seed=seed, device=device, progress=progress)
+            bar.update(index + 1)
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """What the file holds; None if there is none, or if it is damaged and better made again."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:
+    info = train.info
+    rule = labels.model_dump(mode="json")
+    digest = hashlib.blake2b(json.dumps([info.fingerprint, info.mirror, name, rule]).encode(), digest_size=16)
+    digest.update(info.preprocessing.kind.encode())
+    for key, array in sorted(info.preprocessing.to_arrays().items()):
+        digest.update(key.encode() + array.tobytes())
+    return cache_directory() / "label-networks" / f"{info.name}-{digest.hexdigest()}.safetensors"

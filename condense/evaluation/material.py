@@ -1,0 +1,78 @@
+"""What networks are trained on: a set's images, or real ones, with the labels that a protocol asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from condense.data import TrainingData
+from condense.data.info import DataInfo
+from condense.evaluation.label_networks import static_logits
+from condense.evaluation.protocols import Protocol
+from condense.networks import canonical_name
+from condense.synthetic_set import SyntheticSet
+from condense.training import ImageSource, TensorSource, TrainingSource
+
+
+@dataclass(frozen=True)
+class Material:
+    """Images and labels to train on, where the labels came from, and what all of it costs to keep."""
+
+    source: TrainingSource
+    label_source: str
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelled:
+    """The images of `base` with other labels."""
+
+    base: ImageSource
+    labels: Tensor
+    info: DataInfo
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n])."""
+        return self.base.images(indices)
+
+
+def training_material(
+    given: SyntheticSet | TrainingData,
+    train: TrainingData,
+    protocol: Protocol,
+    *,
+    device: torch.device,
+    progress: bool = False,
+) -> Material:
+    """The images of `given` as `protocol` labels them.
+
+    Hard labels are class indices. Static ones are the set's own soft labels, else the averaged logits of networks
+    trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
+    """
+    source = _hard(given, train.info)
+    cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
+    if protocol.labels == "hard":
+        return Material(source, "class index", cost)
+    if isinstance(given, SyntheticSet) and given.probabilities is not None:
+        return Material(Relabelled(source, given.probabilities, source.info), f"own {given.label_kind}", cost)
+    logits = static_logits(source, train, protocol.network, protocol.labels, device=device, progress=progress)
+    labels = protocol.labels
+    teachers = f"{labels.networks} x {canonical_name(protocol.network, train.info.image_shape)}"
+    label_source = f"{teachers}, {labels.training.epochs_run} epochs on the real data"
+    cost += logits.numel() * logits.element_size()
+    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), label_source, cost)
+
+
+def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:
+    return given if isinstance(given, TrainingData) else TensorSource(given.images, given.labels, info)
+
+
+def _bytes(real: TrainingData) -> int:
+    """Pixels at one byte and int64 labels, as a set of real images stores them."""
+    return len(real) * (math.prod(real.info.image_shape) + real.labels.element_size())

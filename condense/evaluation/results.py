@@ -1,0 +1,109 @@
+"""What an evaluation found, for people and for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from condense.evaluation.statistics import deviation
+from condense.runtime.errors import CondenseError
+from condense.runtime.provenance import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkResult:
+    """The test accuracies of one kind of network, all trained on one set under one protocol.
+
+    Args:
+        network: full name.
+        protocol: name of the protocol.
+        protocol_hash: only results with equal hash and network may be compared.
+        accuracies: fractions, one for each network trained; network k always starts from (`seed`, k), whatever the set.
+        diverged: the k whose loss became infinite or whose accuracy is below 1.5 times chance; they count in the mean.
+        seconds: for training and testing all of them, label networks aside.
+        images: number of training images.
+        bytes: what they cost to keep, labels included.
+        seed: from which networks, order of images and augmentation were drawn.
+        label_source: where the labels came from.
+        preprocessing: kind of preprocessing, always that of the set.
+        versions: packages that can change a number.
+    """
+
+    network: str
+    protocol: str
+    protocol_hash: str
+    accuracies: tuple[float, ...]
+    diverged: tuple[int, ...]
+    seconds: float
+    images: int
+    bytes: int
+    seed: int
+    label_source: str
+    preprocessing: str
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy, a fraction; nothing is left out of it."""
+        return fmean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the accuracies (n - 1); None for a single network."""
+        return deviation(self.accuracies)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able, `mean` and `std` first."""
+        values = {"mean": self.mean, "std": self.std, **asdict(self)}
+        return values | {"accuracies": list(self.accuracies), "diverged": list(self.diverged)}
+
+    def __str__(self) -> str:
+        error = "" if self.std is None else f" ± {100 * self.std:.1f}"
+        count = len(self.accuracies)
+        networks = f"{count} network{'s' if count > 1 else ''}"
+        near_chance = f", {len(self.diverged)} of them near chance" if self.diverged else ""
+        return (
+            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{near_chance}, protocol {self.protocol} "
+            f"{self.protocol_hash}, {self.seconds:.0f} s)"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One result for each kind of network, in the order asked for; `notes` are sentences that the user should read."""
+
+    results: tuple[NetworkResult, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy of the only kind of network."""
+        return self._only.mean
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of the only kind of network; None if one network was trained."""
+        return self._only.std
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Accuracies of the only kind of network."""
+        return self._only.accuracies
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol."""
+        return self.results[0].protocol
+
+    @property
+    def _only(self) -> NetworkResult:
+        if len(self.results) > 1:
+            names = ", ".join(result.network for result in self.results)
+            raise CondenseError(f"{len(self.results)} kinds of network were evaluated ({names}); look at .results")
+        return self.results[0]
+
+    def as_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """The only result as a dictionary, or a list of them if there are several."""
+        dictionaries = [result.as_dict() for result in self.results]
+        return dictionaries[0] if len(dictionaries) == 1 else dictionaries

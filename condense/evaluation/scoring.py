@@ -1,0 +1,149 @@
+"""`evaluate`: train fresh networks on a set as a protocol says, and measure them on the real test images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from condense.data import RealData, TestData, TrainingData
+from condense.evaluation.material import Material, training_material
+from condense.evaluation.protocols import PROTOCOLS, Protocol
+from condense.evaluation.results import Evaluation, NetworkResult
+from condense.networks import build_network, canonical_name
+from condense.runtime.device import choose_device
+from condense.runtime.errors import CondenseError
+from condense.runtime.progress import progress_bar
+from condense.runtime.seeds import derive_seed
+from condense.synthetic_set import SyntheticSet
+from condense.training import Diverged, accuracy, train_network
+
+_NEAR_CHANCE = 1.5  # times chance; below this a network has not learned and is listed
+
+
+def evaluate(
+    synthetic: SyntheticSet | TrainingData,
+    data: RealData,
+    nets: Sequence[str] = ("convnet",),
+    runs: int | None = None,
+    protocol: str | Protocol = "desk",
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evaluation:
+    """Train networks on `synthetic` from scratch and test each once, after its last epoch, on `data.test`.
+
+    Args:
+        synthetic: a set; or real training images of `data`, all of them (`data.train`) or a subset.
+        data: the real data that the set was made from. Its test images get the preprocessing of the set.
+        nets: names of networks; what they leave open comes from the protocol, the depth from the image size.
+        runs: networks trained of each kind, by default the protocol's number.
+        protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
+        seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
+        device: `auto`, `cpu` or `cuda:N`.
+        progress: show bars on standard error.
+
+    Raises:
+        CondenseError: unknown names; a set and data that do not match in classes, their order or image shape;
+            real images that are not of `data`; label networks that diverged. A diverged network is no error:
+            it is listed in the result.
+
+    >>> from condense.data import load_data
+    >>> data = load_data("digits")
+    >>> few = data.train.subset(torch.arange(100))
+    >>> evaluate(few, data, nets=["mlp"], protocol="demo", runs=1).results[0].network
+    'mlp'
+    """
+    found = PROTOCOLS.find(protocol) if isinstance(protocol, str) else protocol
+    count = found.networks if runs is None else runs
+    if count < 1 or not nets:
+        raise CondenseError(f"--runs {count} of networks {list(nets)}: give at least one run and one network")
+    notes = _check_given(synthetic, data, found)
+    names = [canonical_name(net, data.image_shape, found.network) for net in nets]
+    for name in names:  # a network that does not fit the images is found before hours of training, not after
+        build_network(name, data.image_shape, len(data.classes), seed)
+    chosen = choose_device(device)
+    info = replace(data.info, preprocessing=synthetic.info.preprocessing)
+    train = TrainingData(data.train.source, data.train.labels, info)
+    test = TestData(data.test.source, data.test.labels, info)
+    material = training_material(synthetic, train, found, device=chosen, progress=progress)
+    shared = _Conditions(material, test, found, seed, chosen, progress)
+    return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes)
+
+
+def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str, ...]:
+    """Make sure that the images may be trained on and tested with `data`; returns notes for the user."""
+    if isinstance(given, TrainingData):
+        if given.info.fingerprint != data.fingerprint:
+            raise CondenseError(
+                f"the training images are of another data set or split ({given.info.name}) than the test images "
+                f"({data.name}); give both of one load_data"
+            )
+        return ()
+    if not isinstance(given, SyntheticSet):
+        raise TypeError(f"networks are trained on a SyntheticSet or on TrainingData, not on {type(given).__name__}")
+    if protocol.reference:
+        others = ", ".join(entry.name for entry in PROTOCOLS if not entry.reference)
+        raise CondenseError(f"protocol {protocol.name} is for all real training images; a set goes by one of {others}")
+    note = given.check_matches(data.info)
+    return () if note is None else (note,)
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What all networks of one evaluation share."""
+
+    material: Material
+    test: TestData
+    protocol: Protocol
+    seed: int
+    device: torch.device
+    progress: bool
+
+
+def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
+    """Train and test `runs` networks called `name`."""
+    started = time.perf_counter()
+    accuracies: list[float] = []
+    diverged: list[int] = []
+    with progress_bar(f"evaluating {name}", runs, enabled=shared.progress, unit="networks") as bar:
+        for index in range(runs):
+            value, finite = _train_and_test(name, index, shared)
+            accuracies.append(value)
+            if not finite or value < _NEAR_CHANCE / len(shared.test.info.classes):
+                diverged.append(index)
+            bar.update(index + 1, {"accuracy": value})
+    return NetworkResult(
+        network=name,
+        protocol=shared.protocol.name,
+        protocol_hash=shared.protocol.hash,
+        accuracies=tuple(accuracies),
+        diverged=tuple(diverged),
+        seconds=time.perf_counter() - started,
+        images=len(shared.material.source),
+        bytes=shared.material.bytes,
+        seed=shared.seed,
+        label_source=shared.material.label_source,
+        preprocessing=shared.test.info.preprocessing.kind,
+    )
+
+
+def _train_and_test(name: str, index: int, shared: _Conditions) -> tuple[float, bool]:
+    """The test accuracy of network `index`, and whether its loss stayed finite."""
+    info, device = shared.test.info, shared.device
+    first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
+    network = build_network(name, info.image_shape, len(info.classes), first)
+    try:
+        train_network(
+            network,
+            shared.material.source,
+            shared.protocol.rule,
+            seed=second,
+            device=device,
+            progress=shared.progress,
+        )
+    except Diverged:
+        return accuracy(network, shared.test, device), False
+    return accuracy(network, shared.test, device), True

@@ -1,0 +1,1 @@
+"""Labels beyond the class index."""

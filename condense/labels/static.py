@@ -1,0 +1,26 @@
+"""Static soft labels: one vector for each image, made once from the clean image and stored.
+
+Averaging the logits of several networks trained on the real data is how DATM (Guo et al., ICLR 2024) initialises its
+labels; probabilities are their softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def averaged_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """The mean over `networks` of their logits [N, K] for `images` [N, C, H, W], without gradients.
+
+    Networks and images are on one device; the networks should be in evaluation mode.
+
+    >>> from condense.networks import build_network
+    >>> networks = [build_network("mlp", (1, 2, 2), classes=3, seed=seed) for seed in range(2)]
+    >>> averaged_logits(networks, torch.zeros(5, 1, 2, 2)).shape
+    torch.Size([5, 3])
+    """
+    with torch.no_grad():
+        return torch.stack([network(images) for network in networks]).mean(0)

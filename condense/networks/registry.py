@@ -1,0 +1,109 @@
+"""The networks that exist, as plain data: this module imports neither torch nor any network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from condense.runtime.registry import Registry
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice that a network's name can make: one of `words`, or `letter` followed by a number.
+
+    `default` is the word of a name that leaves the choice open, `None` if the image size decides. A full name always
+    spells the choice, unless it is `quiet` and at its default.
+    """
+
+    name: str
+    default: str | None
+    words: tuple[str, ...] = ()
+    letter: str = ""
+    quiet: bool = False
+
+    def accepts(self, word: str) -> bool:
+        """Whether `word` makes this choice; numbers run from 1 to 9999."""
+        if self.letter:
+            return re.fullmatch(f"{self.letter}[1-9][0-9]{{0,3}}", word) is not None
+        return word in self.words
+
+    def value(self, word: str) -> str | int:
+        """What the network's class is given for `word`: the number, or the word itself."""
+        return int(word.removeprefix(self.letter)) if self.letter else word
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A family of networks: the class `target` takes (image_shape, classes, and one keyword for every option)."""
+
+    name: str
+    target: str
+    summary: str
+    options: tuple[Option, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def grammar(self) -> str:
+        """How names of the family are written, for help and errors.
+
+        >>> NETWORKS.find("resnet18").grammar
+        'resnet18[-in|-bn]'
+        """
+        choices = ["|-".join(option.words or (f"{option.letter}N",)) for option in self.options]
+        return self.name + "".join(f"[-{choice}]" for choice in choices)
+
+
+_INSTANCE_OR_BATCH_NORM = Option("norm", "in", words=("in", "bn"))
+
+NETWORKS: Registry[NetworkEntry] = Registry(
+    "network",
+    (
+        NetworkEntry(
+            name="convnet",
+            target="condense.networks.convnet:ConvNet",
+            summary="blocks of 3x3 convolution, norm, activation and pooling: the network sets are usually made with",
+            options=(
+                Option("depth", None, letter="d"),
+                Option("width", "w128", letter="w"),
+                Option("norm", "in", words=("in", "bn", "ln", "gn", "nonorm")),
+                Option("activation", "relu", words=("relu", "sigmoid", "leaky", "swish"), quiet=True),
+                Option("pooling", "avgpool", words=("avgpool", "maxpool", "nopool"), quiet=True),
+            ),
+        ),
+        NetworkEntry(
+            name="mlp",
+            target="condense.networks.mlp:MLP",
+            summary="two hidden layers of 128 units",
+        ),
+        NetworkEntry(
+            name="lenet",
+            target="condense.networks.lenet:LeNet",
+            summary="two 5x5 convolutions and three linear layers",
+        ),
+        NetworkEntry(
+            name="alexnet",
+            target="condense.networks.alexnet:AlexNet",
+            summary="AlexNet for small images: five convolutions, one linear layer",
+            options=(Option("norm", "nonorm", words=("nonorm", "bn")),),
+        ),
+        NetworkEntry(
+            name="vgg11",
+            target="condense.networks.vgg:VGG11",
+            summary="VGG with eight convolutions, one linear layer",
+            options=(_INSTANCE_OR_BATCH_NORM,),
+        ),
+        NetworkEntry(
+            name="resnet18",
+            target="condense.networks.resnet:ResNet18",
+            summary="ResNet with two basic blocks in each of four stages, stem for small images",
+            options=(_INSTANCE_OR_BATCH_NORM,),
+        ),
+        NetworkEntry(
+            name="resnet10",
+            target="condense.networks.resnet:ResNet10",
+            summary="ResNet with one basic block in each of four stages, stem for small images",
+            options=(_INSTANCE_OR_BATCH_NORM,),
+        ),
+    ),
+)

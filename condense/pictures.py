@@ -1,0 +1,84 @@
+"""Pictures of image tensors, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from torch import Tensor
+
+_TARGET = 64  # pixels on the longer side of a shown image, if a whole factor gets it there or a little below
+_GAP = 2  # pixels between images
+_LONGEST_NAME = 20  # letters
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in about [0, 1] as uint8 pixels: clipped to [0, 1] and rounded to 8 bits; any shape.
+
+    >>> to_uint8(torch.tensor([-0.2, 0.5, 1.3])).tolist()
+    [0, 128, 255]
+    """
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """One image [C, H, W] in about [0, 1], with 1 or 3 channels, as a grey or colour picture."""
+    pixels = to_uint8(image).permute(1, 2, 0).contiguous().numpy()  # [H, W, C]
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def image_grid(images: Tensor, columns: int, scale: int | None = None, background: str = "white") -> Image.Image:
+    """Images [N, C, H, W] in about [0, 1], row by row with `columns` in each.
+
+    Values are clipped to [0, 1]. `scale` is a whole factor, by nearest neighbour so that small images stay sharp;
+    default: what brings the longer side to at most 64 pixels, and at least 1. `background` is any colour that Pillow
+    knows.
+
+    >>> image_grid(torch.zeros(6, 1, 8, 8), columns=3, scale=4).size
+    (104, 70)
+    """
+    return picture_rows(images.split(columns), scale=scale, background=background)
+
+
+def picture_rows(
+    rows: Sequence[Tensor], *, names: Sequence[str] = (), scale: int | None = None, background: str = "white"
+) -> Image.Image:
+    """As `image_grid`, for rows [n, C, H, W] of different lengths; `names` stand to the left of the rows they name.
+
+    Long names are shortened; names are left out where a row is too low for a line of text.
+    """
+    height, width = rows[0].shape[2:]
+    scale = scale or max(1, _TARGET // max(height, width))
+    cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
+    font = ImageFont.load_default()
+    labels = [_shortened(name) for name in names]
+    if any(_text_height(font, label) >= cell_height for label in labels):
+        labels = []
+    margin = max((int(font.getlength(label)) + 4 * _GAP for label in labels), default=0)
+    size = (margin + max(map(len, rows)) * cell_width + _GAP, len(rows) * cell_height + _GAP)
+    grid = Image.new("RGB", size, background)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            picture = to_picture(image).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            grid.paste(picture, (margin + column * cell_width + _GAP, row * cell_height + _GAP))
+    draw, ink = ImageDraw.Draw(grid), _ink(background)
+    for row, label in enumerate(labels):
+        top = row * cell_height + (cell_height - _text_height(font, label)) // 2
+        draw.text((margin - 2 * _GAP - font.getlength(label), top), label, fill=ink, font=font)
+    return grid
+
+
+def _shortened(name: str) -> str:
+    name = name.encode("latin-1", "replace").decode("latin-1")  # the default font has no other letters
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
+
+
+def _text_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, text: str) -> int:
+    _, _, _, bottom = font.getbbox(text)
+    return int(bottom)
+
+
+def _ink(background: str) -> str:
+    red, green, blue = ImageColor.getrgb(background)[:3]
+    return "black" if red + green + blue > 3 * 127 else "white"

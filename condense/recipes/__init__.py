@@ -1,0 +1,82 @@
+"""Recipes: the settings of a method as published and as measured here, one YAML file each.
+
+`dm-published.yaml` holds what `condense distill dm` uses by itself, `dm-desk.yaml` what `--recipe desk` uses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from condense.recipes.yaml12 import load_yaml
+from condense.runtime.errors import CondenseError, unknown_name
+from condense.runtime.validation import Closed, validated
+
+_FOLDER = Path(__file__).parent
+
+
+class Case(Closed):
+    """Settings for some data sets or sizes only; all the conditions that are given must hold."""
+
+    data: list[str] | None = Field(None, description="base names of data sets")
+    ipc_from: int = Field(1, ge=1, description="smallest images per class")
+    ipc_to: int | None = Field(None, ge=1, description="largest images per class; none: no limit")
+    settings: dict[str, Any]
+
+    def fits(self, data: str, ipc: int) -> bool:
+        """Whether the case is meant for this data set at this many images per class."""
+        return (
+            (self.data is None or data in self.data)
+            and self.ipc_from <= ipc
+            and (self.ipc_to is None or ipc <= self.ipc_to)
+        )
+
+
+class Recipe(Closed):
+    """A recipe file: settings for everything, then cases that replace some of them, later ones winning."""
+
+    method: str
+    summary: str
+    source: str = Field(description="where the values come from")
+    settings: dict[str, Any] = Field(default_factory=dict)
+    cases: list[Case] = Field(default_factory=list)
+
+    def settings_for(self, data: str, ipc: int) -> dict[str, Any]:
+        """The settings for a data set (by base name) at `ipc` images per class."""
+        chosen = dict(self.settings)
+        for case in self.cases:
+            if case.fits(data, ipc):
+                chosen |= case.settings
+        return chosen
+
+
+def recipe_names(method: str | None = None) -> list[str]:
+    """The names of the recipes that come with condense, as `method-recipe`; of one method if it is given."""
+    names = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return [name for name in names if method is None or name.rpartition("-")[0] == method]
+
+
+def load_recipe(method: str, recipe: str | None) -> Recipe:
+    """The recipe of `method` called `recipe`, or in the YAML file `recipe`; None is the published one.
+
+    A method without a published recipe (it has nothing to set) gets an empty one. Raises `CondenseError` for an unknown
+    name, an unreadable file and a recipe of another method.
+    """
+    if recipe is not None and (recipe.endswith((".yaml", ".yml")) or "/" in recipe):
+        path = Path(recipe)
+    else:
+        path = _FOLDER / f"{method}-{recipe or 'published'}.yaml"
+        if not path.exists():
+            if recipe is None:
+                return Recipe(method=method, summary="defaults", source="defaults of the method")
+            own = [name.removeprefix(f"{method}-") for name in recipe_names(method)]
+            raise unknown_name(f"recipe of {method}", recipe, [*own, "a path to a .yaml file"])
+    content = load_yaml(path)
+    if not isinstance(content, dict):
+        raise CondenseError(f"recipe {path.name} must be a mapping of method, summary, source, settings and cases")
+    found = validated(Recipe, content, origin=f"recipe {path.name}: ")
+    if found.method != method:
+        raise CondenseError(f"recipe {path.name} is for method {found.method!r}, not {method!r}; give one of {method}")
+    return found

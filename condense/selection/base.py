@@ -1,0 +1,44 @@
+"""What every method that chooses real images shares. A method fills one hole: `choose`."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from condense.data.sampling import check_class_sizes
+from condense.making import Job, Product
+from condense.runtime.validation import Closed
+
+
+class Selector(ABC):
+    """A method that chooses `ipc` real images of every class; the set keeps their original 8-bit pixels.
+
+    The order of choice is kept within each class, so the first k images of a greedy method are its choice for k.
+    """
+
+    Settings: ClassVar[type[Closed]] = Closed
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        check_class_sizes(job.data, job.ipc)
+        self.job = job
+        self.data = job.data
+        self.settings = settings
+
+    @abstractmethod
+    def choose(self) -> Tensor:
+        """Training indices of the chosen images, class by class in order of choice; int64 [C*ipc]."""
+
+    @classmethod
+    def make(cls, job: Job, settings: Any) -> Product:
+        """Choose, and copy the pixels of the chosen images."""
+        started = time.monotonic()
+        indices = cls(job, settings).choose()
+        return Product(
+            stored=job.data.pixels(indices),
+            labels=job.data.labels[indices],
+            settings=settings,
+            facts={"seconds": time.monotonic() - started, "indices": indices.tolist()},
+        )

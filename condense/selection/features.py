@@ -1,0 +1,107 @@
+"""The features that selection methods look at: of a briefly trained network, of an untrained one, or plain pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from condense.data import TrainingData
+from condense.making import Job
+from condense.networks import Network, build_network, canonical_name
+from condense.runtime.files import atomic_write, cache_directory
+from condense.runtime.seeds import derive_seed
+from condense.runtime.validation import Closed
+from condense.selection.base import Selector
+from condense.training import TrainingRule, train_network
+
+TRAINING = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=5, schedule="cosine")
+_IMAGES_AT_ONCE = 64
+
+
+class FeatureSettings(Closed):
+    """Where features come from."""
+
+    features: Literal["trained", "random", "pixels"] = Field(
+        "trained", description="features of a network trained for 5 epochs, of an untrained one, or the pixels"
+    )
+    network: str = Field("convnet-w128-in", description="the network that gives the features (its penultimate layer)")
+
+
+class FeatureSelector(Selector):
+    """A selector that looks at the features of one class at a time: a method fills `choose_from`."""
+
+    Settings: ClassVar[type[Closed]] = FeatureSettings
+
+    def choose(self) -> Tensor:
+        """Features of all training images, then the choice in each class."""
+        features = training_features(self.job, self.settings)
+        chosen = []
+        for label in range(len(self.data.info.classes)):
+            members = self.data.class_indices(label)
+            chosen.append(members[self.choose_from(features[members], self.job.ipc, label)])
+        return torch.cat(chosen)
+
+    @abstractmethod
+    def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
+        """Rows of `features` [n, D] to choose, int64 [count], no row twice; `label` only serves to seed draws."""
+
+
+def training_features(job: Job, settings: FeatureSettings) -> Tensor:
+    """Float32 [N, D] features of all training images, seen without augmentation.
+
+    `trained` trains the network for 5 epochs on the training images without augmentation (SGD 0.05, momentum 0.9,
+    weight decay 5e-4, batch 128, cosine) and keeps the features in the cache folder, by data fingerprint,
+    preprocessing, network, training rule and seed: another method or another number of images per class finds them
+    there.
+    """
+    if settings.features == "pixels":
+        return _in_batches(job.data, lambda images: images.flatten(1))
+    info = job.data.info
+    name = canonical_name(settings.network, info.image_shape)
+    network = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "feature network"))
+    network.to(job.device)
+    if settings.features == "random":
+        return _embedded(network, job)
+    kept = _kept_at(job, name)
+    if kept.exists():
+        return load_file(kept)["features"]
+    train_network(
+        network,
+        job.data,
+        TRAINING,
+        seed=derive_seed(job.seed, "feature training"),
+        device=job.device,
+        progress=job.progress,
+    )
+    features = _embedded(network, job)
+    with atomic_write(kept) as temporary:
+        save_file({"features": features}, temporary)
+    return features
+
+
+def _kept_at(job: Job, network: str) -> Path:
+    info = job.data.info
+    arrays = {name: array.tolist() for name, array in info.preprocessing.to_arrays().items()}
+    key = json.dumps([info.fingerprint, info.preprocessing.kind, arrays, network, TRAINING.as_dict(), job.seed])
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_directory() / "features" / f"{info.name}-{digest}.safetensors"
+
+
+def _embedded(network: Network, job: Job) -> Tensor:
+    network.eval()
+    with torch.inference_mode():
+        return _in_batches(job.data, lambda images: network.embed(images.to(job.device)).cpu())
+
+
+def _in_batches(data: TrainingData, function: Callable[[Tensor], Tensor]) -> Tensor:
+    batches = torch.arange(len(data)).split(_IMAGES_AT_ONCE)
+    return torch.cat([function(data.images(batch)) for batch in batches])

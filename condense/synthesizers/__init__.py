@@ -1,0 +1,1 @@
+"""Methods that learn images, the loop they share, and `distill`, which runs any registered method."""

@@ -1,0 +1,120 @@
+"""One safetensors file beside the output that holds everything an unfinished run needs to go on exactly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import atomic_write
+
+_FORMAT = 1
+MOST_SECONDS_LOST = 10.0  # a killed run loses at most this much work, or one update if that takes longer
+LARGEST_COST = 0.05  # and saving takes at most this share of the time
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `iteration` updates: tensors, metrics so far and the seconds spent."""
+
+    iteration: int
+    seconds: float
+    state: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
+def checkpoint_path(out: Path) -> Path:
+    """Where the unfinished run of `out` is kept.
+
+    >>> checkpoint_path(Path("set.h5")).name
+    'set.h5.checkpoint.safetensors'
+    """
+    return out.with_name(out.name + ".checkpoint.safetensors")
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, configuration: Mapping[str, Any]) -> None:
+    """Write atomically; a kill leaves the previous checkpoint."""
+    header = {
+        "format": _FORMAT,
+        "iteration": checkpoint.iteration,
+        "seconds": checkpoint.seconds,
+        "configuration": configuration,
+    }
+    tensors = {f"state.{name}": tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    tensors |= {f"metrics.{name}": values for name, values in checkpoint.metrics.items()}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"condense": json.dumps(header)})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Format, iteration, seconds and configuration of a checkpoint.
+
+    Raises `CondenseError` for a damaged or foreign file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["condense"])
+            if header["format"] != _FORMAT:
+                raise KeyError("format")
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise CondenseError(f"{path} is not a checkpoint of this version; start again with --no-resume") from error
+    return dict(header)
+
+
+def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint at `path`.
+
+    Raises `CondenseError` if it was made with another configuration (naming the first field that differs) or is
+    damaged.
+    """
+    header = read_header(path)
+    _check_same(path, header["configuration"], json.loads(json.dumps(configuration)))
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    parts: dict[str, dict[str, Tensor]] = {"state": {}, "metrics": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return Checkpoint(header["iteration"], header["seconds"], parts["state"], parts["metrics"])
+
+
+def _check_same(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:
+    for field in sorted(saved.keys() | asked.keys()):
+        before, now = saved.get(field), asked.get(field)
+        if isinstance(before, dict) and isinstance(now, dict):
+            _check_same(path, before, now, f"{prefix}{field}.")
+        elif before != now:
+            raise CondenseError(
+                f"{path} is of an unfinished run with {prefix}{field} {before!r}, now it is {now!r}; "
+                "give the same options, or --no-resume to start again"
+            )
+
+
+class CheckpointTimer:
+    """Decides when to save: often enough to lose little work, seldom enough to cost little."""
+
+    def __init__(self) -> None:
+        self._saved_at = time.monotonic()
+        self._cost = 0.0
+        self._step = 0.0
+        self._last_check = self._saved_at
+
+    def due(self) -> bool:
+        """Whether to save now, asked once after every update."""
+        now = time.monotonic()
+        self._step, self._last_check = now - self._last_check, now
+        interval = max(MOST_SECONDS_LOST - self._step, self._cost / LARGEST_COST)
+        return now - self._saved_at >= interval
+
+    def saved(self, started: float) -> None:
+        """Note that a save that began at `started` (monotonic seconds) has just ended."""
+        self._saved_at = self._last_check = time.monotonic()
+        self._cost = self._saved_at - started

@@ -1,0 +1,198 @@
+"""`distill`: one function that runs any registered method and gives, and if asked stores, a synthetic set."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from condense.data import DataInfo, RealData
+from condense.making import Job, Maker, Product
+from condense.recipes import load_recipe
+from condense.runtime.device import choose_device, set_threads
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import check_output, write_json
+from condense.runtime.provenance import commit, hardware, peak_memory, versions
+from condense.runtime.registry import load_object
+from condense.runtime.validation import Closed, option_name, validated
+from condense.synthesizers.checkpoints import checkpoint_path, read_header
+from condense.synthesizers.registry import Method, methods
+from condense.synthetic_set import SyntheticSet
+
+
+def distill(
+    method: str,
+    data: RealData,
+    ipc: int,
+    *,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> SyntheticSet:
+    """Make a synthetic set of `ipc` images per class from the training part of `data`.
+
+    Args:
+        method: a registered name or alias, for example `dm` or `random` (`condense methods` lists them).
+        data: from `load_data`; only its training part is given to the method.
+        ipc: images per class, at least 1; methods that choose real images need that many in every class.
+        iterations: updates of the images; default: the recipe's.
+        minutes: stop after this time instead, or at `iterations` if both are given and these come first. The set
+            records the iterations reached, and giving that number makes the same set again.
+        seed: of everything random; the same call gives the same file.
+        recipe: name of a recipe of the method or path of a YAML file; default: the method's published settings for
+            this data and ipc.
+        out: where to store the set (`.h5`). A run that is killed is continued by the same call; a `.json` of the same
+            name beside the finished file tells time, memory and hardware.
+        resume: whether to continue an unfinished run found beside `out`.
+        overwrite: whether a finished `out` may be replaced.
+        device: `auto`, `cpu` or `cuda:N`.
+        threads: processor threads; default: those of the unfinished run, else torch's choice.
+        progress: show a progress bar on standard error.
+        options: settings of the method by name; they win over the recipe.
+
+    Raises:
+        CondenseError: for anything wrong in the request, before any work is lost.
+        KeyboardInterrupt: after a Ctrl-C; an unfinished run is saved first if `out` is given.
+    """
+    entry = methods().find(method)
+    maker: type[Maker] = load_object(entry.target)
+    settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
+    target = check_output(out, overwrite=overwrite) if out is not None else None
+    checkpoint = _unfinished(target, resume)
+    where = choose_device(device)
+    configuration = _configuration(entry, data.info, ipc, seed, settings)
+    configuration["plan"] = {"device": where.type, "threads": _use_threads(threads, checkpoint)}
+    must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
+
+    started = time.monotonic()
+    end = iterations if minutes is not None else getattr(settings, "iterations", None)
+    product = maker.make(Job(data.train, ipc, seed, where, progress, end, minutes, checkpoint, must_agree), settings)
+    synthetic = _as_set(product, data.info, configuration | {"settings": product.settings.model_dump(mode="json")})
+    if target is not None:
+        synthetic.save(target)
+        write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started))
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return synthetic
+
+
+def resolve_settings(
+    entry: Method,
+    info: DataInfo,
+    ipc: int,
+    *,
+    recipe: str | None = None,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    **options: Any,
+) -> Closed:
+    """The settings that a run would use: defaults of the method, then its recipe for this data and ipc, then options.
+
+    Raises `CondenseError` for an unknown recipe or option, a value out of range, and a budget for a method without
+    iterations.
+    """
+    model = load_object(entry.target).Settings
+    if ipc < 1:
+        raise CondenseError(f"--ipc {ipc} must be at least 1 image per class")
+    if "iterations" not in model.model_fields:
+        for name, value in (("iterations", iterations), ("minutes", minutes)):
+            if value is not None:
+                raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
+    if minutes is not None and minutes <= 0:
+        raise CondenseError(f"--minutes {minutes} must be more than 0")
+    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
+    if iterations is not None:
+        values["iterations"] = iterations
+    return validated(model, values, origin=f"{entry.name}: ", spell=option_name)
+
+
+def _unfinished(target: Path | None, resume: bool) -> Path | None:
+    """Where the run of `target` is kept while it is unfinished, emptied if it must not be continued."""
+    if target is None:
+        return None
+    checkpoint = checkpoint_path(target)
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    return checkpoint
+
+
+def _use_threads(asked: int | None, checkpoint: Path | None) -> int:
+    """Fix the threads for the whole run: a sum split over other threads can end in other last bits."""
+    if asked is None and checkpoint is not None and checkpoint.exists():
+        asked = read_header(checkpoint)["configuration"]["plan"]["threads"]
+    set_threads(asked)
+    return torch.get_num_threads()
+
+
+def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
+    """All that decides the result, in JSON's types."""
+    return {
+        "method": entry.name,
+        "revision": entry.revision,
+        "data": info.name,
+        "fingerprint": info.fingerprint,
+        "preprocessing": info.preprocessing.kind,
+        "mirror": info.mirror,
+        "ipc": ipc,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _without_open_end(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run that ends by the clock: how many iterations that makes is not part of it."""
+    settings = {name: value for name, value in configuration["settings"].items() if name != "iterations"}
+    return configuration | {"settings": settings}
+
+
+def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> SyntheticSet:
+    return SyntheticSet(
+        stored=product.stored,
+        labels=product.labels,
+        info=info,
+        provenance={
+            "configuration": configuration,
+            "command": reproduction_command(configuration),
+            "versions": versions(),
+        },
+        metrics=product.metrics,
+    )
+
+
+def reproduction_command(configuration: dict[str, Any]) -> str:
+    """The command line that makes the same set again, every setting written out; data by its base name.
+
+    >>> reproduction_command({"method": "dm", "data": "digits", "ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}})
+    'condense distill dm --data digits --ipc 1 --seed 0 --image-lr 1.0 --out set.h5'
+    """
+    words = ["condense", "distill", configuration["method"]]
+    values = {key: configuration[key] for key in ("data", "ipc", "seed")} | configuration["settings"]
+    for name, value in values.items():
+        words += [option_name(name), str(value)]
+    return shlex.join([*words, "--out", "set.h5"])
+
+
+def _account(product: Product, synthetic: SyntheticSet, seconds: float) -> dict[str, Any]:
+    """What belongs beside the file and not in it, because it differs from run to run."""
+    return {
+        "method": synthetic.provenance["configuration"]["method"],
+        "iterations": getattr(product.settings, "iterations", None),
+        "seconds": round(product.facts.get("seconds", seconds), 3),
+        "peak_memory": peak_memory(),
+        "bytes": synthetic.bytes,
+        "hardware": hardware(),
+        "versions": versions(),
+        "commit": commit(),
+        **{name: value for name, value in product.facts.items() if name != "seconds"},
+    }

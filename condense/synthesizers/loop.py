@@ -1,0 +1,134 @@
+"""The loop around every synthesizer: progress, budget, checkpoints, exact resume, guards, Ctrl-C that saves."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from condense.making import Job
+from condense.runtime.errors import CondenseError
+from condense.runtime.progress import progress_bar
+from condense.synthesizers.checkpoints import Checkpoint, CheckpointTimer, load_checkpoint, save_checkpoint
+from condense.synthesizers.interruption import deferred_interrupt
+
+
+class Steppable(Protocol):
+    """What the loop needs of a synthesizer."""
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One update of the images."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `step` changes."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How a run went: updates made, one value of each metric per update, seconds over all its sittings."""
+
+    iterations: int
+    metrics: dict[str, Tensor]
+    seconds: float
+    resumed_at: int | None
+
+
+class _Run:
+    """The counters of a run in progress."""
+
+    def __init__(self, synthesizer: Steppable, job: Job) -> None:
+        self.synthesizer, self.job = synthesizer, job
+        self.iteration = 0
+        self.series: dict[str, list[float]] = {}
+        self.resumed_at: int | None = None
+        self._earlier_seconds = 0.0
+        self._started = time.monotonic()
+        if job.checkpoint is not None and job.checkpoint.exists():
+            self._resume(load_checkpoint(job.checkpoint, job.configuration))
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        self.synthesizer.load_state(checkpoint.state)
+        self.iteration, self._earlier_seconds = checkpoint.iteration, checkpoint.seconds
+        self.series = {name: values.tolist() for name, values in checkpoint.metrics.items()}
+        self.resumed_at = checkpoint.iteration
+        print(f"going on at iteration {checkpoint.iteration}", file=sys.stderr)
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        return {name: torch.tensor(values, dtype=torch.float64) for name, values in self.series.items()}
+
+    def advance(self) -> dict[str, float]:
+        metrics = self.synthesizer.step(self.iteration)
+        self._guard(metrics)
+        for name, value in metrics.items():
+            self.series.setdefault(name, []).append(value)
+        self.iteration += 1
+        return metrics
+
+    def _guard(self, metrics: dict[str, float]) -> None:
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        broken += [name for name, value in self.synthesizer.state().items() if not torch.isfinite(value).all()]
+        if broken:
+            raise CondenseError(
+                f"{broken[0]} is no longer finite at iteration {self.iteration}: the run diverged; "
+                "give a smaller --image-lr, and --no-resume to start again"
+            )
+
+    def save(self) -> None:
+        if self.job.checkpoint is not None:
+            checkpoint = Checkpoint(self.iteration, self.seconds, self.synthesizer.state(), self.metrics)
+            save_checkpoint(self.job.checkpoint, checkpoint, self.job.configuration)
+
+    @property
+    def finished(self) -> bool:
+        iterations, minutes = self.job.iterations, self.job.minutes
+        if iterations is not None and self.iteration >= iterations:
+            return True
+        return minutes is not None and self.iteration > 0 and self.seconds >= 60 * minutes
+
+
+def run(synthesizer: Steppable, job: Job) -> RunRecord:
+    """Step until `job.iterations` updates are made or `job.minutes` have passed, whichever comes first.
+
+    With `job.checkpoint`, an earlier run of the same configuration is continued from it, and the state is saved before
+    the first update, then as often as `CheckpointTimer` says, and on Ctrl-C. Time counts over all sittings. At least
+    one update is made.
+
+    Raises `CondenseError` if a metric or the state stops being finite, `KeyboardInterrupt` after a Ctrl-C.
+    """
+    current = _Run(synthesizer, job)
+    timer = CheckpointTimer()
+    total, unit = (60 * job.minutes, "s") if job.minutes is not None else (job.iterations or 0, "")
+    with (
+        deferred_interrupt() as interruption,
+        progress_bar("distilling", total, enabled=job.progress, unit=unit) as bar,
+    ):
+        if current.resumed_at is None:
+            _save(current, timer)
+        while not current.finished:
+            metrics = current.advance()
+            bar.update(current.seconds if unit else current.iteration, metrics)
+            if interruption.requested:
+                current.save()
+                raise KeyboardInterrupt
+            if timer.due():
+                _save(current, timer)
+    return RunRecord(current.iteration, current.metrics, current.seconds, current.resumed_at)
+
+
+def _save(current: _Run, timer: CheckpointTimer) -> None:
+    started = time.monotonic()
+    current.save()
+    timer.saved(started)

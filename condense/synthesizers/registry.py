@@ -1,0 +1,93 @@
+"""Every method as one line of plain data: listing them imports no method and no torch.
+
+A package adds its own through an entry point in the group `condense.synthesizers` whose object is a `Method`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import Registry
+
+
+@dataclass(frozen=True)
+class Method:
+    """What lists and the command line know of a method before its code is imported.
+
+    `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
+    or soft); `needs` names what it needs besides training data; `revision` goes up when its results change.
+    """
+
+    name: str
+    target: str
+    summary: str
+    paper: str
+    aliases: tuple[str, ...] = ()
+    labels: str = "hard"
+    needs: str = "nothing"
+    revision: int = 1
+
+
+_BUILT_IN = (
+    Method(
+        name="dm",
+        aliases=("distribution-matching",),
+        target="condense.synthesizers.distribution_matching:DistributionMatching",
+        summary="match the class means of features in randomly initialised networks",
+        paper="Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023",
+    ),
+    Method(
+        name="random",
+        target="condense.selection.random:Random",
+        summary="real images of each class, drawn uniformly without replacement",
+        paper="baseline",
+    ),
+    Method(
+        name="herding",
+        target="condense.selection.herding:Herding",
+        summary="real images whose running mean of features follows the class mean",
+        paper="Welling, Herding Dynamical Weights to Learn, ICML 2009",
+        needs="features (trained once, cached)",
+    ),
+    Method(
+        name="k-center",
+        aliases=("kcenter",),
+        target="condense.selection.k_center:KCenter",
+        summary="real images that leave no image of their class far from a chosen one",
+        paper="Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018",
+        needs="features (trained once, cached)",
+    ),
+    Method(
+        name="kmeans",
+        aliases=("k-means",),
+        target="condense.selection.kmeans:KMeans",
+        summary="real images nearest to the centres of k-means on the features of their class",
+        paper="Cui et al., DC-BENCH, NeurIPS 2022 (k-means-emb)",
+        needs="features (trained once, cached)",
+    ),
+)
+
+
+@cache
+def methods() -> Registry[Method]:
+    """The built-in methods and those of installed packages.
+
+    Raises `CondenseError` if a package registers something that is not a `Method`, or a name that is taken.
+    """
+    found = list(_BUILT_IN)
+    for entry in metadata.entry_points(group="condense.synthesizers"):
+        method = entry.load()
+        if not isinstance(method, Method):
+            raise CondenseError(
+                f"entry point {entry.name!r} ({entry.value}) must be a condense Method; correct that package"
+            )
+        taken = {name for other in found for name in (other.name, *other.aliases)}
+        if taken & {method.name, *method.aliases}:
+            raise CondenseError(
+                f"entry point {entry.name!r} ({entry.value}) takes the name of another method; rename it"
+            )
+        found.append(method)
+    return Registry("method", found)

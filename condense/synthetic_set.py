@@ -1,0 +1,276 @@
+"""The synthetic set: images, labels and everything one has to know to train on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from condense.data.info import DataInfo
+from condense.description import describe_set
+from condense.exporting import export_set
+from condense.pictures import picture_rows
+from condense.runtime.errors import CondenseError
+from condense.set_file import read_set, write_set
+from condense.spaces import Space, space_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LabelKind = Literal["hard", "probabilities", "logits"]
+_GRID_ROWS = 100  # a picture of all classes of a large data set would be too tall for any viewer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
+    """A small set of images that stands for a large one; also a torch `Dataset` of (image, label).
+
+    Args:
+        stored: what the file holds, float32 [N, C, H, W] in preprocessed space or uint8 pixels [N, C, H, W] (sets of
+            real images); `.images` always gives what networks train on.
+        labels: class index of each image, int64 [N], in the order of `info.classes`.
+        info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
+        targets: the images' own soft labels, float32 [N, K] for K classes; None where the labels are hard.
+        label_kind: what `targets` are: `probabilities` (rows sum to 1) or `logits`; `hard` without them.
+        temperature: logits are divided by it before the softmax; for probabilities, the one they were made with.
+        learned_lr: learning rate that was learned with the images, positive; None if none was.
+        augmentation: the augmentation it was made for, as JSON-able values; None for none or unknown.
+        protocol: name of the evaluation protocol it was made for; None for no particular one.
+        provenance: how it was made (configuration, command, versions, ...), JSON-able; neither times nor paths.
+        metrics: values recorded while it was made, one float64 series [iterations] for each name.
+
+    Raises `CondenseError` where any of this does not fit together. Tensors are moved to the CPU and detached.
+    """
+
+    stored: Tensor
+    labels: Tensor
+    info: DataInfo
+    targets: Tensor | None = None
+    label_kind: LabelKind = "hard"
+    temperature: float = 1.0
+    learned_lr: float | None = None
+    augmentation: dict[str, Any] | None = None
+    protocol: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._replace(
+            stored=_settled(self.stored),
+            labels=_settled(self.labels),
+            targets=None if self.targets is None else _settled(self.targets),
+            augmentation=_as_json("augmentation", self.augmentation),
+            provenance=_as_json("provenance", self.provenance),
+            metrics={name: _settled(series).double() for name, series in self.metrics.items()},
+        )
+        _check_images(self.stored, self.info)
+        _check_labels(self.labels, len(self.stored), self.info)
+        _check_targets(self)
+        _check_numbers(self)
+
+    def _replace(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the way that a frozen dataclass leaves to its own constructor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities [K] if it has its own."""
+        image = self.space.prepared(self.stored[index][None], self.info.preprocessing)[0]
+        soft = self.probabilities
+        return image, self.labels[index] if soft is None else soft[index]
+
+    @property
+    def space(self) -> Space:
+        """What the stored numbers are."""
+        return space_of(self.stored)
+
+    @property
+    def images(self) -> Tensor:
+        """Training-ready images, float32 [N, C, H, W] in preprocessed space; made anew from pixels at each call."""
+        return self.space.prepared(self.stored, self.info.preprocessing)
+
+    @property
+    def plain_images(self) -> Tensor:
+        """The images with their preprocessing undone, float32 [N, C, H, W] in about [0, 1], not clipped."""
+        return self.space.plain(self.stored, self.info.preprocessing)
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """The soft labels as probabilities [N, K], `softmax(logits / temperature)` of logits; None for hard labels."""
+        if self.targets is None or self.label_kind == "probabilities":
+            return self.targets
+        return torch.softmax(self.targets / self.temperature, dim=1)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Images of each class, in the order of the classes."""
+        return tuple(torch.bincount(self.labels, minlength=len(self.info.classes)).tolist())
+
+    @property
+    def ipc(self) -> int | None:
+        """Images per class; None if the classes have different numbers (see `class_counts`)."""
+        counts = set(self.class_counts)
+        return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def bytes(self) -> int:
+        """What the set costs to keep: stored images at their dtype, labels and soft labels."""
+        parts = (self.stored, self.labels, self.targets)
+        return sum(part.numel() * part.element_size() for part in parts if part is not None)
+
+    def check_matches(self, info: DataInfo) -> str | None:
+        """Make sure that the set can be used with the data that `info` describes.
+
+        Returns a sentence for the user if the data is the same in kind but not in its images (another fingerprint),
+        else None. Raises `CondenseError` for other classes, another order of classes or another image shape. The
+        preprocessing may differ: test images must always get the set's own.
+        """
+        _check_same_classes(self.info, info)
+        if self.info.image_shape != info.image_shape:
+            raise CondenseError(
+                f"the set has images of shape {list(self.info.image_shape)} but {info.name} has "
+                f"{list(info.image_shape)}; load the data at that --image-size, or {_way_out(self.info)}"
+            )
+        if self.info.fingerprint == info.fingerprint:
+            return None
+        return (
+            f"the set was made from {self.info.name} with fingerprint {self.info.fingerprint[:12]}, but this "
+            f"{info.name} has {info.fingerprint[:12]}: same classes, other images or another split"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the set to an HDF5 file (see docs/format.md), atomically; the same set always gives the same bytes.
+
+        Raises `CondenseError` if the file cannot be written.
+        """
+        write_set(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SyntheticSet:
+        """Read a set and verify it.
+
+        Raises `CondenseError` for a file that is missing, no synthetic set, cut short, altered or too new.
+        """
+        arguments = read_set(path)
+        try:
+            return cls(**arguments)
+        except CondenseError as error:
+            raise CondenseError(f"{path}: {error}") from error
+
+    def export(self, path: str | Path, to: str, *, overwrite: bool = False) -> None:
+        """Write the set in a form that other programs read: `folder`, `torch` or `huggingface`.
+
+        Raises `CondenseError` for an unknown form, for a form whose package is missing, and for a `path` that exists
+        unless `overwrite` allows to replace it.
+        """
+        export_set(self, path, to, overwrite=overwrite)
+
+    def grid(self, per_class: int = 10) -> Image.Image:
+        """A picture with a row for each class and at most `per_class` images in it, preprocessing undone.
+
+        Values are clipped to [0, 1] for display only. At most the first 100 classes are shown.
+        """
+        classes = self.info.classes[:_GRID_ROWS]
+        rows = [torch.nonzero(self.labels == label).flatten()[:per_class] for label in range(len(classes))]
+        preprocessing = self.info.preprocessing
+        return picture_rows([self.space.plain(self.stored[row], preprocessing) for row in rows], names=classes)
+
+    def describe(self) -> dict[str, str]:
+        """What the set is and how it was made, as rows of name and text for people to read."""
+        return describe_set(self)
+
+
+def _settled(tensor: Tensor) -> Tensor:
+    """A copy that no optimiser changes later and that keeps no larger tensor alive."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _as_json(name: str, value: Any) -> Any:
+    """`value` as a JSON file would give it back, so that a set equals the one loaded from its file."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise CondenseError(f"{name} must be values that JSON can hold: {error}") from error
+
+
+def _check_images(stored: Tensor, info: DataInfo) -> None:
+    space_of(stored)
+    if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):
+        raise CondenseError(
+            f"the images have shape {list(stored.shape)} but {info.name} needs N > 0 images of {list(info.image_shape)}"
+        )
+    broken = int((~torch.isfinite(stored)).flatten(1).any(1).sum())
+    if broken:
+        raise CondenseError(
+            f"{broken} of {len(stored)} images hold values that are not finite; the run that made them diverged: "
+            "lower its learning rate"
+        )
+
+
+def _check_labels(labels: Tensor, images: int, info: DataInfo) -> None:
+    if labels.dtype != torch.int64 or labels.shape != (images,):
+        raise CondenseError(
+            f"{images} images need int64 labels of shape [{images}], not {labels.dtype} of {list(labels.shape)}"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= len(info.classes):
+        raise CondenseError(
+            f"labels run from {lowest} to {highest} but the {len(info.classes)} classes of {info.name} allow "
+            f"0 to {len(info.classes) - 1}"
+        )
+
+
+def _check_targets(synthetic: SyntheticSet) -> None:
+    targets, kind = synthetic.targets, synthetic.label_kind
+    if kind not in ("hard", "probabilities", "logits"):
+        raise CondenseError(f"label_kind {kind!r} is unknown; give hard, probabilities or logits")
+    if (targets is None) != (kind == "hard"):
+        given = "no targets" if targets is None else "targets"
+        raise CondenseError(f"label_kind {kind!r} with {given}; soft labels need both targets and what they are")
+    if targets is None:
+        return
+    expected = (len(synthetic), len(synthetic.info.classes))
+    if targets.dtype != torch.float32 or targets.shape != expected:
+        raise CondenseError(
+            f"soft labels must be float32 of shape {list(expected)}, not {targets.dtype} of {list(targets.shape)}"
+        )
+    if not torch.isfinite(targets).all():
+        raise CondenseError("soft labels hold values that are not finite; the run that made them diverged")
+    if kind == "probabilities" and ((targets < 0).any() or ((targets.sum(1) - 1).abs() > 1e-3).any()):
+        raise CondenseError("soft labels are no probabilities (some are negative or do not sum to 1); are they logits?")
+
+
+def _check_numbers(synthetic: SyntheticSet) -> None:
+    for name, value in (("temperature", synthetic.temperature), ("learned_lr", synthetic.learned_lr)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise CondenseError(f"{name} {value} must be a positive number")
+    for name, series in synthetic.metrics.items():
+        if series.ndim != 1 or not name or "/" in name or name == ".":
+            raise CondenseError(f"metric {name!r} of shape {list(series.shape)} must be one series with a plain name")
+
+
+def _check_same_classes(mine: DataInfo, other: DataInfo) -> None:
+    if mine.classes == other.classes:
+        return
+    if len(mine.classes) != len(other.classes):
+        raise CondenseError(
+            f"the set has {len(mine.classes)} classes but {other.name} has {len(other.classes)}; {_way_out(mine)}"
+        )
+    label = next(i for i, (a, b) in enumerate(zip(mine.classes, other.classes)) if a != b)
+    what = "another order of classes" if sorted(mine.classes) == sorted(other.classes) else "other classes"
+    raise CondenseError(
+        f"{other.name} has {what} than the set: label {label} is {mine.classes[label]!r} in the set and "
+        f"{other.classes[label]!r} in {other.name}; {_way_out(mine)}"
+    )
+
+
+def _way_out(info: DataInfo) -> str:
+    return f"give the data that the set was made from ({info.name})"

@@ -1,0 +1,153 @@
+"""The one loop that trains a network: for evaluation, features, label networks and whatever else needs one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.data.info import DataInfo
+from condense.runtime.errors import CondenseError
+from condense.runtime.memory import keep_freed_memory
+from condense.runtime.progress import progress_bar
+from condense.runtime.seeds import generator
+from condense.training_rule import TrainingRule
+
+__all__ = ["Diverged", "ImageSource", "TensorSource", "TrainingRule", "TrainingSource", "accuracy", "predict"]
+__all__ += ["train_network"]
+
+_PREDICTED_AT_ONCE = 256  # 128 to 512 images take the same time on two cores
+
+
+class ImageSource(Protocol):
+    """Preprocessed images that are found by index: a split of real data, or a `TensorSource`."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n]): float32 [n, C, H, W]."""
+
+
+class TrainingSource(ImageSource, Protocol):
+    """Images to train on, with `labels`: class indices int64 [N], or probabilities float32 [N, K]."""
+
+    @property
+    def info(self) -> DataInfo:
+        """What data it is; `info.mirror` decides whether augmentation may flip."""
+
+    @property
+    def labels(self) -> Tensor:
+        """One label an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorSource:
+    """Images that lie in memory, `tensor` float32 [N, C, H, W], preprocessed as `info` says."""
+
+    tensor: Tensor
+    labels: Tensor
+    info: DataInfo
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n])."""
+        return self.tensor[indices]
+
+
+class Diverged(CondenseError):  # noqa: N818 (it is what happened, and callers may well go on)
+    """Training gave a loss that is not finite; the network is left as it was after that epoch."""
+
+
+def train_network(
+    network: nn.Module,
+    source: TrainingSource,
+    rule: TrainingRule,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: bool = False,
+) -> nn.Module:
+    """Train `network` on `source` as `rule` says, in place; return it, on `device` and in evaluation mode.
+
+    The loss is the cross-entropy, averaged over the batch: -log p[label], or -sum_k label[k] log p[k] for labels that
+    are probabilities. The order of the images in an epoch depends on (seed, epoch) and the augmentation of a batch on
+    (seed, epoch, batch) only, so equal arguments give equal networks and two data sets of one size meet equal draws.
+
+    Raises `Diverged` at the end of the first epoch whose mean loss is not finite.
+    """
+    keep_freed_memory()
+    network.to(device).train()
+    name = getattr(network, "name", "") or type(network).__name__
+    try:
+        with progress_bar(f"training {name}", rule.epochs_run, enabled=progress, unit="epochs") as bar:
+            for epoch in range(rule.epochs_run):
+                if rule.restarts(epoch):
+                    optimizer = _make_optimizer(network, rule)
+                for group in optimizer.param_groups:
+                    group["lr"] = rule.learning_rate(epoch)
+                loss = _train_epoch(network, source, rule, optimizer, seed, epoch)
+                bar.update(epoch + 1, {"loss": loss})
+                if not math.isfinite(loss):
+                    raise Diverged(
+                        f"training {name} on {source.info.name} diverged in epoch {epoch + 1} of {rule.epochs_run} at "
+                        f"learning rate {rule.learning_rate(epoch):g}; give a lower one, or look for broken images"
+                    )
+    finally:
+        network.eval()
+    return network
+
+
+def _make_optimizer(network: nn.Module, rule: TrainingRule) -> torch.optim.Optimizer:
+    if rule.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
+    return torch.optim.SGD(network.parameters(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
+
+
+def _train_epoch(
+    network: nn.Module,
+    source: TrainingSource,
+    rule: TrainingRule,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+    epoch: int,
+) -> float:
+    """One pass over all images in random order; returns the mean loss."""
+    device = next(network.parameters()).device
+    order = torch.randperm(len(source), generator=generator(seed, "order", epoch))
+    total = torch.zeros((), device=device)
+    for number, indices in enumerate(order.split(rule.batch_size)):
+        images, labels = source.images(indices).to(device), source.labels[indices].to(device)
+        if rule.augmentation == "dsa":
+            strategy = Augmentation.dsa(mirror=source.info.mirror, align_corners=rule.align_corners)
+            shape, draws = source.info.image_shape, generator(seed, "augmentation", epoch, number)
+            images = augment(strategy, images, draw_per_image(strategy, shape, len(indices), draws))
+        loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(indices)
+    return total.item() / len(source)
+
+
+def predict(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:
+    """The logits [N, K] of all images, on the processor, by the network in evaluation mode (and left in it)."""
+    keep_freed_memory()
+    network.to(device).eval()
+    batches = torch.arange(len(source)).split(_PREDICTED_AT_ONCE)
+    with torch.inference_mode():
+        logits = [network(source.images(batch).to(device)).cpu() for batch in batches]
+    return torch.cat(logits)  # out here, or the result could not take part in a training
+
+
+def accuracy(network: nn.Module, source: TrainingSource, device: torch.device) -> float:
+    """The fraction of images whose largest logit is that of their class index; logits that are not finite are wrong."""
+    logits = predict(network, source, device)
+    right = (logits.argmax(1) == source.labels) & logits.isfinite().all(1)
+    return right.double().mean().item()

@@ -1,0 +1,74 @@
+"""How a network is trained, as plain data: this module does not import torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+
+from condense.runtime.validation import Closed
+
+DROP_FACTOR = 0.1
+
+
+class TrainingRule(Closed):
+    """Optimiser, epochs, schedule and augmentation of one training.
+
+    Hashes of protocols leave out fields that are at their default. So a default must never change, and a new field
+    needs a default that changes nothing: then numbers stay comparable across versions.
+    """
+
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="as in torch.optim")
+    lr: float = Field(gt=0, description="learning rate in the first epoch")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=0.0, ge=0, description="of every parameter")
+    batch_size: int = Field(ge=1, description="images in a step; the last, smaller batch of an epoch is kept")
+    epochs: int = Field(ge=1, description="epochs E that the schedule counts")
+    extra_epoch: bool = Field(
+        default=False, description="run epochs 0 to E, one more than E, as the published DC loop does"
+    )
+    schedule: Literal["constant", "drop", "cosine"] = Field(
+        default="constant",
+        description="drop: x0.1 once, after epoch E // 2 + 1; cosine: 0.5 (1 + cos(pi e / E)) in epoch e",
+    )
+    restart_optimizer: bool = Field(
+        default=False, description="a new optimiser at the drop, so that momentum starts at zero"
+    )
+    augmentation: Literal["dsa"] | None = Field(
+        default=None, description="dsa: one operation a batch, parameters per image"
+    )
+    align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
+
+    @property
+    def epochs_run(self) -> int:
+        """How many times all images are seen.
+
+        >>> TrainingRule(lr=0.01, batch_size=256, epochs=300, extra_epoch=True).epochs_run
+        301
+        """
+        return self.epochs + self.extra_epoch
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of all steps of this epoch, counted from 0.
+
+        >>> rule = TrainingRule(lr=0.01, batch_size=256, epochs=300, extra_epoch=True, schedule="drop")
+        >>> [rule.learning_rate(epoch) for epoch in (0, 151, 152, 300)]
+        [0.01, 0.01, 0.001, 0.001]
+        """
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        return self.lr * DROP_FACTOR if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
+
+    def restarts(self, epoch: int) -> bool:
+        """Whether this epoch begins with a new optimiser; the first one always does."""
+        dropped = self.restart_optimizer and self.schedule == "drop" and epoch == self._first_after_drop
+        return epoch == 0 or dropped
+
+    @property
+    def _first_after_drop(self) -> int:
+        return self.epochs // 2 + 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, JSON-able."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,161 @@
+"""Grids: what is read from YAML, and that every wrong grid is one clear line before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.grid import load_grid, parse_grid
+from benchmarks.plan import plan
+from condense.runtime.errors import CondenseError
+
+GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
+SMALL = {"data": ["digits"], "ipc": [1], "methods": [{"name": "random"}], "columns": [{"protocol": "demo"}]}
+
+
+def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        """
+        data: [digits, {name: digits, image_size: [16, 12], normalization: none}]
+        ipc: [1, 10]
+        methods:
+          - {name: random, set_seeds: 2}
+          - {name: dm, set_seeds: [4], iterations: 7, options: {image_lr: 1e-4, augmentation: none}}
+        columns: [{protocol: demo, nets: [convnet, mlp]}]
+        network_seeds: 2
+        """,
+        encoding="utf-8",
+    )
+    grid = load_grid(path)
+    assert [method.set_seeds for method in grid.methods] == [(0, 1), (4,)]
+    assert grid.methods[1].options == {"image_lr": 1e-4, "augmentation": "none"}
+    assert grid.data[1].image_size == (16, 12)
+    assert grid.network_seeds == 2
+    assert not grid.full
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colums": []}, "unknown option colums .* did you mean columns"),
+        ({"ipc": 1}, "ipc 1: should be a valid list"),
+        ({"ipc": [0]}, r"ipc.0 0: should be greater than or equal to 1"),
+        ({"ipc": [True]}, "ipc.0 True"),
+        ({"ipc": []}, "ipc: .* at least 1 item"),
+        ({"ipc": [3, 3]}, "ipc: 3 is given twice"),
+        ({"data": []}, "data: .* at least 1 item"),
+        ({"data": ["digits", {"name": "digits"}]}, "data: digits is given twice"),
+        ({"data": [{"name": "digits", "image_size": [8]}]}, "data.0: image_size: must be a number of pixels"),
+        ({"methods": ["random"]}, "methods.0 'random': must be a mapping with the fields name, recipe"),
+        ({"methods": [{"name": "random", "seeds": 3}]}, "methods.0: unknown option seeds .* did you mean set_seeds"),
+        ({"methods": [{"name": "random", "set_seeds": 0}]}, "methods.0: set_seeds 0: must be how many seeds"),
+        ({"methods": [{"name": "random", "set_seeds": [1, 1]}]}, "methods.0: set_seeds: must be how many seeds"),
+        ({"methods": [{"name": "dm", "iterations": -1}]}, "methods.0: iterations -1"),
+        ({"methods": [{"name": "dm", "minutes": 0}]}, "methods.0: minutes 0"),
+        ({"columns": [{"protocol": "demo", "nets": []}]}, "columns.0: nets: .* at least 1 item"),
+        ({"columns": [{"protocol": "demo"}, {"protocol": "demo"}]}, "columns: demo with convnet is given twice"),
+        ({"network_seeds": 10**12}, "network_seeds 1000000000000: must be how many seeds, from 1 to 1000"),
+        ({"full": "on"}, "full 'on'"),
+    ],
+)
+def test_a_wrong_grid_is_refused_with_its_place(change: dict[str, Any], message: str):
+    with pytest.raises(CondenseError, match=rf"^g\.yaml: {message}") as caught:
+        parse_grid(SMALL | change, "g.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": ["digts"]}, "data.0: .*digts.*digits"),
+        ({"ipc": [1000]}, r"methods.0: --ipc 1000 is more than the \d+ training images"),
+        ({"methods": [{"name": "herdin"}]}, "methods.0: unknown method 'herdin' .* did you mean herding"),
+        ({"methods": [{"name": "random", "iterations": 3}]}, "methods.0: random chooses images in one go"),
+        ({"methods": [{"name": "dm", "recipe": "dsk"}]}, "methods.0: unknown recipe of dm 'dsk' .* did you mean desk"),
+        ({"methods": [{"name": "dm", "options": {"image_rl": 1}}]}, "methods.0: dm: unknown option --image-rl"),
+        ({"methods": [{"name": "dm", "options": {"image_lr": -1}}]}, "methods.0: dm: --image-lr -1"),
+        ({"columns": [{"protocol": "dmo"}]}, "columns.0: unknown protocol 'dmo' .* did you mean demo"),
+        ({"columns": [{"protocol": "full"}]}, "columns.0: protocol full .* give `full: true` instead"),
+        ({"columns": [{"protocol": "demo", "nets": ["convnt"]}]}, "columns.0: unknown network 'convnt' .* convnet"),
+        ({"columns": [{"protocol": "demo", "nets": ["lenet"]}]}, "columns.0: .*lenet"),
+        (
+            {"methods": [{"name": "dm", "iterations": 3}, {"name": "distribution-matching", "iterations": 3}]},
+            "two cells are both called",
+        ),
+    ],
+)
+def test_names_and_settings_are_looked_up_before_any_work(change: dict[str, Any], message: str):
+    with pytest.raises(CondenseError, match=rf"^g\.yaml: {message}") as caught:
+        plan(parse_grid(SMALL | change, "g.yaml"), "g.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_mapping_and_no_file_are_refused(tmp_path: Path):
+    path = tmp_path / "grid.yaml"
+    with pytest.raises(CondenseError, match="cannot read"):
+        load_grid(path)
+    path.write_text("- digits", encoding="utf-8")
+    with pytest.raises(CondenseError, match=r"^grid.yaml must be a mapping with the fields data, ipc"):
+        load_grid(path)
+
+
+def test_cells_cover_the_grid_with_the_full_data_last():
+    content = SMALL | {
+        "ipc": [1, 2],
+        "methods": [{"name": "random", "set_seeds": 2}, {"name": "dm", "iterations": 5}],
+        "columns": [{"protocol": "demo", "nets": ["convnet", "mlp"]}, {"protocol": "desk"}],
+        "full": True,
+    }
+    cells = [work.cell for work in plan(parse_grid(content, "g"), "g")]
+    assert len(cells) == 2 * 3 * 3 + 3
+    assert [cell.made is None for cell in cells] == [False] * 18 + [True] * 3
+    assert len({cell.key for cell in cells}) == len({cell.file_name for cell in cells}) == len(cells)
+    assert len({cell.set_name for cell in cells if cell.made}) == 6
+    assert cells[0].column.network == "convnet-d2-w32-in"
+    assert cells[1].column.network == "mlp"
+    assert cells[0].network_seeds == 3
+    assert [cell.column.beside for cell in cells[-3:]] == ["demo", "demo", "desk"]
+
+
+def test_keys_depend_on_what_decides_a_score_and_on_nothing_else():
+    def key(**change: Any) -> str:
+        return plan(parse_grid(SMALL | change, "g"), "g")[0].cell.key
+
+    assert key() == key(ipc=[1, 2]) == key(methods=[{"name": "random", "set_seeds": 4}, {"name": "herding"}])
+    others = [
+        key(ipc=[2]),
+        key(data=[{"name": "digits", "image_size": 12}]),
+        key(methods=[{"name": "random", "set_seeds": [1]}]),
+        key(methods=[{"name": "dm", "iterations": 3}]),
+        key(methods=[{"name": "dm", "iterations": 4}]),
+        key(methods=[{"name": "dm", "minutes": 4}]),
+        key(columns=[{"protocol": "dc"}]),
+        key(columns=[{"protocol": "demo", "nets": ["mlp"]}]),
+        key(network_seeds=2),
+        key(network_seeds=[0, 1]),
+    ]
+    assert len({key(), *others}) == len(others) + 1
+
+
+def test_a_recipe_file_is_known_by_its_content_and_not_by_its_path(tmp_path: Path):
+    def planned(folder: str, iterations: int) -> Any:
+        path = tmp_path / folder / "mine.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            f"{{method: dm, summary: s, source: t, settings: {{iterations: {iterations}}}}}", encoding="utf-8"
+        )
+        return plan(parse_grid(SMALL | {"methods": [{"name": "dm", "recipe": str(path)}]}, "g"), "g")[0].cell
+
+    first, elsewhere, changed = planned("a", 5), planned("b", 5), planned("a", 6)
+    assert first.key == elsewhere.key != changed.key
+    assert str(tmp_path) not in first.model_dump_json()
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_grids_that_come_with_condense_are_valid(path: Path):
+    grid = load_grid(path)
+    if all(entry.name == "digits" for entry in grid.data):
+        assert plan(grid, path.name)

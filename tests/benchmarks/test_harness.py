@@ -1,0 +1,255 @@
+"""The harness with real processes: records, kill and restart, failures, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import benchmarks
+from benchmarks.executors import in_process
+from benchmarks.grid import load_grid, parse_grid
+from benchmarks.harness import exit_code, run_grid
+from benchmarks.records import read_records
+from condense.data import load_data
+from condense.runtime.errors import CondenseError
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {
+    "ipc": [1],
+    "methods": [{"name": "random"}, {"name": "dm", "iterations": 3, "options": {"network": "convnet-w8-in"}}],
+    "columns": [{"protocol": "demo", "nets": ["mlp"]}],
+    "network_seeds": 2,
+}
+DIVERGES = {"name": "dm", "iterations": 5, "options": {"network": "convnet-w8-in", "image_lr": 1e38}}
+
+
+def start(grid: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "condense", "benchmark", str(grid), "--out", str(out)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+def processes_about(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                command = (process / "cmdline").read_bytes().decode()
+            except OSError:
+                continue
+            if str(folder) in command:
+                found.append(int(process.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of digits: quicker to start with than scikit-learn, which every process would have to import."""
+    data = load_data("digits")
+    path = tmp_path_factory.mktemp("private") / "digits.npz"
+    arrays = {}
+    for name, split in (("train", data.train), ("test", data.test)):
+        arrays[f"{name}_images"] = split.pixels(torch.arange(len(split)))[:, 0].numpy()
+        arrays[f"{name}_labels"] = split.labels.numpy()
+    np.savez(path, **arrays)
+    return path
+
+
+def small(data: Path, **change: Any) -> dict[str, Any]:
+    return SMALL | {"data": [str(data)]} | change
+
+
+def write_grid(path: Path, data: Path, **change: Any) -> Path:
+    path.write_text(json.dumps(small(data, **change)), encoding="utf-8")
+    return path
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "cells").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, str]]:
+    """A benchmark that was killed after its first record and started again: grid, folder, records before the kill."""
+    base = tmp_path_factory.mktemp("benchmark")
+    grid, out = write_grid(base / "grid.yaml", digits), base / "out"
+    process = start(grid, out)
+    wait_until(lambda: process.poll() is not None or list((out / "cells").glob("*.json")))
+    process.kill()
+    process.communicate()
+    before = contents(out)
+    wait_until(lambda: not processes_about(out), seconds=5)
+    assert benchmarks.run(grid, out, progress=False) == 0
+    return grid, out, before
+
+
+def test_a_killed_benchmark_goes_on_with_the_missing_cells(finished: tuple[Path, Path, dict[str, str]]):
+    _, out, before = finished
+    assert len(before) == 1
+    after = contents(out)
+    assert len(after) == 2
+    assert before.items() <= after.items()
+    assert "| digits | 1 | random |" in (out / "results.md").read_text()
+    assert {path.name for path in out.iterdir()} == {"cells", "sets"} | {
+        f"results.{ending}" for ending in ("md", "csv", "json", "png", "svg")
+    }
+
+
+def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]]):
+    _, out, _ = finished
+    raw = [json.loads(text) for text in contents(out).values()]
+    record = next(record for record in raw if record["configuration"]["made"]["method"] == "dm")
+    assert record["status"] == "done"
+    assert record["protocol"] == "demo"
+    assert record["protocol_hash"] == record["configuration"]["column"]["protocol_hash"]
+    assert record["network"] == "mlp"
+    assert len(record["accuracies"]) == 2
+    assert record["mean"] == pytest.approx(sum(record["accuracies"]) / 2)
+    assert record["std"] == pytest.approx(abs(record["accuracies"][0] - record["accuracies"][1]) / 2**0.5)
+    assert all(0.05 < accuracy < 1 for accuracy in record["accuracies"])
+    assert record["iterations"] == 3
+    assert record["images"] == 10
+    assert record["bytes"] == 10 * (64 * 4 + 8)
+    assert all(record[part][work] > 0 for part in ("seconds", "peak_memory") for work in ("making", "evaluating"))
+    assert record["configuration"]["made"]["settings"]["network"] == "convnet-w8-in"
+    assert {"torch", "condense"} <= record["versions"].keys() == record["made_with"]["versions"].keys()
+    assert record["hardware"]["cores"] >= 1
+    assert record["date"].startswith("20")
+    assert str(out.parent) not in json.dumps(record)
+    assert "private" not in json.dumps(record)
+
+
+def test_nothing_is_computed_twice_and_a_lost_set_is_made_again_equal(finished: tuple[Path, Path, dict[str, str]]):
+    grid, out, _ = finished
+    before = contents(out)
+    for path in (out / "sets").glob("*-random-*"):
+        path.unlink()
+    assert benchmarks.run(grid, out, progress=False) == 0
+    assert contents(out) == before
+    assert not list((out / "sets").glob("*-random-*")), "no cell needed the set"
+
+    (lost,) = [name for name in before if "-random-" in name]
+    (out / "cells" / lost).unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (out / "sets").glob("*-dm-*")}
+    run_grid(load_grid(grid), out, origin="g", execute=in_process, progress=False)
+    again = contents(out)
+    assert json.loads(again[lost])["accuracies"] == json.loads(before[lost])["accuracies"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_set_is_shared_by_columns(digits: Path, tmp_path: Path):
+    columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
+    grid = parse_grid(small(digits, columns=columns, methods=[{"name": "random"}], network_seeds=1), "g")
+    records = run_grid(grid, tmp_path, origin="g", execute=in_process, progress=False)
+    assert [record.network for record in records] == ["mlp", "convnet-d2-w8-in"]
+    assert len({record.seconds.making for record in records}) == 1
+    assert len(list((tmp_path / "sets").glob("*.h5"))) == 1
+
+
+def test_a_failure_is_kept_as_a_record_and_tried_again(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    grid = write_grid(tmp_path / "grid.yaml", digits, methods=[DIVERGES], network_seeds=1)
+    assert benchmarks.run(grid, tmp_path / "out", progress=False) == 1
+    (record,) = read_records(tmp_path / "out")
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "no longer finite" in record.error
+    assert record.accuracies == ()
+    assert "1 of 1 cells failed" in capsys.readouterr().err
+    assert "no longer finite" in (tmp_path / "out" / "results.md").read_text()
+
+    calls: list[str] = []
+
+    def counted(action: Any, work: Any, folder: Path, progress: bool) -> Any:
+        calls.append(action)
+        return in_process(action, work, folder, progress)
+
+    content = parse_grid(json.loads(grid.read_text()), "g")
+    records = run_grid(content, tmp_path / "out", origin="g", execute=counted, progress=False)
+    assert calls == ["make_set"]
+    assert exit_code(records) == 1
+
+
+def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits: Path, tmp_path: Path):
+    calls: list[str] = []
+
+    def counted(action: Any, work: Any, folder: Path, progress: bool) -> Any:
+        calls.append(action)
+        return in_process(action, work, folder, progress)
+
+    columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
+    grid = parse_grid(small(digits, columns=columns, methods=[DIVERGES, {"name": "random"}], network_seeds=1), "g")
+    records = run_grid(grid, tmp_path, origin="g", execute=counted, progress=False)
+    assert [record.status for record in records] == ["failed", "failed", "done", "done"]
+    assert calls == ["make_set", "make_set", "score", "score"]
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path):
+    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[{"name": "dm"}]), tmp_path / "out"
+    process = start(grid, out)
+    wait_until(lambda: process.poll() is not None or list((out / "sets").glob("*.checkpoint.*")))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert not processes_about(out)
+    assert read_records(out) == []
+
+
+def test_a_process_that_dies_is_a_failure_and_not_the_end(digits: Path, tmp_path: Path):
+    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[{"name": "dm"}]), tmp_path / "out"
+
+    def kill() -> None:
+        wait_until(lambda: list((out / "sets").glob("*.checkpoint.*")))
+        for worker in processes_about(out):
+            os.kill(worker, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert benchmarks.run(grid, out, progress=False) == 1
+    killer.join()
+    (record,) = read_records(out)
+    assert record.error is not None
+    assert "signal 9" in record.error
+
+
+def test_two_benchmarks_in_one_folder_are_refused(digits: Path, tmp_path: Path):
+    grid = parse_grid(small(digits, methods=[{"name": "random"}], network_seeds=1), "g")
+
+    def nested(action: Any, work: Any, folder: Path, progress: bool) -> Any:
+        with pytest.raises(CondenseError, match="another benchmark is running"):
+            run_grid(grid, tmp_path, origin="g", execute=in_process, progress=False)
+        return in_process(action, work, folder, progress)
+
+    run_grid(grid, tmp_path, origin="g", execute=nested, progress=False)
+
+
+def test_a_folder_that_is_a_file_is_refused(digits: Path, tmp_path: Path):
+    path = tmp_path / "out"
+    path.write_text("x")
+    with pytest.raises(CondenseError, match="cannot write to --out"):
+        benchmarks.run(write_grid(tmp_path / "grid.yaml", digits), path)

@@ -1,0 +1,204 @@
+"""Tables, CSV and plot, from records whose numbers are made up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription
+from benchmarks.plot import draw
+from benchmarks.records import Parts, Record, read_record, write_record
+from benchmarks.report import comma_separated, markdown, write_report
+from benchmarks.table import build_table
+from condense.runtime.errors import CondenseError
+
+DIGITS = DataDescription(
+    name="digits",
+    fingerprint="f" * 32,
+    image_shape=(1, 8, 8),
+    mirror=False,
+    preprocessing="normalize",
+    image_size=None,
+    normalization=None,
+)
+
+
+def record(
+    method: str | None = "dm",
+    *,
+    ipc: int = 1,
+    seed: int = 0,
+    protocol: str = "desk",
+    protocol_hash: str = "a" * 12,
+    accuracies: tuple[float, ...] = (0.5, 0.6),
+    options: dict[str, Any] | None = None,
+    failed: bool = False,
+) -> Record:
+    made = method and SetDescription(
+        method=method,
+        revision=1,
+        settings={},
+        recipe=None,
+        options=options or {},
+        iterations=None,
+        minutes=None,
+        ipc=ipc,
+        seed=seed,
+    )
+    column = ColumnDescription(
+        protocol=protocol if made else "full",
+        protocol_hash=protocol_hash,
+        net="convnet",
+        network="convnet-d2-w64-in",
+        beside=None if made else protocol,
+    )
+    cell = Cell(data=DIGITS, made=made or None, column=column, network_seeds=len(accuracies))
+    result: dict[str, Any] = {
+        "accuracies": accuracies,
+        "mean": statistics.fmean(accuracies),
+        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "diverged": [index for index, accuracy in enumerate(accuracies) if accuracy < 0.15],
+        "images": 10 * ipc,
+        "bytes": 2640 * ipc,
+        "iterations": 500 + seed if method == "dm" else None,
+        "seconds": Parts(making=2.0 + seed, evaluating=3.0) if made else Parts(evaluating=9.0),
+        "peak_memory": Parts(making=1e9, evaluating=2e9),
+    }
+    return Record(
+        key=cell.key,
+        status="failed" if failed else "done",
+        error="it broke" if failed else None,
+        protocol=column.protocol,
+        protocol_hash=protocol_hash,
+        network=column.network,
+        versions={"condense": "0.1.0"},
+        hardware={"processor": "abacus", "cores": 2, "threads": 2, "memory_gb": 8.0, "gpu": None},
+        commit="c0ffee",
+        date="2026-01-02T03:04:05+00:00",
+        configuration=cell,
+        **({} if failed else result),
+    )
+
+
+def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
+    sets = [(0.50, 0.53, 0.56), (0.60, 0.62, 0.64), (0.41, 0.46, 0.48)]
+    records = [record(seed=seed, accuracies=accuracies) for seed, accuracies in enumerate(sets)]
+    (line,) = csv.DictReader(io.StringIO(comma_separated(build_table(records))))
+    everything = [accuracy for accuracies in sets for accuracy in accuracies]
+    assert float(line["mean"]) == pytest.approx(statistics.mean(everything))
+    assert float(line["std"]) == pytest.approx(statistics.stdev(everything))
+    between_networks = statistics.mean(statistics.variance(accuracies) for accuracies in sets)
+    between_sets = statistics.variance(statistics.mean(accuracies) for accuracies in sets) - between_networks / 3
+    assert float(line["std_between_networks"]) == pytest.approx(between_networks**0.5)
+    assert float(line["std_between_sets"]) == pytest.approx(between_sets**0.5)
+    assert (line["sets"], line["networks"], line["iterations"], line["bytes"]) == ("3", "3", "500-502", "2640")
+    assert float(line["making_seconds"]) == pytest.approx(3.0)
+
+    text = markdown(build_table(records), records)
+    shown = f"{100 * statistics.mean(everything):.1f} ± {100 * statistics.stdev(everything):.1f} (3 x 3)"
+    assert f"| digits | 1 | dm | {shown} | 3.0 | 2,640 | 500-502 |" in text
+    assert "| between sets | between networks |" in text
+    assert f"{100 * between_sets**0.5:.2f} | {100 * between_networks**0.5:.2f} |" in text
+
+
+def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
+    records = [
+        record(accuracies=(0.2, 0.3)),
+        record(accuracies=(0.8, 0.9), protocol="dc", protocol_hash="b" * 12),
+        record("random", accuracies=(0.1, 0.12)),
+    ]
+    text = markdown(build_table(records), records)
+    assert (
+        "| data | ipc | method | desk aaaaaaaaaaaa convnet | dc bbbbbbbbbbbb convnet | seconds | bytes | iterations |"
+        in text
+    )
+    assert "| digits | 1 | dm | 25.0 ± 7.1 (1 x 2) | 85.0 ± 7.1 (1 x 2) | 2.0 |" in text
+    assert "| digits | 1 | random | 11.0 ± 1.4 (1 x 2) | failed |" in text
+    assert "- diverged or near chance: digits, 1 per class, random, seed 0, desk convnet: 10.0 %, 12.0 %" in text
+
+
+def test_two_hashes_in_one_column_are_refused(tmp_path: Path):
+    records = [record(), record("random", protocol_hash="b" * 12)]
+    with pytest.raises(CondenseError, match=f"mix protocol hashes {'a' * 12} and {'b' * 12}"):
+        write_report(records, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_data_is_a_reference_line_and_never_a_row():
+    records = [record(), record(None, accuracies=(0.97,), protocol_hash="d" * 12)]
+    table = build_table(records)
+    assert "full" not in comma_separated(table)
+    text = markdown(table, records)
+    assert "Reference, not comparable with the rows:" in text
+    assert "- digits, all 10 training images, protocol full (dddddddddddd) beside desk convnet: 97.0 %, 9 s" in text
+    assert not any(line.startswith("|") and "full" in line for line in text.splitlines())
+
+
+def test_a_method_that_occurs_twice_is_told_apart_by_its_details():
+    records = [record(), record(options={"image_lr": 3.0}), record("random", options={"a": "b"})]
+    assert [row.method for row in build_table(records).rows] == ["dm", "dm (image_lr 3.0)", "random"]
+
+
+def test_failures_and_circumstances_are_listed():
+    records = [record(), record(seed=1, failed=True)]
+    text = markdown(build_table(records), records)
+    assert "- failed: digits, 1 per class, dm, seed 1, desk convnet: it broke" in text
+    assert "(1 x 2)" in text
+    assert "abacus, 2 cores" in text
+    assert "- commit: c0ffee" in text
+    assert "- computed: 2026-01-02" in text
+
+
+def test_the_plot_has_a_bar_for_every_score_with_its_deviation():
+    accuracies = (0.5, 0.6)
+    records = [record(method, ipc=ipc, accuracies=accuracies) for method in ("random", "dm") for ipc in (1, 10)]
+    records.append(record(None, accuracies=(0.97,), protocol_hash="d" * 12))
+    (axes,) = draw(build_table(records)).axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([55.0] * 4)
+    whiskers = [
+        segment
+        for bars in axes.containers
+        if hasattr(bars, "errorbar")
+        for segment in bars.errorbar[2][0].get_segments()
+    ]
+    assert [segment[1, 1] - segment[0, 1] for segment in whiskers] == pytest.approx(
+        [200 * statistics.stdev(accuracies)] * 4
+    )
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10"]
+    assert 97.0 in [line.get_ydata()[0] for line in axes.lines]
+
+
+def test_the_report_is_written_in_all_its_forms(tmp_path: Path):
+    records = [record(), record("random"), record(None, accuracies=(0.97,), protocol_hash="d" * 12)]
+    write_report(records, tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert [line["accuracies"] for line in content["scores"]] == [[[0.5, 0.6]], [[0.5, 0.6]]]
+    assert content["full"][0]["mean"] == 0.97
+    with Image.open(tmp_path / "results.png") as image:
+        assert min(image.size) > 300
+    before = (tmp_path / "results.svg").read_bytes()
+    write_report(records, tmp_path)
+    assert (tmp_path / "results.svg").read_bytes() == before
+
+
+def test_only_failures_still_make_a_report(tmp_path: Path):
+    write_report([record(failed=True)], tmp_path)
+    assert "it broke" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "results.csv").read_text() == ""
+
+
+def test_records_survive_their_file_and_damage_is_named(tmp_path: Path):
+    path = tmp_path / "cell.json"
+    assert read_record(path) is None
+    write_record(path, record())
+    assert read_record(path) == record()
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(CondenseError, match=r"cell\.json is not a record"):
+        read_record(path)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from condense.data import RealData, load_data, pack
+from condense.data.sources import Hdf5Pixels
+from condense.runtime.errors import CondenseError
+
+Tree = Callable[..., Path]  # the fixture `tree`
+
+Arrays = dict[str, np.ndarray]
+
+
+def save(path: Path, arrays: Arrays) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return path
+    with h5py.File(path, "w") as file:
+        for key, value in arrays.items():
+            file[key] = value.astype(h5py.string_dtype()) if value.dtype.kind == "U" else value
+    return path
+
+
+def assert_same(first: RealData, second: RealData) -> None:
+    assert (first.name, first.classes, first.mirror) == (second.name, second.classes, second.mirror)
+    assert first.fingerprint == second.fingerprint
+    assert first.preprocessing.equals(second.preprocessing)
+    for one, other in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(one.pixels(torch.arange(len(one))), other.pixels(torch.arange(len(other))))
+        assert torch.equal(one.labels, other.labels)
+
+
+@pytest.fixture(params=[".npz", ".h5"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / f"shapes{request.param}"
+
+
+class TestBothFormats:
+    def test_grayscale(self, path: Path, arrays: Arrays) -> None:
+        data = load_data(str(save(path, arrays)))
+        assert (data.name, data.classes, data.image_shape, data.mirror) == ("shapes", ("0", "1", "2"), (1, 5, 4), False)
+        assert np.array_equal(data.train.pixels(torch.arange(12))[:, 0], arrays["train_images"])
+        assert data.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+    def test_rgb_with_names(self, path: Path, arrays: Arrays) -> None:
+        draws = np.random.default_rng(1)
+        for split, count in (("train", 12), ("test", 6)):
+            arrays[f"{split}_images"] = draws.integers(0, 256, (count, 5, 4, 3), dtype=np.uint8)
+            arrays[f"{split}_labels"] = arrays[f"{split}_labels"].astype(np.uint8)[:, None]  # (N, 1) is common
+        data = load_data(save(path, arrays | {"classes": np.array(["red", "grün", "blue"])}))
+        assert data.classes == ("red", "grün", "blue")
+        assert data.image_shape == (3, 5, 4)
+        assert data.mirror
+        assert np.array_equal(data.test.pixels(torch.tensor([3]))[0, 2], arrays["test_images"][3, :, :, 2])
+
+    def test_resizing(self, path: Path, arrays: Arrays) -> None:
+        data = load_data(save(path, arrays), image_size=3)
+        assert data.image_shape == (1, 3, 3)
+        assert data.fingerprint != load_data(path).fingerprint
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("train_images", np.zeros((12, 5, 4)), "train_images of .* is float64; images must be uint8"),
+            ("train_images", np.zeros((12, 3, 5, 4), np.uint8), r"shape \(12, 3, 5, 4\); give .* last"),
+            ("test_images", np.zeros((6, 20), np.uint8), r"shape \(6, 20\)"),
+            ("test_images", np.zeros((6, 5, 5), np.uint8), r"\(1, 5, 4\) but test images of \(1, 5, 5\)"),
+            ("train_labels", np.zeros(12), "train_labels of .* is float64; labels must be integers"),
+            ("train_labels", np.zeros((12, 3), int), r"shape \(12, 3\); labels must be \(N,\)"),
+            ("test_labels", np.array(3), r"shape \(\); labels must be \(N,\)"),
+            ("classes", np.array(["a"]), "only one class, 'a'"),
+            ("train_labels", np.arange(11) % 3, "12 images but 11 labels"),
+            ("train_labels", np.zeros(12, int), "only one class"),
+            ("train_labels", np.arange(12) % 2 * 2, "class '1' of shapes has no training image"),
+            ("test_labels", np.arange(6), "test split of shapes has label 5, but its 3 classes are numbered 0 to 2"),
+            ("test_labels", np.arange(6) % 3 - 1, "label -1"),
+            ("classes", np.array(["a", "b"]), "label 2, but its 2 classes"),
+            ("classes", np.array(["a", "b", "a"]), "several classes called 'a'"),
+        ],
+    )
+    def test_wrong_content(self, path: Path, arrays: Arrays, key: str, value: np.ndarray, message: str) -> None:
+        with pytest.raises(CondenseError, match=message) as raised:
+            load_data(save(path, arrays | {key: value}))
+        assert "\n" not in str(raised.value)
+
+    def test_missing_arrays(self, path: Path, arrays: Arrays) -> None:
+        del arrays["test_images"], arrays["test_labels"]
+        message = r"lacks test_images, test_labels \(it has: train_images, train_labels\)"
+        with pytest.raises(CondenseError, match=message):
+            load_data(save(path, arrays))
+
+    def test_empty_split(self, path: Path, arrays: Arrays) -> None:
+        empty = {"test_images": np.zeros((0, 5, 4), np.uint8), "test_labels": np.zeros(0, int)}
+        with pytest.raises(CondenseError, match="test split of shapes is empty"):
+            load_data(save(path, arrays | empty))
+
+    def test_damaged_file(self, path: Path, arrays: Arrays) -> None:
+        content = save(path, arrays).read_bytes()
+        for damaged in (b"", b"text", content[: len(content) // 2]):
+            path.write_bytes(damaged)
+            with pytest.raises(CondenseError, match=r"cannot read .*shapes"):
+                load_data(path)
+
+
+def test_pickled_objects_are_refused(tmp_path: Path, arrays: Arrays) -> None:
+    path = save(tmp_path / "a.npz", arrays | {"classes": np.array(["a", "b", "c"], dtype=object)})
+    with pytest.raises(CondenseError, match="allow_pickle=False; save plain uint8, integer and text arrays"):
+        load_data(path)
+
+
+def test_a_large_npz_is_refused_and_a_large_h5_is_streamed(tmp_path: Path, arrays: Arrays) -> None:
+    npz, h5 = save(tmp_path / "shapes.npz", arrays), save(tmp_path / "shapes.h5", arrays)
+    with pytest.raises(CondenseError, match=r"memory limit .* give a larger --memory-limit once, to pack it"):
+        load_data(npz, memory_limit=100)
+    streamed = load_data(h5, memory_limit=100)
+    assert isinstance(streamed.train.source, Hdf5Pixels)
+    assert any("memory limit" in note for note in streamed.notes)
+    assert_same(streamed, load_data(npz))
+    wanted = torch.tensor([7, 2, 3, 2, 11, 0])
+    assert np.array_equal(streamed.train.pixels(wanted)[:, 0], arrays["train_images"][wanted.numpy()])
+    assert streamed.train.pixels(wanted[:0]).shape == (0, 1, 5, 4)
+    assert_same(load_data(h5, image_size=3, memory_limit=100), load_data(npz, image_size=3))
+
+
+def test_folder_npz_h5_and_pack_agree(tree: Tree, tmp_path: Path) -> None:
+    folder = load_data(tree({"train/cat": 4, "train/dog": 5, "test/cat": 2, "test/dog": 3}))
+    arrays = {"classes": np.array(folder.classes)}
+    for name, split in (("train", folder.train), ("test", folder.test)):
+        arrays[f"{name}_images"] = split.pixels(torch.arange(len(split))).permute(0, 2, 3, 1).numpy()
+        arrays[f"{name}_labels"] = split.labels.numpy()
+    assert_same(load_data(save(tmp_path / "pets.npz", arrays)), folder)
+    assert_same(load_data(save(tmp_path / "pets.h5", arrays)), folder)
+    streamed = load_data(tmp_path / "pets", memory_limit=100)
+    assert_same(load_data(pack(streamed, tmp_path / "packed.h5")), folder)
+
+
+@pytest.mark.parametrize("normalization", [None, "zca", "none"])
+def test_pack_keeps_everything(tmp_path: Path, normalization: str | None) -> None:
+    data = load_data("digits", normalization=normalization, mirror=True)
+    path = pack(data, tmp_path / "new" / "other-name.h5")
+    again = load_data(path)
+    assert_same(again, data)
+    assert again.mirror
+    assert again.preprocessing.kind == data.preprocessing.kind
+    assert load_data(path, normalization="computed", mirror=False).info == load_data("digits").info
+
+
+def test_pack_is_atomic_and_repeatable(tmp_path: Path, arrays: Arrays) -> None:
+    data = load_data(save(tmp_path / "shapes.npz", arrays))
+    first = pack(data, tmp_path / "a.h5").read_bytes()
+    assert pack(data, tmp_path / "a.h5").read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "shapes.npz"]
+    with pytest.raises(CondenseError, match="cannot write"):
+        pack(data, tmp_path / "a.h5" / "b.h5")
+
+
+def test_a_packed_file_can_be_packed_onto_itself(tmp_path: Path, arrays: Arrays) -> None:
+    data = load_data(save(tmp_path / "shapes.h5", arrays), memory_limit=10)
+    before = data.fingerprint
+    assert load_data(pack(data, tmp_path / "shapes.h5")).fingerprint == before
+
+
+def test_a_file_that_vanishes_while_streaming(tmp_path: Path, arrays: Arrays) -> None:
+    path = save(tmp_path / "shapes.h5", arrays)
+    data = load_data(path, memory_limit=10)
+    path.unlink()
+    with pytest.raises(CondenseError, match="cannot read train_images"):
+        data.train.pixels(torch.tensor([0]))

@@ -1,0 +1,196 @@
+"""The command line as users call it: real processes, exit codes, one line per error, nothing lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from condense.cli.main import COMMANDS, main
+from condense.runtime.registry import load_object
+
+QUICK = ["--iterations", "3", "--network", "convnet-d1-w8", "--real-batch", "8"]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    """`condense WORDS` in a process of its own."""
+    command = [sys.executable, "-m", "condense", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def refused(capsys: pytest.CaptureFixture, *words: object) -> str:
+    """The one line with which `condense WORDS` is refused, in this process."""
+    assert main([str(word) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1, lines
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "set.h5"
+    assert main(["distill", "dm", "--data", "digits", "--ipc", "1", "--out", str(out), *QUICK]) == 0
+    return out
+
+
+def test_the_main_job_in_two_commands(tmp_path: Path):
+    out, results = tmp_path / "set.h5", tmp_path / "result.json"
+    made = run("distill", "distribution-matching", "--data", "digits", "--ipc", 2, "--out", out, *QUICK)
+    assert made.returncode == 0, made.stderr
+    assert "20 images (2 per class)" in made.stdout
+    scored = run("evaluate", out, "--protocol", "demo", "--runs", 2, "--nets", "convnet-d1-w8,mlp", "--json", results)
+    assert scored.returncode == 0, scored.stderr
+    records = json.loads(results.read_text())
+    assert [record["network"] for record in records] == ["convnet-d1-w8-in", "mlp"]
+    for record in records:
+        assert {"mean", "std", "accuracies", "protocol", "protocol_hash", "network", "seconds"} <= record.keys()
+        assert 0 <= record["mean"] <= 1
+        assert len(record["accuracies"]) == 2
+
+
+def test_every_command_has_help_that_names_its_options():
+    for command in COMMANDS:
+        helped = run(command.name, "--help")
+        assert helped.returncode == 0, helped.stderr
+        assert "usage: condense" in helped.stdout
+    assert "--image-lr" in run("distill", "dm", "--help").stdout
+    assert run("--version").stdout.startswith("condense 0.")
+
+
+def test_every_command_line_target_exists():
+    for command in COMMANDS:
+        assert callable(load_object(command.target))
+
+
+def test_lists_name_what_exists():
+    assert "fashion-mnist" in run("data").stdout
+    assert "distribution-matching" in run("methods").stdout
+    assert "resnet18" in run("networks").stdout
+    assert "desk-static" in run("protocols").stdout
+    assert "dm-desk" in run("recipes").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["distil"], "unknown command 'distil'"),
+        (["distill", "dmm", "--data", "digits"], "did you mean dm?"),
+        (["distill", "dm", "--data", "digitz", "--ipc", "1", "--out", "OUT"], "did you mean digits"),
+        (["distill", "dm", "--data", "/no/such/folder", "--ipc", "1", "--out", "OUT"], "/no/such/folder"),
+        (["distill", "dm", "--data", "digits", "--ipc", "0", "--out", "OUT"], "--ipc"),
+        (["distill", "dm", "--data", "digits", "--ipc", "-3", "--out", "OUT"], "--ipc"),
+        (["distill", "dm", "--data", "digits", "--ipc", "many", "--out", "OUT"], "--ipc 'many'"),
+        (["distill", "random", "--data", "digits", "--ipc", "9999", "--out", "OUT"], "--ipc 9999 is more than"),
+        (["distill", "random", "--data", "digits", "--ipc", "1", "--iterations", "5", "--out", "OUT"], "--iterations"),
+        (["distill", "random", "--data", "digits", "--ipc", "1", "--minutes", "5", "--out", "OUT"], "--minutes"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1"], "--out"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--imge-lr", "1"], "did you mean --image-lr"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--image-lr", "-1"], "--image-lr"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--recipe", "dsk"], "did you mean desk"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--network", "convnt"], "did you mean convnet"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--device", "tpu"], "cpu"),
+        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--image-size", "big"], "--image-size"),
+        (["evaluate", "missing.h5"], "missing.h5"),
+        (["show", "README.md"], "README.md"),
+        (["show"], "SET"),
+        (["export", "x.h5", "--to", "zip", "--out", "y"], "--to"),
+        (["benchmark", "missing.yaml", "--out", "OUT"], "missing.yaml"),
+    ],
+)
+def test_wrong_requests_get_one_line_and_exit_code_2(capsys, tmp_path: Path, words: list[str], message: str):
+    out = tmp_path / "set.h5"
+    assert message.lower() in refused(capsys, *(out if word == "OUT" else word for word in words)).lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_set_is_not_overwritten_by_accident(capsys, made: Path):
+    before = made.read_bytes()
+    words = ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", made, "--seed", "1", *QUICK]
+    assert "--overwrite" in refused(capsys, *words)
+    assert made.read_bytes() == before
+    assert main([str(word) for word in [*words, "--overwrite"]]) == 0
+    changed = made.read_bytes()
+    assert changed != before
+    assert main([str(word) for word in [*words, "--overwrite", "--seed", "0"]]) == 0
+    assert made.read_bytes() == before
+
+
+def test_outputs_that_are_folders_or_cannot_be_written(capsys, made: Path, tmp_path: Path):
+    words = ["distill", "random", "--data", "digits", "--ipc", "1", "--out"]
+    assert "is a folder" in refused(capsys, *words, tmp_path)
+    assert "cannot write" in refused(capsys, *words, made / "below" / "a-file.h5")
+
+
+def test_an_unfinished_run_of_another_configuration_names_the_difference(tmp_path: Path):
+    out = tmp_path / "set.h5"
+    words = ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", out, "--network", "convnet-d1-w8"]
+    process = subprocess.Popen([sys.executable, "-m", "condense", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    unfinished = tmp_path / "set.h5.checkpoint.safetensors"
+    for _ in range(600):
+        if unfinished.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    other = run(*words, "--image-lr", "0.5")
+    assert other.returncode == 2
+    assert "settings.image_lr" in other.stderr
+    assert unfinished.exists()
+    assert not out.exists()
+    same = run(*words, "--image-lr", "0.5", "--no-resume", "--iterations", 2)
+    assert same.returncode == 0, same.stderr
+    assert not unfinished.exists()
+
+
+def test_show_tells_how_a_set_was_made_and_draws_it(capsys, made: Path, tmp_path: Path):
+    picture = tmp_path / "grid.png"
+    assert main(["show", str(made), "--png", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("dm", "digits", "hard", "seed"):
+        assert word in printed
+    with Image.open(picture) as image:
+        assert np.asarray(image).std() > 10
+
+
+def test_export_and_import_round_trip(capsys, made: Path, tmp_path: Path):
+    plain = tmp_path / "set.pt"
+    assert main(["export", str(made), "--to", "torch", "--out", str(plain)]) == 0
+    assert "images" in torch.load(plain, weights_only=True)
+    assert main(["export", str(made), "--to", "folder", "--out", str(tmp_path / "folder")]) == 0
+    assert len(list((tmp_path / "folder").rglob("*.png"))) == 10
+    tensors = torch.load(plain, weights_only=True)
+    lineage = tmp_path / "lineage"
+    lineage.mkdir()
+    torch.save(tensors["images"], lineage / "images_best.pt")
+    torch.save(tensors["labels"], lineage / "labels_best.pt")
+    words = ["import", lineage / "images_best.pt", "--data", "digits", "--out", tmp_path / "imported.h5"]
+    assert main([str(word) for word in words]) == 0
+    assert main(["evaluate", str(tmp_path / "imported.h5"), "--protocol", "demo", "--runs", "1"]) == 0
+    assert "--overwrite" in refused(capsys, *words)
+
+
+def test_pack_makes_a_file_that_loads_as_the_same_data(tmp_path: Path, made: Path):
+    packed = tmp_path / "digits.h5"
+    assert run("pack", "digits", "--out", packed).returncode == 0
+    scored = run("evaluate", made, "--data", packed, "--protocol", "demo", "--runs", 1)
+    assert scored.returncode == 0, scored.stderr
+    assert "fingerprint" not in scored.stderr
+
+
+def test_a_set_on_data_with_other_classes_is_refused(capsys, made: Path, tmp_path: Path):
+    labels = np.arange(40) % 4
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    assert "class" in refused(capsys, "evaluate", made, "--data", tmp_path / "other.npz", "--protocol", "demo")

@@ -1,0 +1,182 @@
+"""The loop: budgets, guards, Ctrl-C, checkpoints; and real processes that are really killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import condense
+from condense.making import Job
+from condense.runtime.errors import CondenseError
+from condense.synthesizers import checkpoints, loop
+from condense.synthesizers.checkpoints import checkpoint_path, load_checkpoint, read_header
+
+SETTINGS = {"network": "convnet-d1-w8", "real_batch": 16}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+class Counting:
+    """A synthesizer whose state is a number, and that can be told to misbehave."""
+
+    def __init__(self, *, broken_at: int = -1, seconds: float = 0.0) -> None:
+        self.value = torch.zeros(1)
+        self.broken_at, self.seconds = broken_at, seconds
+
+    def step(self, iteration: int) -> dict[str, float]:
+        time.sleep(self.seconds)
+        self.value += iteration + 1
+        return {"loss": float("nan") if iteration == self.broken_at else 1.0 / (iteration + 1)}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"value": self.value}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.value = state["value"]
+
+
+def job(digits, **changes) -> Job:
+    return Job(digits.train, 1, 0, torch.device("cpu"), **changes)
+
+
+def test_iterations_end_a_run_and_every_metric_is_recorded(digits):
+    synthesizer = Counting()
+    record = loop.run(synthesizer, job(digits, iterations=5))
+    assert record.iterations == 5
+    assert synthesizer.value.item() == 1 + 2 + 3 + 4 + 5
+    assert record.metrics["loss"].tolist() == [1 / 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+
+
+def test_minutes_end_a_run_after_at_least_one_update(digits):
+    assert loop.run(Counting(seconds=0.05), job(digits, minutes=0.2 / 60)).iterations in range(2, 6)
+    assert loop.run(Counting(), job(digits, minutes=1e-9)).iterations == 1
+    assert loop.run(Counting(), job(digits, iterations=3, minutes=10)).iterations == 3
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(digits, tmp_path: Path):
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(CondenseError, match=r"loss is no longer finite at iteration 3.*--image-lr"):
+        loop.run(Counting(broken_at=3), job(digits, iterations=9, checkpoint=path))
+    assert load_checkpoint(path, {}).iteration <= 3
+
+
+def test_images_that_stop_being_finite_stop_the_run(digits):
+    with pytest.raises(CondenseError, match=r"no longer finite at iteration \d+: the run diverged"):
+        condense.distill("dm", digits, ipc=1, iterations=30, image_lr=1e30, **SETTINGS)
+
+
+def test_ctrl_c_saves_first_and_the_run_goes_on_exactly(digits, tmp_path: Path):
+    class Impatient(Counting):
+        def step(self, iteration: int) -> dict[str, float]:
+            if iteration == 4 and not path.with_suffix(".asked").exists():
+                path.with_suffix(".asked").touch()
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(iteration)
+
+    path = tmp_path / "c.safetensors"
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(Impatient(), job(digits, iterations=9, checkpoint=path))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_header(path)["iteration"] == 5
+    synthesizer = Impatient()
+    record = loop.run(synthesizer, job(digits, iterations=9, checkpoint=path))
+    assert record.resumed_at == 5
+    assert synthesizer.value.item() == sum(range(1, 10))
+    assert len(record.metrics["loss"]) == 9
+
+
+def test_saving_is_often_enough_and_seldom_enough(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+
+    def steps_until_due(timer: checkpoints.CheckpointTimer, seconds: float) -> int:
+        for count in range(1, 10_000):
+            clock[0] += seconds
+            if timer.due():
+                return count
+        return 0
+
+    timer = checkpoints.CheckpointTimer()
+    assert 9 <= steps_until_due(timer, 1.0) <= 10  # loses at most ten seconds
+    timer.saved(clock[0])
+    assert steps_until_due(timer, 60.0) == 1  # or one update, where that takes longer
+    started = clock[0]
+    clock[0] += 2.0  # saving is slow: at most 5 % of the time
+    timer.saved(started)
+    assert steps_until_due(timer, 1.0) >= 40
+
+
+def test_a_checkpoint_of_another_configuration_names_the_field(digits, tmp_path: Path):
+    out = tmp_path / "set.h5"
+    path = checkpoint_path(out)
+    loop.run(Counting(), job(digits, iterations=1, checkpoint=path, configuration={"settings": {"image_lr": 1.0}}))
+    with pytest.raises(CondenseError, match=r"settings.image_lr 1.0, now it is 2.0.*--no-resume"):
+        load_checkpoint(path, {"settings": {"image_lr": 2.0}})
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CondenseError, match=r"not a checkpoint.*--no-resume"):
+        condense.distill("dm", digits, ipc=1, out=out, iterations=1, **SETTINGS)
+    condense.distill("dm", digits, ipc=1, out=out, iterations=1, resume=False, **SETTINGS)
+    assert not path.exists()
+
+
+def test_a_run_by_the_clock_is_made_again_by_its_iterations(digits, tmp_path: Path):
+    first, second = tmp_path / "first.h5", tmp_path / "second.h5"
+    condense.distill("dm", digits, ipc=1, out=first, minutes=0.5 / 60, **SETTINGS)
+    reached = json.loads(first.with_suffix(".json").read_text())["iterations"]
+    assert reached >= 1
+    condense.distill("dm", digits, ipc=1, out=second, iterations=reached, **SETTINGS)
+    assert first.read_bytes() == second.read_bytes()
+
+
+RUN = """
+import sys
+from condense.synthesizers import checkpoints
+checkpoints.MOST_SECONDS_LOST = 0.02
+import condense
+condense.distill("dm", condense.load_data("digits"), ipc=2, iterations=60, seed=5, threads=1, out=sys.argv[1],
+                 network="convnet-d1-w8", real_batch=16)
+"""
+
+
+def start(out: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", RUN, str(out)], stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrupted_run(tmp_path: Path):
+    whole, pieces = tmp_path / "whole.h5", tmp_path / "pieces.h5"
+    assert start(whole).wait() == 0
+    resumed = []
+    for moment in (1, 15, 40):
+        process = start(pieces)
+        wait_for_iteration(process, checkpoint_path(pieces), moment)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not pieces.exists()
+        resumed.append(read_header(checkpoint_path(pieces))["iteration"])
+    process = start(pieces)
+    _, errors = process.communicate()
+    assert process.returncode == 0
+    assert resumed == sorted(resumed)
+    assert resumed[-1] >= 40
+    assert f"going on at iteration {resumed[-1]}" in errors
+    assert pieces.read_bytes() == whole.read_bytes()
+    leftovers = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert leftovers == {"whole.h5", "whole.json", "pieces.h5", "pieces.json"}
+
+
+def wait_for_iteration(process: subprocess.Popen, path: Path, iteration: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and read_header(path)["iteration"] >= iteration):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

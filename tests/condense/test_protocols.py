@@ -1,0 +1,130 @@
+"""Protocols are frozen: their hashes are written down here, and what they cover and leave out is tried."""
+
+import subprocess
+import sys
+
+import pytest
+
+from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, full
+from condense.runtime.errors import CondenseError
+from condense.training_rule import TrainingRule
+
+HASHES = {
+    "demo": "e3424bfb4ea4",
+    "desk": "752e800e93f4",
+    "desk-static": "eccf30615886",
+    "dc": "68419e536746",
+    "dsa": "26f6456df89a",
+    "full": "38adb8010d6b",
+}
+
+
+def test_hashes_are_the_published_ones():
+    """If this fails, published results no longer say what they were measured with: make a new protocol instead."""
+    assert {protocol.name: protocol.hash for protocol in PROTOCOLS} == HASHES
+
+
+def test_defaults_are_part_of_what_hashes_mean():
+    """Hashes leave out defaults, so no default may change; new fields are welcome at the end of this dictionary."""
+    assert TrainingRule(lr=1.0, batch_size=2, epochs=3).as_dict() == {
+        "optimizer": "sgd",
+        "lr": 1.0,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "batch_size": 2,
+        "epochs": 3,
+        "extra_epoch": False,
+        "schedule": "constant",
+        "restart_optimizer": False,
+        "augmentation": None,
+        "align_corners": False,
+    }
+
+
+def test_names_and_numbers_of_networks_are_not_hashed():
+    desk = PROTOCOLS.find("desk")
+    other = desk.model_copy(update={"name": "mine", "networks": 20, "summary": "", "aliases": ("x",)})
+    assert other.hash == desk.hash
+
+
+CHANGES = {
+    "optimizer": "adamw",
+    "lr": 0.02,
+    "momentum": 0.8,
+    "weight_decay": 1e-4,
+    "batch_size": 128,
+    "epochs": 299,
+    "extra_epoch": False,
+    "schedule": "cosine",
+    "restart_optimizer": False,
+    "augmentation": None,
+    "align_corners": True,
+}
+
+
+def test_every_field_of_the_rule_is_hashed():
+    assert CHANGES.keys() == TrainingRule.model_fields.keys()
+    desk = PROTOCOLS.find("desk")
+    changed = [desk.model_copy(update={"rule": desk.rule.model_copy(update={name: CHANGES[name]})}) for name in CHANGES]
+    assert len({protocol.hash for protocol in (desk, *changed)}) == len(CHANGES) + 1
+
+
+def test_labels_and_network_rule_are_hashed():
+    desk, static = PROTOCOLS.find("desk"), PROTOCOLS.find("desk-static")
+    assert isinstance(static.labels, StaticLabels)
+    others = [
+        desk.model_copy(update={"network": "convnet-w64-bn"}),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"networks": 4})}),
+        static.model_copy(
+            update={"labels": StaticLabels(networks=3, training=static.labels.training.model_copy(update={"lr": 0.1}))}
+        ),
+    ]
+    assert len({protocol.hash for protocol in (desk, static, *others)}) == 5
+
+
+PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
+DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True, "align_corners": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "networks", "epochs", "augmentation"),
+    [
+        ("dc", "convnet-w128-in", 5, 300, None),
+        ("dsa", "convnet-w128-in", 5, 1000, "dsa"),
+        ("demo", "convnet-w32-in", 3, 100, "dsa"),
+        ("desk", "convnet-w64-in", 3, 300, "dsa"),
+        ("desk-static", "convnet-w64-in", 3, 300, "dsa"),
+    ],
+)
+def test_rules(name: str, network: str, networks: int, epochs: int, augmentation: str | None):
+    protocol = PROTOCOLS.find(name)
+    assert (protocol.network, protocol.networks, protocol.reference) == (network, networks, False)
+    assert protocol.rule.as_dict() == PUBLISHED | DROP | {"epochs": epochs, "augmentation": augmentation}
+    assert (protocol.labels == "hard") == (name != "desk-static")
+
+
+def test_full_takes_its_network_from_the_column_beside_it():
+    wide = full("dsa")
+    assert (wide.name, wide.network, wide.networks, wide.labels) == ("full", "convnet-w128-in", 1, "hard")
+    rule = wide.rule
+    assert (rule.lr, rule.momentum, rule.weight_decay, rule.batch_size) == (0.05, 0.9, 5e-4, 128)
+    assert (rule.schedule, rule.epochs_run, rule.augmentation) == ("cosine", 20, "dsa")
+    assert full(PROTOCOLS.find("desk")).hash == full("desk").hash != wide.hash
+    assert full("desk") == PROTOCOLS.find("full")
+
+
+def test_unknown_protocol():
+    with pytest.raises(CondenseError, match=r"unknown protocol 'dsk'.*did you mean desk"):
+        full("dsk")
+
+
+def test_protocols_are_closed():
+    values = PROTOCOLS.find("desk").model_dump()
+    assert Protocol(**values) == PROTOCOLS.find("desk")
+    with pytest.raises(ValueError, match="epochs"):
+        Protocol(**values, epochs=3)
+
+
+def test_listing_does_not_import_torch():
+    code = "import sys, condense.evaluation; assert 'torch' not in sys.modules; condense.evaluation.PROTOCOLS.names()"
+    subprocess.run([sys.executable, "-c", code], check=True)

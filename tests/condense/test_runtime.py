@@ -1,0 +1,127 @@
+"""Seeds, files, registries and one-line validation."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import Field
+
+from condense.runtime.device import choose_device, set_threads
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import atomic_write, check_output, write_json
+from condense.runtime.provenance import hardware, peak_memory, versions
+from condense.runtime.registry import Registry, load_object
+from condense.runtime.seeds import derive_seed, generator
+from condense.runtime.validation import Closed, option_name, validated
+from condense.synthesizers.registry import Method
+
+
+def test_seeds_depend_on_every_argument_and_nothing_else():
+    seeds = {derive_seed(s, p, *i) for s in (0, 1) for p in ("a", "b") for i in ((), (0,), (1,), (0, 1), ("0",))}
+    assert len(seeds) == 2 * 2 * 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_seeds_are_the_same_in_another_process():
+    code = "from condense.runtime.seeds import derive_seed; print(derive_seed(3, 'network', 7, 'x'))"
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(printed.stdout) == derive_seed(3, "network", 7, "x")
+
+
+def test_drawing_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    torch.rand(10, generator=generator(0, "test"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_write(path) as temporary:
+        temporary.write_text("new, but only ha")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path):
+    with pytest.raises(CondenseError, match="No space left on device") as caught, atomic_write(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to write to")
+def test_a_write_to_a_really_full_device_is_reported(tmp_path: Path):
+    with pytest.raises(CondenseError, match="No space left"), atomic_write(tmp_path / "x"), open("/dev/full", "wb") as full:
+        full.write(b"x" * 10_000_000)
+        full.flush()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_files_have_the_permissions_of_ordinary_files(tmp_path: Path):
+    (tmp_path / "plain").write_text("")
+    write_json(tmp_path / "ours.json", {"ä": 1})
+    assert (tmp_path / "ours.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_outputs_are_checked_before_work(tmp_path: Path):
+    finished = tmp_path / "set.h5"
+    finished.write_text("")
+    with pytest.raises(CondenseError, match="--overwrite"):
+        check_output(finished, overwrite=False)
+    assert check_output(finished, overwrite=True) == finished
+    with pytest.raises(CondenseError, match="is a folder"):
+        check_output(tmp_path, overwrite=True)
+    with pytest.raises(CondenseError, match="cannot write"):
+        check_output(finished / "inside a file" / "set.h5", overwrite=False)
+    assert check_output(tmp_path / "new" / "set.h5", overwrite=False).parent.is_dir()
+
+
+def test_registry_finds_aliases_and_suggests_near_names():
+    registry = Registry("method", [Method("dm", "m:C", "", "", aliases=("distribution-matching",)), Method("idm", "m:C", "", "")])
+    assert registry.find("Distribution_Matching").name == "dm"
+    with pytest.raises(CondenseError, match=r"unknown method 'dmm' \(known: dm, idm\); did you mean"):
+        registry.find("dmm")
+    assert load_object("pathlib:Path") is Path
+
+
+class Settings(Closed):
+    image_lr: float = Field(1.0, gt=0)
+    batch: int = 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_l": 1}, r"unknown option --image-l \(known: --image-lr, --batch\); did you mean --image-lr\?"),
+        ({"image_lr": -1}, r"--image-lr -1: should be greater than 0"),
+        ({"batch": "many"}, r"--batch 'many': should be a valid integer"),
+    ],
+)
+def test_validation_failures_are_one_line_with_the_way_out(values: dict, message: str):
+    with pytest.raises(CondenseError, match=message) as caught:
+        validated(Settings, values, spell=option_name)
+    assert "\n" not in str(caught.value)
+
+
+def test_devices_and_threads():
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(CondenseError, match="give auto, cpu or cuda:N"):
+        choose_device("tpu3")
+    with pytest.raises(CondenseError, match="at least 1"):
+        set_threads(0)
+
+
+def test_provenance_names_what_can_change_a_number():
+    assert {"condense", "python", "torch"} <= versions().keys()
+    assert hardware()["cores"] >= 1
+    before = peak_memory()
+    ballast = bytearray(80_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    assert peak_memory() >= before
+    assert peak_memory() > 10_000_000

@@ -1,0 +1,101 @@
+"""What every registered method must do, whatever it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import condense
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import load_object
+from condense.synthesizers.registry import methods
+from condense.synthetic_set import SyntheticSet
+
+NAMES = methods().names()
+SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
+
+
+def small_options(method: str) -> dict:
+    """Settings that make any method quick, as far as it has them."""
+    fields = load_object(methods().find(method).target).Settings.model_fields
+    quick = {"network": "convnet-d1-w4", "features": "random", "real_batch": 4, "iterations": 2}
+    return {name: value for name, value in quick.items() if name in fields}
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def data(request, tmp_path_factory):
+    channels, height, width = request.param
+    draws = np.random.default_rng(0)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    path = tmp_path_factory.mktemp("data") / "noise.npz"
+    labels = np.arange(30) % 3
+    images = draws.integers(0, 256, (30, *shape), dtype=np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    return condense.load_data(path)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_set_has_the_right_form_and_survives_storage(method: str, data, tmp_path: Path):
+    out = tmp_path / "set.h5"
+    made = condense.distill(method, data, ipc=2, seed=1, out=out, **small_options(method))
+    assert made.images.shape == (6, *data.image_shape)
+    assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.isfinite(made.images).all()
+    read = SyntheticSet.load(out)
+    assert torch.equal(read.images, made.images)
+    assert read.provenance["configuration"]["method"] == method
+    assert out.with_suffix(".json").exists()
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_the_same_request_gives_the_same_file_and_leaves_global_randomness_alone(method: str, data, tmp_path: Path):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    paths = [tmp_path / "one" / "set.h5", tmp_path / "two" / "set.h5"]
+    for path in paths:
+        condense.distill(method, data, ipc=1, seed=3, out=path, **small_options(method))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_wrong_requests_are_refused_before_anything_is_written(method: str, data, tmp_path: Path):
+    for ipc in (0, -1):
+        with pytest.raises(CondenseError, match="at least 1 image per class"):
+            condense.distill(method, data, ipc=ipc, out=tmp_path / "set.h5")
+    with pytest.raises(CondenseError, match="unknown option --imge-lr"):
+        condense.distill(method, data, ipc=1, out=tmp_path / "set.h5", imge_lr=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_interrupted_and_continued_equals_uninterrupted(method: str, data, tmp_path: Path, monkeypatch):
+    settings = load_object(methods().find(method).target).Settings
+    if "iterations" not in settings.model_fields:
+        pytest.skip("chooses its images in one go: nothing to continue")
+    maker = load_object(methods().find(method).target)
+    condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **small_options(method))
+    step = maker.step
+
+    def stop_before_the_second(self, iteration: int):
+        if iteration == 1:
+            raise InterruptedError
+        return step(self, iteration)
+
+    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
+    monkeypatch.setattr(maker, "step", stop_before_the_second)
+    with pytest.raises(InterruptedError):
+        condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **small_options(method))
+    monkeypatch.setattr(maker, "step", step)
+    condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **small_options(method))
+    assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_test_data_is_refused_by_type(method: str, data):
+    from condense.making import Job
+
+    with pytest.raises(TypeError, match="TrainingData"):
+        Job(data.test, 1, 0, torch.device("cpu"))

@@ -1,0 +1,44 @@
+"""The examples of the README are run as they stand."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from condense.synthesizers.registry import methods
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_readme_has_examples_of_both_kinds():
+    assert {language for language, _ in EXAMPLES} == {"python", "sh"}
+
+
+@pytest.mark.parametrize(("language", "text"), EXAMPLES, ids=[f"{language}-{i}" for i, (language, _) in enumerate(EXAMPLES)])
+def test_examples_run(language: str, text: str, tmp_path: Path):
+    if language == "python":
+        run = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        return
+    for line in text.strip().splitlines():
+        words = line.split()
+        assert words[0] == "condense"
+        run = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, f"{line}\n{run.stderr}"
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_every_method_is_in_the_table_of_methods():
+    for name in methods().names():
+        assert f"| `{name}` |" in README
