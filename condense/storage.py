@@ -70,18 +70,20 @@ def _write_array(file: h5py.File, name: str, array: np.ndarray) -> None:
 
 def _write_attributes(item: h5py.Group | h5py.Dataset, attributes: dict[str, Any]) -> None:
     for name, value in attributes.items():
-        item.attrs.create(name, value, dtype=_text_dtype(value))
+        item.attrs.create(name, _fixed_length(value))
 
 
-def _text_dtype(value: Any) -> np.dtype | None:
-    """Fixed-length UTF-8 for a text or a list of texts, else None.
+def _fixed_length(value: Any) -> Any:
+    """A text or a list of texts as fixed-length UTF-8; other values as they are.
 
     HDF5 keeps text of variable length in a heap without checksums, and over one damaged byte there it can loop forever.
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        return None
-    return h5py.string_dtype("utf-8", max(1, *(len(text.encode()) for text in texts)))
+        return value
+    encoded = [text.encode() for text in texts]
+    dtype = h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1)
+    return np.array(encoded[0] if isinstance(value, str) else encoded, dtype)
 
 
 def read_contents(path: str | Path, *, kind: str, schema: int) -> Contents:

@@ -18,7 +18,9 @@ def test_the_readme_has_examples_of_both_kinds():
     assert {language for language, _ in EXAMPLES} == {"python", "sh"}
 
 
-@pytest.mark.parametrize(("language", "text"), EXAMPLES, ids=[f"{language}-{i}" for i, (language, _) in enumerate(EXAMPLES)])
+@pytest.mark.parametrize(
+    ("language", "text"), EXAMPLES, ids=[f"{language}-{i}" for i, (language, _) in enumerate(EXAMPLES)]
+)
 def test_examples_run(language: str, text: str, tmp_path: Path):
     if language == "python":
         run = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -27,9 +29,7 @@ def test_examples_run(language: str, text: str, tmp_path: Path):
     for line in text.strip().splitlines():
         words = line.split()
         assert words[0] == "condense"
-        run = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        run = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert run.returncode == 0, f"{line}\n{run.stderr}"
 
 

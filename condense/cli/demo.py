@@ -29,5 +29,4 @@ def demo(words: Sequence[str]) -> int:
     )
     from benchmarks.demo import run_demo
 
-    run_demo(options.out, progress=sys.stderr.isatty())
-    return 0
+    return run_demo(options.out, progress=sys.stderr.isatty())

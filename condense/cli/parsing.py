@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -20,7 +21,7 @@ from condense.runtime.validation import option_name, validated
 
 Model = TypeVar("Model", bound=BaseModel)
 
-POSITIONAL = {"positional": True}  # as json_schema_extra of a field: a word without a name
+POSITIONAL: JsonDict = {"positional": True}  # as json_schema_extra of a field: a word without a name
 
 
 class _Parser(argparse.ArgumentParser):

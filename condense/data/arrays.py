@@ -41,9 +41,7 @@ def read_npz(path: Path, memory_limit: int) -> RawData:
     except CondenseError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for damage and for pickled objects
-        raise CondenseError(
-            f"cannot read {path}: {reason(error)}; save plain uint8, integer and text arrays"
-        ) from error
+        raise CondenseError(f"cannot read {path}: {reason(error)}; save plain number and text arrays") from error
     for split in ("train", "test"):
         _check_images(path, f"{split}_images", arrays[f"{split}_images"])
     train, test = (TensorPixels(channels_first(arrays[key])) for key in ("train_images", "test_images"))

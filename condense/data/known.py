@@ -69,7 +69,7 @@ def _open(dataset_class: Any, entry: KnownSet, root: Path) -> tuple[Any, Any] | 
         return None
     except Exception as error:  # its readers raise anything on damaged files
         raise CondenseError(
-            f"torchvision cannot read {entry.name} in {root} ({reason(error)}); delete its files there and give --download"
+            f"torchvision cannot read {entry.name} in {root} ({reason(error)}); delete its files and give --download"
         ) from error
 
 

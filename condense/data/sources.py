@@ -106,7 +106,7 @@ class FilePixels(PixelSource):
     """Image files, decoded by `threads` threads when they are read; `names` are relative to `root`."""
 
     def __init__(self, root: Path, names: Sequence[str], image_shape: ImageShape, threads: int = 1) -> None:
-        self._root, self._names, self._threads = root, names, threads
+        self._root, self._names, self._threads = root.absolute(), names, threads
         self.image_shape = image_shape
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class Hdf5Pixels(PixelSource):
     """A dataset (N, H, W) or (N, H, W, C), uint8, in an HDF5 file; rows are read from disk on demand."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
+        self._path, self._key = path.absolute(), key
         with h5py.File(path) as file:
             count, height, width, *channels = file[key].shape
         self._count = count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -82,7 +82,7 @@ class Synthesizer(ABC):
     @classmethod
     def make(cls, job: Job, settings: Any) -> Product:
         """Run the method from its start or its checkpoint to the end of its budget."""
-        synthesizer: Self = cls(job, settings)
+        synthesizer = cls(job, settings)
         record = run(synthesizer, job)
         return Product(
             stored=synthesizer.images.detach().cpu(),

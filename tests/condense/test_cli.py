@@ -93,10 +93,16 @@ def test_lists_name_what_exists():
         (["distill", "random", "--data", "digits", "--ipc", "1", "--iterations", "5", "--out", "OUT"], "--iterations"),
         (["distill", "random", "--data", "digits", "--ipc", "1", "--minutes", "5", "--out", "OUT"], "--minutes"),
         (["distill", "dm", "--data", "digits", "--ipc", "1"], "--out"),
-        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--imge-lr", "1"], "did you mean --image-lr"),
+        (
+            ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--imge-lr", "1"],
+            "did you mean --image-lr",
+        ),
         (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--image-lr", "-1"], "--image-lr"),
         (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--recipe", "dsk"], "did you mean desk"),
-        (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--network", "convnt"], "did you mean convnet"),
+        (
+            ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--network", "convnt"],
+            "did you mean convnet",
+        ),
         (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--device", "tpu"], "cpu"),
         (["distill", "dm", "--data", "digits", "--ipc", "1", "--out", "OUT", "--image-size", "big"], "--image-size"),
         (["evaluate", "missing.h5"], "missing.h5"),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from condense.runtime.provenance import versions
 
-METHOD = '''
+METHOD = """
 from condense.synthesizers.registry import Method
 
 SHRINK = Method(
     name="shrink", target="shrinking.method:Shrink", summary="pull images towards zero", paper="an example", aliases=("s",)
 )
-'''
+"""
 
 CODE = '''
 from pydantic import Field

@@ -57,7 +57,11 @@ def test_a_full_disk_is_reported_in_one_line(tmp_path: Path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to write to")
 def test_a_write_to_a_really_full_device_is_reported(tmp_path: Path):
-    with pytest.raises(CondenseError, match="No space left"), atomic_write(tmp_path / "x"), open("/dev/full", "wb") as full:
+    with (
+        pytest.raises(CondenseError, match="No space left"),
+        atomic_write(tmp_path / "x"),
+        open("/dev/full", "wb") as full,
+    ):
         full.write(b"x" * 10_000_000)
         full.flush()
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +87,9 @@ def test_outputs_are_checked_before_work(tmp_path: Path):
 
 
 def test_registry_finds_aliases_and_suggests_near_names():
-    registry = Registry("method", [Method("dm", "m:C", "", "", aliases=("distribution-matching",)), Method("idm", "m:C", "", "")])
+    registry = Registry(
+        "method", [Method("dm", "m:C", "", "", aliases=("distribution-matching",)), Method("idm", "m:C", "", "")]
+    )
     assert registry.find("Distribution_Matching").name == "dm"
     with pytest.raises(CondenseError, match=r"unknown method 'dmm' \(known: dm, idm\); did you mean"):
         registry.find("dmm")

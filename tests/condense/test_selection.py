@@ -119,7 +119,9 @@ def test_smaller_sets_of_greedy_methods_are_the_beginning_of_larger_ones(digits)
 
 def test_more_images_than_a_class_has_are_refused(digits):
     smallest = min(digits.train.class_counts())
-    with pytest.raises(CondenseError, match=f"--ipc {smallest + 1} is more than the {smallest} training images of class"):
+    with pytest.raises(
+        CondenseError, match=f"--ipc {smallest + 1} is more than the {smallest} training images of class"
+    ):
         condense.distill("random", digits, ipc=smallest + 1)
     assert len(condense.distill("random", digits, ipc=smallest)) == 10 * smallest
 

@@ -110,7 +110,7 @@ class TestBothFormats:
 
 def test_pickled_objects_are_refused(tmp_path: Path, arrays: Arrays) -> None:
     path = save(tmp_path / "a.npz", arrays | {"classes": np.array(["a", "b", "c"], dtype=object)})
-    with pytest.raises(CondenseError, match="allow_pickle=False; save plain uint8, integer and text arrays"):
+    with pytest.raises(CondenseError, match="allow_pickle=False; save plain number and text arrays"):
         load_data(path)
 
 
