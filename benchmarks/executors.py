@@ -18,6 +18,7 @@ from typing import Any, Literal
 from benchmarks.cells import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import terminal_released
+from condense.runtime.registry import load_object
 
 Action = Literal["make_set", "score"]
 
@@ -35,10 +36,9 @@ Executor = Callable[[Action, Work, Path, bool], Outcome]  # (action, work, folde
 
 def in_process(action: Action, work: Work, folder: Path, progress: bool) -> Outcome:
     """Do the work here. Every error becomes an outcome, Ctrl-C does not."""
-    import benchmarks.work
-
     try:
-        return Outcome(value=getattr(benchmarks.work, action)(work, folder, progress=progress))
+        function = load_object(f"benchmarks.work:{action}")  # imported here: the parent of a process needs no torch for it
+        return Outcome(value=function(work, folder, progress=progress))
     except CondenseError as error:
         return Outcome(error=str(error))
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.cells import Work
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
-from condense.evaluation.evaluate import evaluate
+from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
 from condense.runtime.errors import CondenseError

@@ -60,7 +60,10 @@ def make_set(dtype: torch.dtype = torch.float32, **changes: Any) -> SyntheticSet
         "learned_lr": 0.0123,
         "augmentation": {"operations": ("flip", "crop"), "align_corners": False},
         "protocol": "desk",
-        "provenance": {"configuration": {"method": "dm", "seed": 0, "settings": {"image_lr": 1.0}}, "command": "condense"},
+        "provenance": {
+            "configuration": {"method": "dm", "seed": 0, "settings": {"image_lr": 1.0}},
+            "command": "condense",
+        },
         "metrics": {"loss": torch.tensor([0.5, float("nan"), 0.25], dtype=torch.float64)},
     }
     return SyntheticSet(**{**arguments, **changes})
@@ -111,7 +114,9 @@ def test_pixels_are_preprocessed_and_learned_images_are_not(kind: str) -> None:
         "normalize": lambda: (
             (plain - np.array([0.4, 0.5, 0.6])[:, None, None]) / np.array([0.2, 0.25, 0.3])[:, None, None]
         ),
-        "zca": lambda: ((plain.reshape(6, -1) - whitening().mean.numpy()) @ whitening().matrix.numpy()).reshape(6, *SHAPE),
+        "zca": lambda: ((plain.reshape(6, -1) - whitening().mean.numpy()) @ whitening().matrix.numpy()).reshape(
+            6, *SHAPE
+        ),
     }[kind]()
     assert chosen.images.dtype == torch.float32
     np.testing.assert_allclose(chosen.images.numpy(), expected, atol=1e-5)
@@ -213,9 +218,10 @@ def test_description_says_what_it_is_and_how_it_was_made() -> None:
         assert fact in text
     for fact in ("0.0123", "flip crop", "desk", "method dm", "configuration.settings: image_lr 1.0", "3 values"):
         assert fact in text
-    assert "4 of 3x4x6, 0 to 3 per class" in make_set(
-        stored=images(torch.float32)[:4], labels=torch.tensor([0, 0, 0, 2])
-    ).describe()["images"]
+    assert (
+        "4 of 3x4x6, 0 to 3 per class"
+        in make_set(stored=images(torch.float32)[:4], labels=torch.tensor([0, 0, 0, 2])).describe()["images"]
+    )
     assert all(isinstance(value, str) for value in rows.values())
 
 
@@ -274,7 +280,12 @@ def test_a_folder_cannot_be_written_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), ("folder", "directory"), (b"", "not an HDF5 file"), (b"PK\x03\x04 text", "not an HDF5 file")],
+    [
+        (None, "No such file"),
+        ("folder", "directory"),
+        (b"", "not an HDF5 file"),
+        (b"PK\x03\x04 text", "not an HDF5 file"),
+    ],
 )
 def test_what_is_no_hdf5_file_is_refused(tmp_path: Path, content: bytes | str | None, said: str) -> None:
     path = tmp_path / "set.h5"

@@ -1,0 +1,70 @@
+"""Pictures, pixel by pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from condense.data.info import DataInfo
+from condense.data.preprocessing import Normalization
+from condense.pictures import image_grid, picture_rows, to_picture
+from condense.synthetic_set import SyntheticSet
+
+
+def test_grid_places_every_image_and_leaves_gaps() -> None:
+    values = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    images = values.view(-1, 1, 1, 1).expand(-1, 1, 4, 6)
+    grid = np.asarray(image_grid(images, columns=3, scale=2, background="red"))
+    assert grid.shape == (2 * (8 + 2) + 2, 3 * (12 + 2) + 2, 3)
+    for index, value in enumerate(values.tolist()):
+        top, left = 2 + (index // 3) * 10, 2 + (index % 3) * 14
+        cell = grid[top : top + 8, left : left + 12]
+        assert (cell == round(value * 255)).all()
+    rest = grid[12:20, 30:42]  # the sixth place
+    for part in (grid[:2], grid[10:12], grid[:, :2], grid[:, 14:16], rest):
+        assert (part.reshape(-1, 3) == [255, 0, 0]).all()
+
+
+def test_small_images_grow_sharp_and_large_ones_stay() -> None:
+    board = (torch.arange(64).view(8, 8) % 2).float()[None, None]
+    grid = np.asarray(image_grid(board, columns=1))
+    assert grid.shape == (68, 68, 3)
+    assert set(np.unique(grid)) == {0, 255}
+    for side, shown in ((28, 56), (32, 64), (40, 40), (96, 96)):
+        assert image_grid(torch.zeros(1, 3, side, side), columns=1).size == (shown + 4, shown + 4)
+
+
+def test_colors_and_values_out_of_range() -> None:
+    image = torch.tensor([1.5, 0.5, -0.5]).view(3, 1, 1).expand(3, 2, 2)
+    assert to_picture(image).getpixel((0, 0)) == (255, 128, 0)
+    assert to_picture(image[:1]).mode == "L"
+
+
+def test_names_stand_beside_their_rows_if_they_fit() -> None:
+    rows = [torch.zeros(2, 1, 8, 8), torch.zeros(1, 1, 8, 8)]
+    bare = picture_rows(rows)
+    named = picture_rows(rows, names=("cat", "a very long name that would take all of the picture"))
+    assert bare.width < named.width < bare.width + 160
+    margin = named.width - bare.width
+    for top in (0, 66):
+        assert (np.asarray(named)[top : top + 66, :margin] == 0).any()
+    assert np.array_equal(np.asarray(named)[:, margin:], np.asarray(bare))
+    assert picture_rows(rows, names=("cat", "dog"), scale=1).size == picture_rows(rows, scale=1).size
+    dark = np.asarray(picture_rows(rows, names=("cat", "犬"), background="black"))
+    assert dark.max() > 128
+
+
+def test_the_grid_of_a_set_has_a_row_for_each_class() -> None:
+    info = DataInfo("pets", ("cat", "dog", "cow"), (1, 8, 8), True, "ab" * 16, Normalization((0.5,), (0.25,)))
+    values = torch.tensor([0.2, 0.8, 0.4, 0.6])
+    learned = info.preprocessing.apply(values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
+    synthetic = SyntheticSet(stored=learned, labels=torch.tensor([1, 0, 1, 1]), info=info)
+    grid = synthetic.grid(per_class=2)
+    assert isinstance(grid, Image.Image)
+    pixels = np.asarray(grid)
+    left = grid.width - 2 * 66 - 2
+    cells = {
+        (row, column): pixels[66 * row + 30, left + 66 * column + 30, 0] for row in range(3) for column in range(2)
+    }
+    assert cells == {(0, 0): 204, (0, 1): 255, (1, 0): 51, (1, 1): 102, (2, 0): 255, (2, 1): 255}
