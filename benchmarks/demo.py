@@ -74,8 +74,11 @@ def _print(table: Table, folder: Path) -> None:
     console = Console()
     for column in table.columns:
         scores = [(row, table.scores[row, column]) for row in table.rows if (row, column) in table.scores]
-        shown = RichTable(title=f"test accuracy on digits, protocol {heading(column, table)}")
-        for name in ("images per class", "method", "accuracy, %", "sets x networks", "bytes", "seconds to make one"):
+        shown = RichTable(
+            title=f"test accuracy on digits, protocol {heading(column, table)}",
+            caption="ipc: images per class; seconds: to make one set",
+        )
+        for name in ("ipc", "method", "accuracy, %", "sets x networks", "bytes", "seconds"):
             shown.add_column(name, justify="left" if name == "method" else "right")
         for index, (row, score) in enumerate(scores):
             if row.ipc != scores[index - 1][0].ipc:
@@ -91,5 +94,6 @@ def _print(table: Table, folder: Path) -> None:
             )
         console.print(shown)
     for record in table.full.values():
-        console.print(f"for reference, all {record.images:,} training images: {percent(record.mean or 0.0, None)} %")
+        mean = percent(record.mean or 0.0, record.std)
+        console.print(f"for reference, all {record.images:,} training images: {mean} %", highlight=False)
     console.print(f"sets, pictures, plot and results are in {folder}", highlight=False, soft_wrap=True)

@@ -37,7 +37,9 @@ Executor = Callable[[Action, Work, Path, bool], Outcome]  # (action, work, folde
 def in_process(action: Action, work: Work, folder: Path, progress: bool) -> Outcome:
     """Do the work here. Every error becomes an outcome, Ctrl-C does not."""
     try:
-        function = load_object(f"benchmarks.work:{action}")  # imported here: the parent of a process needs no torch for it
+        function = load_object(
+            f"benchmarks.work:{action}"
+        )  # imported here: the parent of a process needs no torch for it
         return Outcome(value=function(work, folder, progress=progress))
     except CondenseError as error:
         return Outcome(error=str(error))

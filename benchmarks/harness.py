@@ -32,6 +32,8 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
     Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.
     """
     records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, progress=progress)
+    done = sum(record.status == "done" for record in records)
+    print(f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}")
     return exit_code(records)
 
 

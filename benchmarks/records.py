@@ -15,8 +15,8 @@ from condense.runtime.validation import Closed, validated
 class Parts(Closed):
     """A number for each piece of work; None where it was not done (the full data is not made) or not known."""
 
-    making: float | None = None
-    evaluating: float | None = None
+    making: int | float | None = None
+    evaluating: int | float | None = None
 
 
 class Record(Closed):
@@ -24,10 +24,10 @@ class Record(Closed):
 
     Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
-    from training all networks of the cell, each piece of work in a process of its own. `bytes` is what the set truly
-    costs; `iterations` is how many were reached (None where a method chooses real images). `versions`, `hardware` and
-    `commit` are those of the scoring, `made_with` has those of the set, which may be older. A failed cell has an
-    `error` and no result.
+    from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
+    `bytes` is what the set truly costs; `iterations` is how many were reached (None where real images are chosen).
+    `versions`, `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older.
+    A failed cell has an `error` and no result.
     """
 
     key: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.cells import Work
+from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
 from condense.evaluation import evaluate
@@ -83,7 +85,13 @@ def score(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
 
 
 def _read(work: Work) -> RealData:
-    data = read_data(work.source)
+    data = _read_once(work.source)
     if data.fingerprint != work.cell.data.fingerprint:
         raise CondenseError(f"{data.name} has changed since the benchmark started; start it again")
     return data
+
+
+@lru_cache(maxsize=1)
+def _read_once(source: DataEntry) -> RealData:
+    """The cells that share a process mostly share their data too."""
+    return read_data(source)

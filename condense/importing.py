@@ -133,16 +133,18 @@ def _learned_lr(path: Path) -> float | None:
 def _load(path: Path) -> Any:
     """The content of a `.pt` file, if it is made of tensors, numbers, text and plain containers."""
     try:
-        with path.open("rb") as file, torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
         raise CondenseError(f"cannot read {path}: {error.strerror or error}; give {_FORMS}") from error
+    try:
+        with file, torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # over foreign bytes the unpickler raises nearly anything
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
             raise CondenseError(f"{path} is damaged or no file of torch.save; give {_FORMS}") from error
         raise CondenseError(
-            f"{path} is refused because reading it could run code ({refused[1]}); give one of tensors and numbers only"
+            f"{path} is refused because reading it could run code ({refused[1]!r}); give one of plain tensors"
         ) from error
 
 

@@ -84,8 +84,7 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities [K] if it has its own."""
         image = self.space.prepared(self.stored[index][None], self.info.preprocessing)[0]
-        soft = self.probabilities
-        return image, self.labels[index] if soft is None else soft[index]
+        return image, self.labels[index] if self.targets is None else self._as_probabilities(self.targets[index])
 
     @property
     def space(self) -> Space:
@@ -105,9 +104,10 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     @property
     def probabilities(self) -> Tensor | None:
         """The soft labels as probabilities [N, K], `softmax(logits / temperature)` of logits; None for hard labels."""
-        if self.targets is None or self.label_kind == "probabilities":
-            return self.targets
-        return torch.softmax(self.targets / self.temperature, dim=1)
+        return None if self.targets is None else self._as_probabilities(self.targets)
+
+    def _as_probabilities(self, targets: Tensor) -> Tensor:
+        return torch.softmax(targets / self.temperature, dim=-1) if self.label_kind == "logits" else targets
 
     @property
     def class_counts(self) -> tuple[int, ...]:

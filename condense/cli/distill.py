@@ -63,8 +63,9 @@ def options_model(method: Method) -> type[Any]:
     """The shared options and the settings of one method in one model; a setting left out is the recipe's."""
     settings = load_object(method.target).Settings
     own: dict[str, Any] = {}
+    annotated: Any = Annotated  # types made at run time are beyond a type checker
     for name, field in settings.model_fields.items():
-        kind = Annotated[field.annotation, *field.metadata] | None  # type: ignore[name-defined]
+        kind = annotated[(field.annotation, *field.metadata, None)] | None
         own[name] = (kind, Field(None, description=f"{field.description} [recipe, else {field.default}]"))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
 

@@ -149,7 +149,7 @@ class Whitening(Preprocessing):
 
     def invert(self, images: Tensor) -> Tensor:
         """Colour whitened images again: `image @ matrix^-1 + mean`."""
-        # kornia's own inverse subtracts -mean @ matrix first, which loses a digit in float32.
+        # kornia subtracts a mean before it multiplies; here it has to be added afterwards.
         centred = self._transform(images, self._inverse, torch.zeros_like(self.mean))
         return centred + self.mean.to(images).view(images.shape[1:])
 

@@ -26,6 +26,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 def refused(capsys: pytest.CaptureFixture, *words: object) -> str:
     """The one line with which `condense WORDS` is refused, in this process."""
+    capsys.readouterr()
     assert main([str(word) for word in words]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -35,6 +35,15 @@ def digits() -> RealData:
     return condense.load_data("digits")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks of this size only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))

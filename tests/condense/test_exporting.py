@@ -38,7 +38,7 @@ def make_set(channels: int = 1, dtype: torch.dtype = torch.float32, **changes: A
     return SyntheticSet(**{**arguments, **changes})
 
 
-SOFT = {"targets": torch.arange(18.0).reshape(6, 3), "label_kind": "logits", "temperature": 2.0}
+SOFT: dict[str, Any] = {"targets": torch.arange(18.0).reshape(6, 3), "label_kind": "logits", "temperature": 2.0}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

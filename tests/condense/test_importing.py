@@ -128,7 +128,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool) -> None:
     path, proof = tmp_path / "res.pt", tmp_path / "proof"
     content = {"data": [[images(), LABELS]], "accs_all_exps": Malicious(f"touch {proof}")}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    assert "could run code (posix.system)" in refusal(path)
+    assert "could run code ('posix.system')" in refusal(path)
     assert not proof.exists()
     torch.load(path, weights_only=False)  # the file is as bad as it should be
     assert proof.exists()
