@@ -20,7 +20,7 @@ from condense.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
-_OWN = (_MARKER, "results.*", "cells/digits-*.json", "sets/digits-*", "sets/.*", "images/digits-*.png")
+_OWN = (_MARKER, "results.*", "cells/digits-*.json", "sets/digits-*", "sets/.*", "images/digits-*.png", "*.tmp")
 
 
 def run_demo(out: str | Path = "demo", progress: bool = True) -> int:
@@ -44,8 +44,9 @@ def _clear(folder: Path) -> None:
     try:
         if folder.exists():
             _refuse_foreign(folder)
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).write_text("condense demo replaces this folder\n", encoding="utf-8")
     except OSError as error:
         raise CondenseError(

@@ -84,22 +84,23 @@ def _only_run(folder: Path) -> Iterator[None]:
 
 
 def _compute(works: list[Work], folder: Path, execute: Executor, progress: bool) -> list[Record]:
-    """The records of all cells, made or found."""
-    records: list[Record] = []
+    """The records of all cells, found or made."""
+    records = {work.cell.key: read_record(record_path(work.cell, folder)) for work in works}
+    missing = [work for work in works if not _is_done(records[work.cell.key])]
     failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
-    with progress_bar("benchmark", len(works), enabled=progress) as bar:
-        for done, work in enumerate(works):
-            bar.update(done)
-            path = record_path(work.cell, folder)
-            record = read_record(path)
-            if record is None or record.status == "failed":
-                record = _record(work, _outcome(work, folder, execute, failed_sets, progress), folder)
-                write_record(path, record)
-                if progress:
-                    say(_line(record))
-            records.append(record)
-        bar.update(len(works))
-    return records
+    with progress_bar("benchmark", len(missing), enabled=progress) as bar:
+        for number, work in enumerate(missing, start=1):
+            record = _record(work, _outcome(work, folder, execute, failed_sets, progress), folder)
+            write_record(record_path(work.cell, folder), record)
+            records[work.cell.key] = record
+            if progress:
+                say(_line(record))
+            bar.update(number)
+    return [record for record in records.values() if record is not None]
+
+
+def _is_done(record: Record | None) -> bool:
+    return record is not None and record.status == "done"
 
 
 def _outcome(work: Work, folder: Path, execute: Executor, failed_sets: dict[str, str], progress: bool) -> Outcome:

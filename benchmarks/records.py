@@ -81,15 +81,13 @@ def read_record(path: Path) -> Record | None:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        return validated(Record, content if isinstance(content, dict) else {})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a CondenseError is a ValueError
         raise CondenseError(
-            f"{path} is not a record of a benchmark; remove it, and its cell is computed again"
+            f"{path} is no record of this version ({error}); remove it to have its cell computed again"
         ) from error
-    if not isinstance(content, dict):
-        raise CondenseError(f"{path} is not a record of a benchmark; remove it, and its cell is computed again")
-    return validated(Record, content, origin=f"{path}: ")
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -18,10 +18,18 @@ from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import generator
 from condense.training_rule import TrainingRule
 
-__all__ = ["Diverged", "ImageSource", "TensorSource", "TrainingRule", "TrainingSource", "accuracy", "predict"]
-__all__ += ["train_network"]
+__all__ = [
+    "Diverged",
+    "ImageSource",
+    "TensorSource",
+    "TrainingRule",
+    "TrainingSource",
+    "accuracy",
+    "predict",
+    "train_network",
+]
 
-_PREDICTED_AT_ONCE = 256  # 128 to 512 images take the same time on two cores
+_PREDICTED_AT_ONCE = 256  # 128 to 512 images at once take about the same time on two cores
 
 
 class ImageSource(Protocol):

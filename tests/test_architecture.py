@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -97,17 +96,8 @@ QUICK = [
 @pytest.mark.parametrize("code", QUICK)
 def test_lists_and_help_import_no_torch_and_no_method(code: str):
     check = (
-        "; import sys; heavy = [name for name in sys.modules if name.split('.')[0] in ('torch', 'sklearn', 'matplotlib') "
-        "or name == 'condense.synthesizers.distribution_matching']; assert not heavy, heavy[:5]"
+        "; import sys; names = list(sys.modules); top = [name.split('.')[0] for name in names]"
+        "; assert not {'torch', 'sklearn', 'matplotlib'} & set(top)"
+        "; assert 'condense.synthesizers.distribution_matching' not in names"
     )
     subprocess.run([sys.executable, "-c", code + check], check=True, capture_output=True)
-
-
-def test_help_answers_at_once():
-    """Not a measurement: half a second is the promise, and importing torch alone takes longer."""
-    times = []
-    for _ in range(3):
-        started = time.monotonic()
-        subprocess.run([sys.executable, "-m", "condense", "--help"], check=True, capture_output=True)
-        times.append(time.monotonic() - started)
-    assert min(times) < 0.5

@@ -58,6 +58,8 @@ def evaluate(words: Sequence[str]) -> int:
         device=options.device,
         progress=sys.stderr.isatty(),
     )
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
     for network in result.results:
         print(network)
     if options.json_file is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
 
 if TYPE_CHECKING:
-    from condense.evaluation.scoring import evaluate
     from condense.evaluation.results import Evaluation, NetworkResult
+    from condense.evaluation.scoring import evaluate
 
 __all__ = ["PROTOCOLS", "Evaluation", "NetworkResult", "Protocol", "evaluate", "full"]
 

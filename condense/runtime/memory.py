@@ -16,11 +16,11 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones; True if that was done.
 
     Left alone, glibc asks the system for every tensor above 32 MB and gives it back when it is freed, so each training
-    step pays for tens of thousands of page faults. Measured on two cores (torch 2.14, glibc 2.36, three runs each): one
-    step of a ConvNet of depth 3 on 100 images of 1x28x28 takes 0.12-0.16 s instead of 0.15-0.20 s at width 64 and
-    0.29-0.41 s instead of 0.46-0.58 s at width 128; a forward takes about half as long. Smaller batches, channels-last
-    and other instance norms gain nothing beside it. The price is memory that lies idle: 1.8 GB at most instead of
-    1.4 GB in a training at width 128 with batches of 256.
+    step pays for tens of thousands of page faults. Measured on two busy cores (torch 2.14, glibc 2.36, the best step of
+    each of three runs): a ConvNet step (depth 3, 100 images of 1x28x28) takes 0.12-0.16 s instead of 0.15-0.20 s
+    at width 64, 0.29-0.41 s instead of 0.46-0.58 s at width 128. Splitting the batch and channels-last gain nothing
+    beside it. The price is memory that lies idle: at most 1.8 GB instead of 1.4 GB in a training at width 128 with
+    batches of 256.
 
     Does nothing without glibc (macOS, musl), or if the environment sets one of glibc's own variables for this.
     """

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from condense.making import Job
 from condense.runtime.errors import CondenseError
+from condense.runtime.memory import keep_freed_memory
 from condense.runtime.progress import progress_bar
 from condense.synthesizers.checkpoints import Checkpoint, CheckpointTimer, load_checkpoint, save_checkpoint
 from condense.synthesizers.interruption import deferred_interrupt
@@ -108,6 +109,7 @@ def run(synthesizer: Steppable, job: Job) -> RunRecord:
 
     Raises `CondenseError` if a metric or the state stops being finite, `KeyboardInterrupt` after a Ctrl-C.
     """
+    keep_freed_memory()
     current = _Run(synthesizer, job)
     timer = CheckpointTimer()
     total, unit = (60 * job.minutes, "s") if job.minutes is not None else (job.iterations or 0, "")

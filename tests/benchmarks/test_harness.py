@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     "columns": [{"protocol": "demo", "nets": ["mlp"]}],
     "network_seeds": 2,
 }
+ENDLESS = {"name": "dm", "options": {"network": "convnet-w8-in"}}
 DIVERGES = {"name": "dm", "iterations": 5, "options": {"network": "convnet-w8-in", "image_lr": 1e38}}
 
 
@@ -209,7 +210,7 @@ def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits: Path, tmp_pa
 
 
 def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path):
-    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[{"name": "dm"}]), tmp_path / "out"
+    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
     process = start(grid, out)
     wait_until(lambda: process.poll() is not None or list((out / "sets").glob("*.checkpoint.*")))
     process.send_signal(signal.SIGINT)
@@ -221,7 +222,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path,
 
 
 def test_a_process_that_dies_is_a_failure_and_not_the_end(digits: Path, tmp_path: Path):
-    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[{"name": "dm"}]), tmp_path / "out"
+    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
 
     def kill() -> None:
         wait_until(lambda: list((out / "sets").glob("*.checkpoint.*")))

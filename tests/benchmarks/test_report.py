@@ -200,5 +200,5 @@ def test_records_survive_their_file_and_damage_is_named(tmp_path: Path):
     write_record(path, record())
     assert read_record(path) == record()
     path.write_text(path.read_text()[:50])
-    with pytest.raises(CondenseError, match=r"cell\.json is not a record"):
+    with pytest.raises(CondenseError, match=r"cell\.json is no record of this version .*; remove it"):
         read_record(path)

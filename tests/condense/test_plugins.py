@@ -11,7 +11,11 @@ METHOD = """
 from condense.synthesizers.registry import Method
 
 SHRINK = Method(
-    name="shrink", target="shrinking.method:Shrink", summary="pull images towards zero", paper="an example", aliases=("s",)
+    name="shrink",
+    target="shrinking.method:Shrink",
+    summary="pull images towards zero",
+    paper="an example",
+    aliases=("s",),
 )
 """
 
