@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,4 +31,4 @@ def benchmark(words: Sequence[str]) -> int:
     )
     from benchmarks import run
 
-    return run(options.grid, options.out, progress=sys.stderr.isatty())
+    return run(options.grid, options.out, progress=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from condense.data.preprocessing import Preprocessing
@@ -23,3 +24,11 @@ class DataInfo:
     mirror: bool
     fingerprint: str
     preprocessing: Preprocessing
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of all that decides what a network sees: the fingerprint, mirroring and preprocessing."""
+        digest = hashlib.blake2b(f"{self.fingerprint} {self.mirror} {self.preprocessing.kind}".encode(), digest_size=16)
+        for key, array in sorted(self.preprocessing.to_arrays().items()):
+            digest.update(key.encode() + array.tobytes())
+        return digest.hexdigest()

@@ -88,10 +88,6 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:
-    info = train.info
-    rule = labels.model_dump(mode="json")
-    digest = hashlib.blake2b(json.dumps([info.fingerprint, info.mirror, name, rule]).encode(), digest_size=16)
-    digest.update(info.preprocessing.kind.encode())
-    for key, array in sorted(info.preprocessing.to_arrays().items()):
-        digest.update(key.encode() + array.tobytes())
-    return cache_directory() / "label-networks" / f"{info.name}-{digest.hexdigest()}.safetensors"
+    key = json.dumps([train.info.identity, name, labels.model_dump(mode="json")])
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_directory() / "label-networks" / f"{train.info.name}-{digest}.safetensors"

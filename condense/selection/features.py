@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from condense.data import TrainingData
@@ -43,7 +45,7 @@ class FeatureSelector(Selector):
 
     def choose(self) -> Tensor:
         """Features of all training images, then the choice in each class."""
-        features = training_features(self.job, self.settings)
+        features, self.earlier_seconds = training_features(self.job, self.settings)
         chosen = []
         for label in range(len(self.data.info.classes)):
             members = self.data.class_indices(label)
@@ -55,45 +57,39 @@ class FeatureSelector(Selector):
         """Rows of `features` [n, D] to choose, int64 [count], no row twice; `label` only serves to seed draws."""
 
 
-def training_features(job: Job, settings: FeatureSettings) -> Tensor:
-    """Float32 [N, D] features of all training images, seen without augmentation.
+def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, float]:
+    """Float32 [N, D] features of all training images, seen without augmentation; and what finding them here saved.
 
     `trained` trains the network for 5 epochs on the training images without augmentation (SGD 0.05, momentum 0.9,
     weight decay 5e-4, batch 128, cosine) and keeps the features in the cache folder, by data fingerprint,
     preprocessing, network, training rule and seed: another method or another number of images per class finds them
-    there.
+    there. The second value is the seconds that they took to make if they were found, else 0.
     """
     if settings.features == "pixels":
-        return _in_batches(job.data, lambda images: images.flatten(1))
+        return _in_batches(job.data, lambda images: images.flatten(1)), 0.0
     info = job.data.info
     name = canonical_name(settings.network, info.image_shape)
     network = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "feature network"))
     network.to(job.device)
     if settings.features == "random":
-        return _embedded(network, job)
+        return _embedded(network, job), 0.0
     kept = _kept_at(job, name)
     if kept.exists():
-        return load_file(kept)["features"]
-    train_network(
-        network,
-        job.data,
-        TRAINING,
-        seed=derive_seed(job.seed, "feature training"),
-        device=job.device,
-        progress=job.progress,
-    )
+        with safe_open(kept, framework="pt") as file:
+            return file.get_tensor("features"), float(file.metadata()["seconds"])
+    started = time.monotonic()
+    seed = derive_seed(job.seed, "feature training")
+    train_network(network, job.data, TRAINING, seed=seed, device=job.device, progress=job.progress)
     features = _embedded(network, job)
     with atomic_write(kept) as temporary:
-        save_file({"features": features}, temporary)
-    return features
+        save_file({"features": features}, temporary, metadata={"seconds": str(time.monotonic() - started)})
+    return features, 0.0
 
 
 def _kept_at(job: Job, network: str) -> Path:
-    info = job.data.info
-    arrays = {name: array.tolist() for name, array in info.preprocessing.to_arrays().items()}
-    key = json.dumps([info.fingerprint, info.preprocessing.kind, arrays, network, TRAINING.as_dict(), job.seed])
+    key = json.dumps([job.data.info.identity, network, TRAINING.model_dump(mode="json"), job.seed])
     digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_directory() / "features" / f"{info.name}-{digest}.safetensors"
+    return cache_directory() / "features" / f"{job.data.info.name}-{digest}.safetensors"
 
 
 def _embedded(network: Network, job: Job) -> Tensor:

@@ -84,7 +84,7 @@ class _Run:
         if broken:
             raise CondenseError(
                 f"{broken[0]} is no longer finite at iteration {self.iteration}: the run diverged; "
-                "give a smaller --image-lr, and --no-resume to start again"
+                "start again with a smaller image_lr"
             )
 
     def save(self) -> None:

@@ -64,7 +64,7 @@ def test_minutes_end_a_run_after_at_least_one_update(digits):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(digits, tmp_path: Path):
     path = tmp_path / "c.safetensors"
-    with pytest.raises(CondenseError, match=r"loss is no longer finite at iteration 3.*--image-lr"):
+    with pytest.raises(CondenseError, match=r"loss is no longer finite at iteration 3.*smaller image_lr"):
         loop.run(Counting(broken_at=3), job(digits, iterations=9, checkpoint=path))
     assert load_checkpoint(path, {}).iteration <= 3
 

@@ -131,7 +131,7 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
     settings = FeatureSettings(network="convnet-d1-w8")
 
     def features(seed: int) -> torch.Tensor:
-        return training_features(Job(digits.train, 1, seed, torch.device("cpu")), settings)
+        return training_features(Job(digits.train, 1, seed, torch.device("cpu")), settings)[0]
 
     first = features(0)
     assert first.shape == (len(digits.train), 8 * 4 * 4)
@@ -139,6 +139,7 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
     made = kept.stat().st_mtime_ns
     assert torch.equal(features(0), first)
     assert kept.stat().st_mtime_ns == made
+    assert training_features(Job(digits.train, 1, 0, torch.device("cpu")), settings)[1] > 0  # what it saved
     assert not torch.equal(features(1), first)
     assert len(list((tmp_path / "features").iterdir())) == 2
 
@@ -149,7 +150,7 @@ def test_trained_features_separate_the_classes_better_than_pixels(digits, tmp_pa
     labels = digits.train.labels
 
     def separation(kind: str) -> float:
-        features = training_features(job, FeatureSettings(features=kind, network="convnet-d2-w16"))
+        features = training_features(job, FeatureSettings(features=kind, network="convnet-d2-w16"))[0]
         means = torch.stack([features[labels == label].mean(0) for label in range(10)])
         within = (features - means[labels]).square().sum(1).mean()
         return (torch.pdist(means).square().mean() / within).item()
