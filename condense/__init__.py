@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from condense.synthesizers.distill import distill
     from condense.synthetic_set import SyntheticSet
 
-# How idle OpenMP threads wait, unless the user chose; it has to be set before torch is imported. Threads that spin stall
-# each other on a busy machine (a 12 ms step was seen to take 330 ms), threads that sleep at once make small steps slow.
-# Spinning a little is near the best of both. Measured on two cores, training step of ConvNet-w64 on ten 28x28 images:
-# asleep 32 ms, spinning a little 16, spinning 18; beside two other jobs 75, 61 and 158. (Other libraries than libgomp sleep.)
+# How idle OpenMP threads wait, unless the user chose; it has to be set before torch is imported. Threads that spin
+# stall each other on a busy machine (a 12 ms step was seen to take 330 ms), threads that sleep at once make small
+# steps slow. Spinning a little is near the best of both. Measured on two cores with libgomp (others sleep), training
+# step of convnet-w64 on ten 28x28 images: asleep 32 ms, spinning a little 16, spinning 18; beside two other jobs 75,
+# 61 and 158.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
