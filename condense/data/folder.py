@@ -38,7 +38,7 @@ def read_folder(root: Path, image_size: tuple[int, int] | None) -> RawData:
     """Read `train/` and `test/` (or `val/`, `validation/`) with class folders in them, or class folders alone.
 
     Classes are the sorted names of the folders, which are searched to any depth; hidden files are skipped. Without a
-    test folder, 20 % of every class become the test split, chosen by the content of the files. Pixels are decoded when
+    test folder, 20 % of every class become the test split, chosen by the content of the files; a note says so. Pixels are decoded when
     they are read. Raises `CondenseError` for another layout, for files that are no images or have more than 8 bits a
     channel, and for several sizes without `image_size` (H, W).
     """
@@ -81,9 +81,7 @@ def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
     if not train:
         raise CondenseError(f"{root} has {test[0].name}/ but no train/; add one, or give {test[0]} by itself")
     if not test:
-        raise CondenseError(
-            f"{root} has {train[0].name}/ but no test/, val/ or validation/; add one, or give {train[0]} by itself"
-        )
+        return train[0], None, ()
     notes = tuple(f"{path.name}/ in {root.name} is not used: {test[0].name}/ is the test split" for path in test[1:])
     return train[0], test[0], notes
 

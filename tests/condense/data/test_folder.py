@@ -172,7 +172,6 @@ def test_many_unreadable_files_are_counted(tree: Tree) -> None:
         ({"cat": 3}, "only one class, 'cat'"),
         ({"cat": 0, "dog": 0}, "no image files"),
         ({"cat": 0, "dog": 3}, "class 'cat' of pets has no training image"),
-        ({"train/cat": 2, "train/dog": 2}, "train/ but no test/, val/ or validation/"),
         ({"Test/cat": 2, "Test/dog": 2}, "Test/ but no train/"),
         ({"train/cat": 2, "train/dog": 2, "test/cat": 0}, "test split of pets is empty"),
         ({"train/cat": 2, "train/dog": 2, "test/dgo": 2}, r"training split lacks, for example 'dgo'; did you mean dog"),
@@ -240,3 +239,12 @@ def test_large_images_are_decoded_alike_by_several_threads(tree: Tree) -> None:
     names = [f"train/{name}/{number:03d}.png" for name in ("cat", "dog") for number in range(3)]
     expected = np.stack([read_png(root / name) for name in names])
     assert np.array_equal(data.train.pixels(torch.arange(6)), expected)
+
+
+def test_a_train_folder_without_a_test_folder_is_split_like_its_classes_alone(tree):
+    root = tree({"train/cat": 10, "train/dog": 5})
+    data = load_data(root)
+    assert (len(data.train), len(data.test)) == (12, 3)
+    assert data.test.class_counts() == (2, 1)
+    assert any("20 %" in note for note in data.notes)
+    assert load_data(root / "train").fingerprint == data.fingerprint
