@@ -21,6 +21,7 @@ LAYERS = [
     ],
     [
         *("condense.matching", "condense.labels", "condense.networks", "condense.augmentation", "condense.resampling"),
+        "condense.unroll",
         "condense.data",
     ],
     ["condense.runtime", "condense._version"],

@@ -32,7 +32,7 @@ def pack(words: Sequence[str]) -> int:
     from condense.data import pack as store
     from condense.runtime.files import check_output
 
-    check_output(options.out, overwrite=options.overwrite)
+    check_output(options.out, suffix=".h5", overwrite=options.overwrite)
     data = load(options.data, options)
     store(data, options.out)
     print(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
@@ -60,7 +60,7 @@ def import_set(words: Sequence[str]) -> int:
     from condense.importing import import_reference
     from condense.runtime.files import check_output
 
-    check_output(options.out, overwrite=options.overwrite)
+    check_output(options.out, suffix=".h5", overwrite=options.overwrite)
     synthetic = import_reference(options.file, load(options.data, options).info)
     synthetic.save(options.out)
     print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")

@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"condense: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("condense: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("condense: interrupted; the same command goes on from what is saved", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a list, for example `head`, has seen enough
         sys.stderr.close()

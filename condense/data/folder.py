@@ -38,9 +38,11 @@ def read_folder(root: Path, image_size: tuple[int, int] | None) -> RawData:
     """Read `train/` and `test/` (or `val/`, `validation/`) with class folders in them, or class folders alone.
 
     Classes are the sorted names of the folders, which are searched to any depth; hidden files are skipped. Without a
-    test folder, 20 % of every class become the test split, chosen by the content of the files; a note says so. Pixels are decoded when
-    they are read. Raises `CondenseError` for another layout, for files that are no images or have more than 8 bits a
-    channel, and for several sizes without `image_size` (H, W).
+    test folder, 20 % of every class become the test split, chosen by the content of the files; a note says so. Pixels
+    are decoded when they are read.
+
+    Raises `CondenseError` for another layout, for files that are no images or have more than 8 bits a channel, and
+    for several sizes without `image_size` (H, W).
     """
     train_folder, test_folder, notes = _split_folders(root)
     classes = _class_names(train_folder)

@@ -68,7 +68,7 @@ def distill(
     entry = methods().find(method)
     maker: type[Maker] = load_object(entry.target)
     settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
-    target = check_output(out, overwrite=overwrite) if out is not None else None
+    target = check_output(out, suffix=".h5", overwrite=overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
     where = choose_device(device)
     configuration = _configuration(entry, data.info, ipc, seed, settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +13,7 @@ from torch import Tensor
 from condense.making import Job
 from condense.runtime.errors import CondenseError
 from condense.runtime.memory import keep_freed_memory
-from condense.runtime.progress import progress_bar
+from condense.runtime.progress import progress_bar, say
 from condense.synthesizers.checkpoints import Checkpoint, CheckpointTimer, load_checkpoint, save_checkpoint
 from condense.synthesizers.interruption import deferred_interrupt
 
@@ -60,7 +59,7 @@ class _Run:
         self.iteration, self._earlier_seconds = checkpoint.iteration, checkpoint.seconds
         self.series = {name: values.tolist() for name, values in checkpoint.metrics.items()}
         self.resumed_at = checkpoint.iteration
-        print(f"going on at iteration {checkpoint.iteration}", file=sys.stderr)
+        say(f"going on at iteration {checkpoint.iteration}")
 
     @property
     def seconds(self) -> float:

@@ -71,14 +71,20 @@ def test_written_files_have_the_permissions_of_ordinary_files(tmp_path: Path):
 def test_outputs_are_checked_before_work(tmp_path: Path):
     finished = tmp_path / "set.h5"
     finished.write_text("")
+
+    def check(path: Path, *, overwrite: bool = False) -> Path:
+        return check_output(path, suffix=".h5", overwrite=overwrite)
+
     with pytest.raises(CondenseError, match="--overwrite"):
-        check_output(finished, overwrite=False)
-    assert check_output(finished, overwrite=True) == finished
+        check(finished)
+    assert check(finished, overwrite=True) == finished
     with pytest.raises(CondenseError, match="is a folder"):
-        check_output(tmp_path, overwrite=True)
+        check(tmp_path, overwrite=True)
+    with pytest.raises(CondenseError, match=r"must end in \.h5, for example .*set\.h5"):
+        check(tmp_path / "set.json")
     with pytest.raises(CondenseError, match="cannot write"):
-        check_output(finished / "inside a file" / "set.h5", overwrite=False)
-    assert check_output(tmp_path / "new" / "set.h5", overwrite=False).parent.is_dir()
+        check(finished / "inside a file" / "set.h5")
+    assert check(tmp_path / "new" / "set.h5").parent.is_dir()
 
 
 def test_registry_finds_aliases_and_suggests_near_names():
