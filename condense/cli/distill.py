@@ -47,8 +47,10 @@ def distill(words: Sequence[str]) -> int:
         program=f"condense distill {method.name}",
         description=f"{method.name}: {method.summary}.\n{method.paper}.",
     )
+    from condense.runtime.files import check_output
     from condense.synthesizers.distill import distill as run
 
+    check_output(options.out, suffix=".h5", overwrite=options.overwrite)  # before data that may take minutes
     data = load(options.data, options)
     asked = {name: value for name, value in options if name in options.model_fields_set}
     for name in DataOptions.model_fields:

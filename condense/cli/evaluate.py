@@ -42,7 +42,7 @@ def evaluate(words: Sequence[str]) -> int:
     from condense.synthetic_set import SyntheticSet
 
     if options.json_file is not None:
-        check_output(options.json_file, suffix=".json", overwrite=True)
+        check_output(options.json_file, suffix=".json", overwrite=True, option="--json")
     synthetic = SyntheticSet.load(options.set)
     name = synthetic.info.name
     if options.data is None and name not in DATA_SETS.names():

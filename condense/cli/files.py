@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from condense.cli.options import DataOptions, load
 from condense.cli.parsing import POSITIONAL, parse
+from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed
 
 
@@ -33,6 +35,8 @@ def pack(words: Sequence[str]) -> int:
     from condense.runtime.files import check_output
 
     check_output(options.out, suffix=".h5", overwrite=options.overwrite)
+    if options.out.exists() and Path(options.data).exists() and options.out.samefile(options.data):
+        raise CondenseError(f"--out {options.out} is the data itself; give another name")
     data = load(options.data, options)
     store(data, options.out)
     print(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
@@ -57,11 +61,19 @@ def import_set(words: Sequence[str]) -> int:
         description="Turn a reference project's set into a self-explaining file. Such files do not say how their "
         "images were preprocessed: --data and --normalization tell it.",
     )
+    from condense.data.fitting import normalization_name
     from condense.importing import import_reference
     from condense.runtime.files import check_output
 
     check_output(options.out, suffix=".h5", overwrite=options.overwrite)
-    synthetic = import_reference(options.file, load(options.data, options).info)
+    info = load(options.data, options).info
+    if options.normalization is None:
+        print(
+            f"note: the file does not say how its images were preprocessed; taken for --normalization "
+            f"{normalization_name(info.preprocessing)} (sets of the MTT lineage usually need zca)",
+            file=sys.stderr,
+        )
+    synthetic = import_reference(options.file, info)
     synthetic.save(options.out)
     print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
     return 0

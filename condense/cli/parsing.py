@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import types
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.config import JsonDict
@@ -44,8 +44,9 @@ def parse(model: type[Model], words: Sequence[str], *, program: str, description
     if unknown:
         options = [_spelled(model, name) for name, field in model.model_fields.items() if not _is_positional(field)]
         given = unknown[0].split("=")[0]
-        known = f" (known: {', '.join(options)})" if given.startswith("-") else " is one word too many"
-        raise CondenseError(f"{program}: unknown option {given}{known}{near_names(given, options)}")
+        if not given.startswith("-"):
+            raise CondenseError(f"{given!r} is one word too many; see {program} --help")
+        raise CondenseError(f"unknown option {given} (known: {', '.join(options)}){near_names(given, options)}")
     given_values = {name: value for name, value in vars(found).items() if value is not None}
     return validated(model, given_values, spell=lambda name: _spelled(model, name))
 
@@ -84,9 +85,12 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The types that a value may have, without None."""
+    """The types that a value may have, without None and without what ranges they are annotated with."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(part for part in get_args(annotation) if part is not type(None))
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return tuple(kind for part in parts for kind in _alternatives(part))
     return (annotation,)
 
 

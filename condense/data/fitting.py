@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from condense.data.catalogue import published_constants
+from condense.data.catalogue import DATA_SETS, published_constants
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
 from condense.data.sources import PixelSource
 from condense.data.survey import Survey
@@ -42,6 +42,21 @@ def choose_preprocessing(
             "give computed, zca, none or a set with as many channels"
         )
     return Normalization(constants.mean, constants.std)
+
+
+def normalization_name(preprocessing: Preprocessing) -> str:
+    """The value of `--normalization` that makes this preprocessing from the same images.
+
+    >>> normalization_name(Normalization((0.1307,), (0.3081,)))
+    'mnist'
+    """
+    if not isinstance(preprocessing, Normalization):
+        return preprocessing.kind
+    for name in ("imagenet", *(entry.name for entry in DATA_SETS if entry.constants)):
+        constants = published_constants(name)
+        if (constants.mean, constants.std) == (preprocessing.mean, preprocessing.std):
+            return name
+    return "computed"
 
 
 def fit_normalization(surveyed: Survey) -> Normalization:

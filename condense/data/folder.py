@@ -84,8 +84,10 @@ def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
         raise CondenseError(f"{root} has {test[0].name}/ but no train/; add one, or give {test[0]} by itself")
     if not test:
         return train[0], None, ()
-    notes = tuple(f"{path.name}/ in {root.name} is not used: {test[0].name}/ is the test split" for path in test[1:])
-    return train[0], test[0], notes
+    named = test[0].name.lower().startswith("test")
+    notes = [] if named else [f"{test[0].name}/ of {root.name} is the test split"]
+    notes += [f"{path.name}/ in {root.name} is not used: {test[0].name}/ is the test split" for path in test[1:]]
+    return train[0], test[0], tuple(notes)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -140,8 +140,8 @@ def _place(raw: RawData, memory_limit: int) -> RawData:
     if size <= memory_limit or isinstance(raw.train, TensorPixels):
         return replace(raw, train=raw.train.in_memory(), test=raw.test.in_memory())
     note = (
-        f"{raw.name} takes {size / 1e9:.2f} GB decoded, more than the memory limit of {memory_limit / 1e9:.2f} GB, so "
-        "images are decoded whenever they are needed"
+        f"{raw.name} takes {size / 1e6:,.1f} MB decoded, more than the memory limit of {memory_limit / 1e6:,.1f} MB, "
+        "so images are decoded whenever they are needed"
     )
     return replace(raw, notes=(*raw.notes, note))
 

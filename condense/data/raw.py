@@ -79,6 +79,11 @@ def split_off_test(
 ) -> RawData:
     """Data that comes in one piece: 20 % of every class, chosen by content (`keys`), becomes the test split."""
     kept, held_out = stratified_split(labels, keys, TEST_FRACTION)
+    if len(labels) and not len(held_out):
+        raise CondenseError(
+            f"{name} has no test split, and none can be split off because every class has a single image; "
+            "add a test split or more images"
+        )
     return RawData(
         name,
         classes,

@@ -38,8 +38,8 @@ class Recipe(Closed):
     """A recipe file: settings for everything, then cases that replace some of them, later ones winning."""
 
     method: str
-    summary: str
-    source: str = Field(description="where the values come from")
+    summary: str = ""
+    source: str = Field("", description="where the values come from")
     settings: dict[str, Any] = Field(default_factory=dict)
     cases: list[Case] = Field(default_factory=list)
 

@@ -26,12 +26,12 @@ def near_names(given: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> CondenseError:
-    """The error for a name that is not registered, with near names or else every name.
+def unknown_name(kind: str, given: str, allowed: Iterable[str], aliases: Iterable[str] = ()) -> CondenseError:
+    """The error for a name that is not registered, with every name, and near ones among them and their aliases.
 
     >>> raise unknown_name("network", "convnt", ["convnet", "mlp"])
     Traceback (most recent call last):
     condense.runtime.errors.CondenseError: unknown network 'convnt' (known: convnet, mlp); did you mean convnet?
     """
     names = sorted(allowed)
-    return CondenseError(f"unknown {kind} {given!r} (known: {', '.join(names)}){near_names(given, names)}")
+    return CondenseError(f"unknown {kind} {given!r} (known: {', '.join(names)}){near_names(given, [*names, *aliases])}")

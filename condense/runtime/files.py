@@ -61,25 +61,27 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_output(path: str | Path, *, suffix: str, overwrite: bool) -> Path:
-    """Make sure, before any work, that `path` can become a finished file; return it as a `Path`.
+def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str = "--out") -> Path:
+    """Make sure, before any work, that `path`, given with `option`, can become a finished file; return it.
 
     Raises `CondenseError` if it is a folder, if its name does not end in `suffix` (which readers go by), if it exists
     and `overwrite` is false, or if its folder cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
-        raise CondenseError(f"--out {path} is a folder; give the name of a file, for example {path / f'set{suffix}'}")
+        raise CondenseError(
+            f"{option} {path} is a folder; give the name of a file, for example {path / f'set{suffix}'}"
+        )
     if path.suffix != suffix:
-        raise CondenseError(f"--out {path} must end in {suffix}, for example {path.with_suffix(suffix)}")
+        raise CondenseError(f"{option} {path} must end in {suffix}, for example {path.with_suffix(suffix)}")
     if path.exists() and not overwrite:
-        raise CondenseError(f"--out {path} exists already; give --overwrite to replace it, or another name")
+        raise CondenseError(f"{option} {path} exists already; give --overwrite to replace it, or another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise CondenseError(f"cannot write --out {path}: {error.strerror or error}; choose another place") from error
+        raise CondenseError(f"cannot write {option} {path}: {error.strerror or error}; choose another place") from error
     return path
 
 

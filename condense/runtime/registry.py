@@ -56,7 +56,8 @@ class Registry(Sequence[Entry]):
         for entry in self._entries:
             if wanted == entry.name or wanted in entry.aliases:
                 return entry
-        raise unknown_name(self._kind, name, self.names())
+        aliases = (alias for entry in self._entries for alias in entry.aliases)
+        raise unknown_name(self._kind, name, self.names(), aliases)
 
 
 def load_object(target: str) -> Any:

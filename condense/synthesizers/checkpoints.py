@@ -65,7 +65,9 @@ def read_header(path: Path) -> dict[str, Any]:
             if header["format"] != _FORMAT:
                 raise KeyError("format")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise CondenseError(f"{path} is not a checkpoint of this version; start again with --no-resume") from error
+        raise CondenseError(
+            f"{path} is damaged or not a checkpoint of this version; start again with --no-resume"
+        ) from error
     return dict(header)
 
 

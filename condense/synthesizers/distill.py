@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from condense.data import DataInfo, RealData
+from condense.data.fitting import normalization_name
 from condense.making import Job, Maker, Product
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
@@ -68,7 +69,7 @@ def distill(
     entry = methods().find(method)
     maker: type[Maker] = load_object(entry.target)
     settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
-    target = check_output(out, suffix=".h5", overwrite=overwrite) if out is not None else None
+    target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
     where = choose_device(device)
     configuration = _configuration(entry, data.info, ipc, seed, settings)
@@ -85,6 +86,21 @@ def distill(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return synthetic
+
+
+def _check_target(out: str | Path, overwrite: bool) -> Path:
+    """The file to write; neither it nor the account beside it may be something of the user's."""
+    target = check_output(out, suffix=".h5", overwrite=overwrite)
+    if target.exists():
+        try:
+            SyntheticSet.load(target)
+        except CondenseError as error:
+            raise CondenseError(
+                f"--out {target} is no readable synthetic set and is not replaced; remove it or give another name"
+            ) from error
+    else:
+        check_output(target.with_suffix(".json"), suffix=".json", overwrite=overwrite)
+    return target
 
 
 def resolve_settings(
@@ -142,8 +158,10 @@ def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings:
         "revision": entry.revision,
         "data": info.name,
         "fingerprint": info.fingerprint,
-        "preprocessing": info.preprocessing.kind,
+        "image_size": "x".join(str(side) for side in info.image_shape[1:]),
+        "normalization": normalization_name(info.preprocessing),
         "mirror": info.mirror,
+        "identity": info.identity,
         "ipc": ipc,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
@@ -173,13 +191,19 @@ def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> 
 def reproduction_command(configuration: dict[str, Any]) -> str:
     """The command line that makes the same set again, every setting written out; data by its base name.
 
-    >>> reproduction_command({"method": "dm", "data": "digits", "ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}})
-    'condense distill dm --data digits --ipc 1 --seed 0 --image-lr 1.0 --out set.h5'
+    >>> data = {"data": "digits", "image_size": "8x8", "normalization": "computed", "mirror": False}
+    >>> run = {"ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}, "plan": {"device": "cpu", "threads": 2}}
+    >>> print(reproduction_command({"method": "dm"} | data | run))  # doctest: +NORMALIZE_WHITESPACE
+    condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
+    --image-lr 1.0 --device cpu --threads 2 --out set.h5
     """
     words = ["condense", "distill", configuration["method"]]
-    values = {key: configuration[key] for key in ("data", "ipc", "seed")} | configuration["settings"]
-    for name, value in values.items():
-        words += [option_name(name), str(value)]
+    values = {key: configuration[key] for key in ("data", "image_size", "normalization", "mirror", "ipc", "seed")}
+    for name, value in (values | configuration["settings"] | configuration["plan"]).items():
+        if isinstance(value, bool):
+            words.append(option_name(name if value else f"no-{name}"))
+        else:
+            words += [option_name(name), str(value)]
     return shlex.join([*words, "--out", "set.h5"])
 
 

@@ -1,6 +1,7 @@
 """The command line as users call it: real processes, exit codes, one line per error, nothing lost."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from condense.cli.main import COMMANDS, main
 from condense.runtime.registry import load_object
+from condense.synthetic_set import SyntheticSet
 
 QUICK = ["--iterations", "3", "--network", "convnet-d1-w8", "--real-batch", "8"]
 
@@ -201,3 +203,35 @@ def test_a_set_on_data_with_other_classes_is_refused(capsys, made: Path, tmp_pat
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     assert "class" in refused(capsys, "evaluate", made, "--data", tmp_path / "other.npz", "--protocol", "demo")
+
+
+def test_the_command_in_a_file_makes_the_same_file(tmp_path: Path):
+    folder = tmp_path / "shapes"
+    draws = np.random.default_rng(0)
+    for name in ("one class", "zwölf"):
+        (folder / name).mkdir(parents=True)
+        for number in range(6):
+            image = Image.fromarray(draws.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+            image.save(folder / name / f"{number}.png")
+    made = tmp_path / "made.h5"
+    data = ["--data", folder, "--image-size", "8x6", "--normalization", "zca", "--mirror"]
+    words = ["distill", "dm", *data, "--ipc", 1, "--threads", 1, "--out", made, *QUICK]
+    assert run(*words).returncode == 0
+    command = shlex.split(SyntheticSet.load(made).provenance["command"])
+    again = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "set.h5").read_bytes() == made.read_bytes()
+    assert str(tmp_path).encode() not in made.read_bytes()
+
+
+def test_nothing_of_the_users_is_replaced(capsys, tmp_path: Path):
+    data, account = tmp_path / "data.h5", tmp_path / "set.json"
+    assert main(["pack", "digits", "--out", str(data)]) == 0
+    account.write_text("mine")
+    before = data.read_bytes()
+    words = ["distill", "random", "--data", data, "--ipc", "1", "--out"]
+    assert "no readable synthetic set" in refused(capsys, *words, data, "--overwrite")
+    assert "is the data itself" in refused(capsys, "pack", data, "--out", data, "--overwrite")
+    assert str(account) in refused(capsys, *words, tmp_path / "set.h5")
+    assert data.read_bytes() == before
+    assert account.read_text() == "mine"

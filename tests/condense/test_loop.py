@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_configuration_names_the_field(digits, tmp_path:
     with pytest.raises(CondenseError, match=r"settings.image_lr 1.0, now it is 2.0.*--no-resume"):
         load_checkpoint(path, {"settings": {"image_lr": 2.0}})
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CondenseError, match=r"not a checkpoint.*--no-resume"):
+    with pytest.raises(CondenseError, match=r"damaged or not a checkpoint.*--no-resume"):
         condense.distill("dm", digits, ipc=1, out=out, iterations=1, **SETTINGS)
     condense.distill("dm", digits, ipc=1, out=out, iterations=1, resume=False, **SETTINGS)
     assert not path.exists()

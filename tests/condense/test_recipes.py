@@ -71,7 +71,7 @@ def test_a_recipe_file_of_ones_own(tmp_path: Path):
         ("- a list", "must be a mapping"),
         ("method: random\nsummary: s\nsource: s", "is for method 'random', not 'dm'"),
         ("method: dm\nsummary: s\nsource: s\nsetings: {}", "did you mean settings"),
-        ("method: dm\nsummary: s", "source is missing"),
+        ("summary: s\nsource: s", "method is missing"),
     ],
 )
 def test_wrong_recipe_files(tmp_path: Path, content: str, message: str):
