@@ -12,6 +12,7 @@ import torch
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
 from condense.making import Job, Maker, Product
+from condense.networks import canonical_name
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -115,8 +116,8 @@ def resolve_settings(
 ) -> Closed:
     """The settings that a run would use: defaults of the method, then its recipe for this data and ipc, then options.
 
-    Raises `CondenseError` for an unknown recipe or option, a value out of range, and a budget for a method without
-    iterations.
+    Raises `CondenseError` for an unknown recipe, option or network, a value out of range, and a budget for a method
+    without iterations.
     """
     model = load_object(entry.target).Settings
     if ipc < 1:
@@ -130,7 +131,11 @@ def resolve_settings(
     values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
     if iterations is not None:
         values["iterations"] = iterations
-    return validated(model, values, origin=f"{entry.name}: ", spell=option_name)
+    settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
+    network = getattr(settings, "network", None)
+    if network is not None:
+        canonical_name(network, info.image_shape)
+    return settings
 
 
 def _unfinished(target: Path | None, resume: bool) -> Path | None:

@@ -77,6 +77,10 @@ def test_a_wrong_grid_is_refused_with_its_place(change: dict[str, Any], message:
         ({"methods": [{"name": "dm", "recipe": "dsk"}]}, "methods.0: unknown recipe of dm 'dsk' .* did you mean desk"),
         ({"methods": [{"name": "dm", "options": {"image_rl": 1}}]}, "methods.0: dm: unknown option --image-rl"),
         ({"methods": [{"name": "dm", "options": {"image_lr": -1}}]}, "methods.0: dm: --image-lr -1"),
+        (
+            {"methods": [{"name": "dm", "options": {"network": "convent"}}]},
+            "methods.0: unknown network 'convent' .*convnet",
+        ),
         ({"columns": [{"protocol": "dmo"}]}, "columns.0: unknown protocol 'dmo' .* did you mean demo"),
         ({"columns": [{"protocol": "full"}]}, "columns.0: protocol full .* give `full: true` instead"),
         ({"columns": [{"protocol": "demo", "nets": ["convnt"]}]}, "columns.0: unknown network 'convnt' .* convnet"),
