@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -15,7 +13,7 @@ from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
 from condense.labels.static import averaged_logits
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.files import atomic_write, cache_directory
+from condense.runtime.files import atomic_write, cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.training import ImageSource, train_network
@@ -88,6 +86,4 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:
-    key = json.dumps([train.info.identity, name, labels.model_dump(mode="json")])
-    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_directory() / "label-networks" / f"{train.info.name}-{digest}.safetensors"
+    return cached_file("label-networks", train.info.name, train.info.identity, name, labels.model_dump(mode="json"))

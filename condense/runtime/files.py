@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -88,3 +89,9 @@ def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str 
 def cache_directory() -> Path:
     """Where things are kept that can be made again (`$CONDENSE_CACHE`, else `~/.cache/condense`)."""
     return Path(os.environ.get("CONDENSE_CACHE") or Path.home() / ".cache" / "condense")
+
+
+def cached_file(kind: str, name: str, *parts: Any) -> Path:
+    """Where the cache keeps a safetensors file that depends on `parts` (JSON) and on nothing else."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    return cache_directory() / kind / f"{name}-{digest}.safetensors"

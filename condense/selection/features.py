@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from torch import Tensor
 from condense.data import TrainingData
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.files import atomic_write, cache_directory
+from condense.runtime.files import atomic_write, cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
@@ -87,9 +85,8 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
 
 
 def _kept_at(job: Job, network: str) -> Path:
-    key = json.dumps([job.data.info.identity, network, TRAINING.model_dump(mode="json"), job.seed])
-    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_directory() / "features" / f"{job.data.info.name}-{digest}.safetensors"
+    info, rule = job.data.info, TRAINING.model_dump(mode="json")
+    return cached_file("features", info.name, info.identity, network, rule, job.seed)
 
 
 def _embedded(network: Network, job: Job) -> Tensor:
