@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condense.resampling import sample_bilinear
 from condense.runtime.errors import CondenseError, unknown_name
 
 
@@ -266,7 +265,8 @@ def _transform(augmentation: Augmentation, images: Tensor, matrix: list[list[Ten
     count, _, height, width = images.shape
     size = [len(maps), 1, height, width]
     grid = F.affine_grid(_on(images, maps.to(images.dtype)), size, align_corners=augmentation.align_corners)
-    return sample_bilinear(images, grid.expand(count, -1, -1, -1), augmentation.align_corners)
+    grid = grid.expand(count, -1, -1, -1)
+    return F.grid_sample(images, grid, align_corners=augmentation.align_corners)
 
 
 def _outer(rows: Tensor, columns: Tensor) -> Tensor:

@@ -1,76 +1,322 @@
-"""Differentiating through training: second derivatives times a direction, without a graph of the second order.
+"""Differentiating through an inner training: how a trajectory's end moves with the images that it was trained on.
 
-Everything that matches gradients or trajectories needs one quantity: with g = d loss / d parameters and a direction v,
-the derivatives of <g, v> with respect to the parameters (a Hessian-vector product) and to the images and labels (mixed
-products). Because second derivatives commute, they are the derivative of the ordinary gradients along v:
+The inner training is T steps of SGD on a flat parameter vector (with momentum mu and weight decay w; both may be 0)
 
-    d<g, v> / dx  =  d/de [ d loss(theta + e v, x) / dx ]  at e = 0,   for x any of parameters, images, labels.
+    g_t = c dCE(A_t(x_t), y_t; theta_t) / dtheta,    m_t = mu m_{t-1} + g_t + w theta_t,
+    theta_{t+1} = theta_t - eta_t m_t,
 
-So one forward-mode derivative of one reverse-mode gradient gives all of them exactly.
+and the outer loss compares where it ends, or passes, with given vectors:
+
+    L = |theta_T - target|^2 / |start - target|^2
+        + sum_k weight_k |theta_{t_k} - between_k|^2 / |start - between_k|^2,
+
+denominators being constants. Its exact gradient needs no graph over the steps. With lambda_t = dL/dtheta_t and
+kappa_t = dL/dm_t, one sweep back over stored parameter vectors gives it, T to 0 (kappa_T = 0):
+
+    kappa_t      = mu kappa_{t+1} - eta_t lambda_{t+1}
+    dL/d(x, y)  += d<g_t, kappa_t> / d(x_t, y_t)                    a mixed product
+    dL/deta_t    = -<lambda_{t+1}, m_t>
+    lambda_t     = lambda_{t+1} + H_t kappa_t + w kappa_t            H_t kappa_t comes with the same product
+
+`adjoint` is this sweep: exact, with the activations of one step at a time. `unrolled` is the same gradient by
+automatic differentiation of the whole training through the package `higher`: the oracle, with memory in T. `frozen`
+leaves out the last line, so that lambda only changes where targets add to it: the gradient that TESLA (Cui et al.,
+ICML 2023) really computes, which differs from the exact one by O(eta) for T > 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-import torch.nn.functional as F
+import higher
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
 
-Parameters = dict[str, Tensor]
-Augment = Callable[[Tensor], Tensor]
+from condense.derivatives import Parameters, cross_entropy, loss_gradient, mixed_product
+from condense.runtime.errors import CondenseError, unknown_name
+
+__all__ = ["Augment", "Target", "TrajectoryGradient", "trajectory_gradient"]
+
+Augment = Callable[[Tensor, int], Tensor]
+Target = tuple[int, Tensor, float]  # the step it is met at, the vector, its weight
+Mode = Literal["adjoint", "unrolled", "frozen"]
 
 
 @dataclass(frozen=True, eq=False)
-class MixedProduct:
-    """The loss gradient g and the derivatives of <g, v>: `parameters` = H v, `images` [N, C, H, W], `labels` [N, K].
+class TrajectoryGradient:
+    """The outer loss L and its gradients, all in the type of the start vector.
 
-    `labels` is None for class indices.
+    `images` is [N, C, H, W]; `labels` [N, K], or None for class indices; `inner_lr` has the shape that was given;
+    `start` is [P], with the denominators of L held fixed (with `frozen`, the pull of the targets alone).
     """
 
-    gradient: Parameters
-    parameters: Parameters
+    loss: Tensor
     images: Tensor
     labels: Tensor | None
+    inner_lr: Tensor
+    start: Tensor
 
 
-def network_loss(
-    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, augment: Augment | None = None
-) -> Tensor:
-    """The mean cross-entropy of `network` with these parameters, as a pure function.
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """An inner training and its targets: everything that all modes need."""
 
-    `labels` are class indices int64 [N], or logits [N, K] whose softmax is the target. `augment` is applied to the
-    images. Buffers are copied, so BatchNorm in training mode uses the batch and moves no statistics.
-    """
-    seen = images if augment is None else augment(images)
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    logits = functional_call(network, parameters | buffers, (seen,))
-    return F.cross_entropy(logits, labels.softmax(1) if labels.is_floating_point() else labels)
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    rates: Tensor  # [T]
+    batches: Sequence[Tensor] | None
+    augment: Augment | None
+    momentum: float
+    weight_decay: float
+    loss_scale: float
+    targets: dict[int, list[tuple[Tensor, Tensor]]]  # step -> (vector, weight of each parameter's squared distance)
+
+    @property
+    def steps(self) -> int:
+        return len(self.rates)
+
+    def pick(self, values: Tensor, step: int) -> Tensor:
+        """The rows of the batch of this step."""
+        return values if self.batches is None else values[self.batches[step]]
+
+    def seen(self, images: Tensor, step: int) -> Tensor:
+        """Augmented images."""
+        return images if self.augment is None else self.augment(images, step)
+
+    def unflatten(self, vector: Tensor) -> Parameters:
+        """Views of a flat vector, one for each parameter."""
+        named = list(self.network.named_parameters())
+        pieces = vector.split([value.numel() for _, value in named])
+        return {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces)}
+
+    def advance(self, theta: Tensor, velocity: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """One step of the inner training: theta_{t+1} and m_t."""
+        with torch.no_grad():
+            images = self.seen(self.pick(self.images, step), step)
+            _, gradient = loss_gradient(self.network, self.unflatten(theta), images, self.pick(self.labels, step))
+            velocity = self.moved(velocity, _flatten(gradient), theta)
+            return theta - self.rates[step] * velocity, velocity
+
+    def moved(self, velocity: Tensor, gradient: Tensor, theta: Tensor) -> Tensor:
+        """m_t from m_{t-1}."""
+        return self.momentum * velocity + self.loss_scale * gradient + self.weight_decay * theta
+
+    def distance(self, theta: Tensor, step: int) -> Tensor:
+        """The terms of L for theta_step; zero where there is no target."""
+        terms = [(weight * (theta - vector).square()).sum() for vector, weight in self.targets.get(step, [])]
+        return torch.stack(terms).sum() if terms else theta.new_zeros(())
+
+    def pull(self, theta: Tensor, step: int) -> Tensor:
+        """The partial derivative of L with respect to theta_step."""
+        terms = [2 * weight * (theta - vector) for vector, weight in self.targets.get(step, [])]
+        return torch.stack(terms).sum(0) if terms else torch.zeros_like(theta)
 
 
-def mixed_product(
+def trajectory_gradient(
     network: nn.Module,
-    parameters: Parameters,
+    start: Tensor,
+    target: Tensor,
     images: Tensor,
     labels: Tensor,
-    direction: Parameters,
+    inner_lr: Tensor | float,
+    steps: int = 20,
+    batches: Sequence[Tensor] | None = None,
     augment: Augment | None = None,
-) -> MixedProduct:
-    """g = d loss / d parameters and the derivatives of <g, direction>, by forward over reverse.
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    loss_scale: float = 1.0,
+    between: Sequence[Target] = (),
+    mask: Tensor | None = None,
+    store_every: int = 1,
+    mode: Mode = "adjoint",
+) -> TrajectoryGradient:
+    """The trajectory matching loss of the module's docstring and its gradients.
 
-    `parameters` and `direction` have the names and shapes of `network.named_parameters()`. See the module's docstring
-    for the identity; the loss is `network_loss`. Nothing is recorded for autograd: the results have no graph.
+    Args:
+        network: gives the structure; its own parameter values are not used, nor is it changed. BatchNorm in training
+            mode uses the statistics of each batch.
+        start, target: flat vectors [P] in the order of `network.parameters()`.
+        images: float [N, C, H, W].
+        labels: class indices int64 [N], or logits [N, K] whose softmax is the target of the cross-entropy.
+        inner_lr: one rate, or one for each step [T].
+        steps: T, at least 1.
+        batches: T index tensors, the images of each step; default: all images in every step.
+        augment: A pure function (images, step) -> images of the same number; called more than once with equal
+            arguments, so its draws must depend on the step only.
+        momentum, weight_decay: of the inner SGD (no dampening, not Nesterov).
+        loss_scale: c, the factor of every inner loss.
+        between: targets (step, vector, weight) on the way, with 0 < step < T.
+        mask: [P], the weight of each parameter in every squared distance and its denominator.
+        store_every: keep each so many-th parameter vector and train again from there on the way back: less memory for
+            up to twice the forward work. Only for `adjoint` and `frozen`.
+        mode: `adjoint`, `unrolled` or `frozen`.
+
+    Raises:
+        CondenseError: for vectors of another length than the network's, a start that equals a target (the loss is
+            then undefined), or arguments out of range.
+
+    Source: Cazenavette et al., CVPR 2022 (the loss); the recursion is the adjoint method for SGD.
     """
-    soft = labels.is_floating_point()
+    rates = torch.as_tensor(inner_lr, dtype=start.dtype, device=start.device)
+    _check(network, start, rates, steps, batches, between, store_every, mode)
+    targets = _targets(start, [*between, (steps, target, 1.0)], mask)
+    training = _Training(
+        network=network,
+        images=images.detach().to(start.dtype),
+        labels=labels.detach().to(start.dtype) if labels.is_floating_point() else labels,
+        rates=rates.detach().expand(steps),
+        batches=batches,
+        augment=augment,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        loss_scale=loss_scale,
+        targets=targets,
+    )
+    if mode == "unrolled":
+        found = _unrolled(training, start.detach())
+    else:
+        found = _swept(training, start.detach(), store_every, exact=mode == "adjoint")
+    if rates.dim() == 0:
+        found = TrajectoryGradient(found.loss, found.images, found.labels, found.inner_lr.sum(), found.start)
+    return found
 
-    def gradients(parameters: Parameters) -> tuple[Parameters, ...]:
-        def loss(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-            return network_loss(network, parameters, images, labels, augment)
 
-        return grad(loss, argnums=(0, 1, 2) if soft else (0, 1))(parameters, images, labels)
+def _check(
+    network: nn.Module,
+    start: Tensor,
+    rates: Tensor,
+    steps: int,
+    batches: Sequence[Tensor] | None,
+    between: Sequence[Target],
+    store_every: int,
+    mode: str,
+) -> None:
+    if mode not in get_args(Mode):
+        raise unknown_name("gradient mode", mode, get_args(Mode))
+    if steps < 1 or store_every < 1:
+        raise CondenseError(f"steps {steps} and store_every {store_every} must be at least 1")
+    size = sum(value.numel() for value in network.parameters())
+    if start.shape != (size,):
+        raise CondenseError(f"the network has {size} parameters, the start vector has the shape {tuple(start.shape)}")
+    if rates.shape not in ((), (steps,)):
+        raise CondenseError(f"inner_lr of shape {tuple(rates.shape)} does not fit {steps} steps; give 1 or {steps}")
+    if batches is not None and len(batches) != steps:
+        raise CondenseError(f"{len(batches)} batches do not fit {steps} steps")
+    for step, _, _ in between:
+        if not 0 < step < steps:
+            raise CondenseError(f"a target at step {step} does not lie between the start and the end, step {steps}")
 
-    fixed = {name: value.detach() for name, value in parameters.items()}
-    images, labels = images.detach(), labels.detach()
-    values, products = jvp(gradients, (fixed,), (direction,))[:2]
-    return MixedProduct(values[0], products[0], products[1], products[2] if soft else None)
+
+def _targets(start: Tensor, asked: Sequence[Target], mask: Tensor | None) -> dict[int, list[tuple[Tensor, Tensor]]]:
+    """Every target with the weight of each parameter in it: weight * mask / D."""
+    counted = torch.ones_like(start) if mask is None else mask.to(start.dtype)
+    targets: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for step, vector, weight in asked:
+        if vector.shape != start.shape:
+            raise CondenseError(
+                f"a target of shape {tuple(vector.shape)} does not fit a start vector of shape {tuple(start.shape)}"
+            )
+        vector = vector.detach().to(start.dtype)
+        distance = (counted * (start.detach() - vector).square()).sum()
+        if distance == 0:
+            raise CondenseError("a target equals the start of its trajectory: there is no distance to compare with")
+        targets.setdefault(step, []).append((vector, weight * counted / distance))
+    return targets
+
+
+def _flatten(parameters: Parameters) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in parameters.values()])
+
+
+def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool) -> TrajectoryGradient:
+    """The sweep of the module's docstring; without `exact`, lambda does not pass through the steps."""
+    soft = training.labels.is_floating_point()
+    images = torch.zeros_like(training.images)
+    labels = torch.zeros_like(training.labels) if soft else None
+    rates = torch.zeros_like(training.rates)
+    stored, theta, loss = _trained(training, start, store_every)
+    end = theta
+    lam, kappa = training.pull(end, training.steps), torch.zeros_like(end)
+    for step, theta, before in _backwards(training, stored, store_every):
+        kappa = training.momentum * kappa - training.rates[step] * lam
+        batch = training.pick(training.images, step).detach().requires_grad_()
+        seen = training.seen(batch, step)
+        product = mixed_product(
+            training.network,
+            training.unflatten(theta),
+            seen,
+            training.pick(training.labels, step),
+            training.unflatten(training.loss_scale * kappa),
+        )
+        rates[step] = -lam @ training.moved(before, _flatten(product.gradient), theta)
+        _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
+        if labels is not None and product.labels is not None:
+            _add(training, labels, product.labels, step)
+        if exact:
+            lam = lam + _flatten(product.parameters) + training.weight_decay * kappa
+        lam = lam + training.pull(theta, step)
+    return TrajectoryGradient(loss, images, labels, rates, lam)
+
+
+def _add(training: _Training, total: Tensor, part: Tensor, step: int) -> None:
+    """Add the gradient of one batch to that of all images or labels."""
+    if training.batches is None:
+        total += part
+    else:
+        total.index_add_(0, training.batches[step], part)
+
+
+State = tuple[Tensor, Tensor]  # theta_t and m_{t-1}
+
+
+def _trained(training: _Training, start: Tensor, store_every: int) -> tuple[list[State], Tensor, Tensor]:
+    """The state before each `store_every`-th step, the end of the trajectory, and L."""
+    stored: list[State] = []
+    theta, velocity = start, torch.zeros_like(start)
+    loss = start.new_zeros(())
+    for step in range(training.steps):
+        if step % store_every == 0:
+            stored.append((theta, velocity))
+        theta, velocity = training.advance(theta, velocity, step)
+        loss = loss + training.distance(theta, step + 1)
+    return stored, theta, loss
+
+
+def _backwards(training: _Training, stored: list[State], store_every: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, theta_t and m_{t-1} from the last step to the first; states that were not stored are computed again."""
+    for number in reversed(range(len(stored))):
+        first = number * store_every
+        states = [stored.pop()]
+        for step in range(first, min(first + store_every, training.steps) - 1):
+            states.append(training.advance(*states[-1], step))
+        while states:
+            step = first + len(states) - 1
+            theta, before = states.pop()
+            yield step, theta, before
+
+
+def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
+    """The same by automatic differentiation through every step, with `higher`."""
+    soft = training.labels.is_floating_point()
+    images = training.images.clone().requires_grad_()
+    labels = training.labels.clone().requires_grad_(soft)
+    rates = training.rates.clone().requires_grad_()
+    theta = start.clone().requires_grad_()
+    network = copy.deepcopy(training.network).to(start.dtype)
+    sgd = torch.optim.SGD(network.parameters(), lr=1.0, momentum=training.momentum, weight_decay=training.weight_decay)
+    pure = higher.patch.monkeypatch(network)
+    pure.update_params(list(training.unflatten(theta).values()))
+    optimizer = higher.optim.get_diff_optim(sgd, network.parameters(), fmodel=pure)
+    loss = start.new_zeros(())
+    for step in range(training.steps):
+        logits = pure(training.seen(training.pick(images, step), step))
+        inner = training.loss_scale * cross_entropy(logits, training.pick(labels, step))
+        end = torch.cat([value.reshape(-1) for value in optimizer.step(inner, override={"lr": [rates[step]]})])
+        loss = loss + training.distance(end, step + 1)
+    leaves = [images, rates, theta, *([labels] if soft else [])]
+    found = torch.autograd.grad(loss, leaves)
+    return TrajectoryGradient(loss.detach(), found[0], found[3] if soft else None, found[1], found[2])

@@ -20,9 +20,8 @@ LAYERS = [
         *("condense.exporting", "condense.importing", "condense.pictures"),
     ],
     [
-        *("condense.matching", "condense.labels", "condense.networks", "condense.augmentation", "condense.resampling"),
-        "condense.unroll",
-        "condense.data",
+        *("condense.matching", "condense.labels", "condense.networks", "condense.augmentation", "condense.data"),
+        *("condense.derivatives", "condense.unroll"),
     ],
     ["condense.runtime", "condense._version"],
 ]

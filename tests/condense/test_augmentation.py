@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from condense.augmentation import (
@@ -261,8 +261,7 @@ def test_gradient_of_each_operation(operation: str) -> None:
     augmentation = Augmentation((operation,))
     draws = draw_per_image(augmentation, (2, 4, 5), 3, generator(0, "draws"))
     images = images_of(3, (2, 4, 5)).requires_grad_()
-    assert gradcheck(lambda images: augment(augmentation, images, draws), images, check_forward_ad=True)
-    assert gradgradcheck(lambda images: augment(augmentation, images, draws).sin(), images)
+    assert gradcheck(lambda images: augment(augmentation, images, draws), images)
 
 
 def test_gradient_of_a_mixed_batch() -> None:
@@ -270,23 +269,7 @@ def test_gradient_of_a_mixed_batch() -> None:
     drawn = draw_per_class(augmentation, (1, 4, 3), 8, generator(0, "draws"))
     draws = replace(drawn, operation=torch.tensor([3, 1, 5, 0, 2, 4, 1, 5]))
     images = images_of(8, (1, 4, 3)).requires_grad_()
-    assert gradcheck(lambda images: augment(augmentation, images, draws), images, check_forward_ad=True)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_forward_over_reverse_goes_through(operation: str) -> None:
-    augmentation = Augmentation((operation,))
-    draws = draw_per_image(augmentation, (2, 4, 5), 3, generator(0, "draws"))
-    images, weights = images_of(3, (2, 4, 5)), images_of(3, (2, 4, 5), seed=1)
-    direction = images_of(3, (2, 4, 5), seed=2)
-
-    def gradient(weights: Tensor) -> Tensor:
-        return torch.func.grad(lambda images: (augment(augmentation, images, draws) * weights).sin().sum())(images)
-
-    _, product = torch.func.jvp(gradient, (weights,), (direction,))
-    step = 1e-6
-    difference = (gradient(weights + step * direction) - gradient(weights - step * direction)) / (2 * step)
-    torch.testing.assert_close(product, difference, rtol=1e-6, atol=1e-7)
+    assert gradcheck(lambda images: augment(augmentation, images, draws), images)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,110 +1,246 @@
-"""Forward over reverse against double backward, in float64."""
+"""Trajectory gradients: adjoint against unrolled, finite differences and a naive reference, in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from condense.augmentation import Augmentation, augment, draw_per_image
-from condense.networks import Network, build_network
+from condense.networks import build_network
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
-from condense.unroll import mixed_product
+from condense.unroll import TrajectoryGradient, trajectory_gradient
 
-SHAPE = (3, 8, 8)
-NETWORKS = [
-    "convnet-d1-w4",
-    "convnet-d2-w4-in",
-    "convnet-d2-w4-bn",
-    "convnet-d1-w4-ln",
-    "convnet-d1-w4-gn-swish",
-    "convnet-d1-w4-nonorm-sigmoid-maxpool",
-    "mlp",
-]
+SHAPE, CLASSES, COUNT, STEPS = (3, 8, 8), 3, 7, 5
+STRATEGY = Augmentation()
 
 
-def draws(*indices: int | str) -> torch.Generator:
-    return generator(0, "test unroll", *indices)
+@dataclass
+class Problem:
+    network: nn.Module
+    start: Tensor
+    target: Tensor
+    images: Tensor
+    labels: Tensor
+    options: dict[str, Any]
+
+    def solve(self, **changes: Any) -> TrajectoryGradient:
+        given = {"inner_lr": torch.tensor(0.2, dtype=torch.float64), "steps": STEPS} | self.options | changes
+        images, labels = given.pop("images", self.images), given.pop("labels", self.labels)
+        return trajectory_gradient(self.network, self.start, self.target, images, labels, **given)
 
 
-def problem(name: str, *, soft: bool) -> tuple[Network, dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]]:
-    network = build_network(name, SHAPE, 3, seed=0).double().train()
-    parameters = {key: value.detach() for key, value in network.named_parameters()}
-    images = torch.randn(5, *SHAPE, generator=draws("images"), dtype=torch.float64)
-    hard = torch.tensor([0, 1, 2, 0, 1])
-    labels = torch.randn(5, 3, generator=draws("labels"), dtype=torch.float64) if soft else hard
-    direction = {
-        key: torch.randn(value.shape, generator=draws(key), dtype=torch.float64) for key, value in parameters.items()
-    }
-    return network, parameters, images, labels, direction
+def normal(*shape: int, name: str) -> Tensor:
+    return torch.randn(shape, generator=generator(0, "test unroll", name), dtype=torch.float64)
 
 
-def double_backward(network, parameters, images, labels, direction, transform):
-    """The definition: differentiate <g, v> once more, with the graph of g kept."""
-    parameters = {key: value.clone().requires_grad_() for key, value in parameters.items()}
-    leaves = [images.clone().requires_grad_()]
-    if labels.is_floating_point():
-        leaves.append(labels.clone().requires_grad_())
-    buffers = {key: value.clone() for key, value in network.named_buffers()}
-    logits = functional_call(network, {**parameters, **buffers}, (transform(leaves[0]),))
-    if labels.is_floating_point():
-        loss = -(leaves[1].softmax(1) * logits.log_softmax(1)).sum(1).mean()
-    else:
-        loss = F.nll_loss(logits.log_softmax(1), labels)
-    gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
-    inner = sum((g * direction[key]).sum() for g, key in zip(gradient, parameters, strict=True))
-    wanted = [*parameters.values(), *leaves]
-    second = torch.autograd.grad(inner, wanted, allow_unused=True)
-    second = [torch.zeros_like(leaf) if value is None else value for leaf, value in zip(wanted, second, strict=True)]
-    count = len(parameters)
-    return [g.detach() for g in gradient], second[:count], second[count:]
+def problem(name: str = "convnet-d2-w4-in", *, soft: bool = False, **options: Any) -> Problem:
+    network = build_network(name, SHAPE, CLASSES, seed=0).double().train()
+    start = torch.cat([value.detach().flatten() for value in network.parameters()])
+    target = start + 0.1 * normal(*start.shape, name="target")
+    hard = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    labels = normal(COUNT, CLASSES, name="labels") if soft else hard
+    return Problem(network, start, target, normal(COUNT, *SHAPE, name="images"), labels, options)
 
 
-def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
-    found, expected = (torch.cat([value.flatten() for value in values]) for values in (found, expected))
+def batches() -> list[Tensor]:
+    """Batches of 3 of 7 images with a remainder, as a stream would give them."""
+    return [torch.tensor(rows) for rows in ([6], [0, 3, 5], [1, 2, 4], [2], [6, 4, 0])]
+
+
+def see(images: Tensor, step: int) -> Tensor:
+    return augment(STRATEGY, images, draw_per_image(STRATEGY, SHAPE, len(images), generator(0, "see", step)))
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def check(name: str, soft: bool, transform: Callable[[Tensor], Tensor]) -> None:
-    network, parameters, images, labels, direction = problem(name, soft=soft)
-    found = mixed_product(network, parameters, images, labels, direction, transform)
-    gradient, hessian, rest = double_backward(network, parameters, images, labels, direction, transform)
-    assert relative_error(list(found.gradient.values()), gradient) < 1e-9
-    assert relative_error(list(found.parameters.values()), hessian) < 1e-9
-    assert relative_error([found.images], rest[:1]) < 1e-9
-    if soft:
-        assert relative_error([found.labels], rest[1:]) < 1e-9
-    else:
-        assert found.labels is None
-    assert not found.images.requires_grad
+def assert_equal(found: TrajectoryGradient, expected: TrajectoryGradient, tolerance: float = 1e-8) -> None:
+    for name in ("loss", "images", "labels", "inner_lr", "start"):
+        left, right = getattr(found, name), getattr(expected, name)
+        if right is None:
+            assert left is None
+        else:
+            assert left.shape == right.shape
+            assert left.dtype == torch.float64
+            assert not left.requires_grad
+            assert relative_error(left, right) < tolerance, name
+
+
+FULL = {"batches": batches(), "augment": see}
+MOMENTUM = {"momentum": 0.9, "weight_decay": 0.01, "loss_scale": 1.3}
+RATES = {"inner_lr": torch.tensor([0.3, 0.1, 0.2, 0.05, 0.25], dtype=torch.float64)}
+CASES = {
+    "plain": {},
+    "batches and augmentation": FULL,
+    "momentum and weight decay": MOMENTUM,
+    "a rate for each step": RATES,
+    "everything": FULL | MOMENTUM | RATES,
+}
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_mixed_products_equal_double_backward(name: str, soft: bool) -> None:
-    check(name, soft, lambda images: images)
+@pytest.mark.parametrize("case", CASES)
+def test_adjoint_equals_unrolled(case: str, soft: bool) -> None:
+    given = problem(soft=soft, **CASES[case])
+    assert_equal(given.solve(), given.solve(mode="unrolled"))
 
 
-@pytest.mark.parametrize("operation", Augmentation().operations)
-def test_mixed_products_reach_through_the_augmentation(operation: str) -> None:
-    strategy = Augmentation(operations=(operation,))
-    check("convnet-d2-w4", False, lambda x: augment(strategy, x, draw_per_image(strategy, SHAPE, 5, draws(operation))))
+@pytest.mark.parametrize("name", ["convnet-d1-w4-bn", "convnet-d2-w4-gn-swish", "convnet-d1-w4-ln", "mlp"])
+def test_adjoint_equals_unrolled_for_other_networks(name: str) -> None:
+    given = problem(name, soft=True, **FULL)
+    assert_equal(given.solve(), given.solve(mode="unrolled"))
 
 
-def test_buffers_stay_as_they_were() -> None:
-    network, parameters, images, labels, direction = problem("convnet-d1-w4-bn", soft=False)
-    before = {key: value.clone() for key, value in network.named_buffers()}
-    mixed_product(network, parameters, images, labels, direction)
-    assert all(torch.equal(before[key], value) for key, value in network.named_buffers())
+def on_the_way(given: Problem) -> dict[str, Any]:
+    vectors = [given.start + 0.1 * normal(*given.start.shape, name=f"between {k}") for k in range(2)]
+    return {"between": [(2, vectors[0], 1.0), (4, vectors[1], 0.5)]}
 
 
-def test_the_product_is_linear_in_the_direction() -> None:
-    network, parameters, images, labels, direction = problem("convnet-d1-w4", soft=False)
-    double = {key: 2 * value for key, value in direction.items()}
-    once = mixed_product(network, parameters, images, labels, direction)
-    twice = mixed_product(network, parameters, images, labels, double)
-    torch.testing.assert_close(twice.images, 2 * once.images)
+@pytest.mark.parametrize("case", ["plain", "everything"])
+def test_targets_on_the_way_and_masks(case: str) -> None:
+    given = problem(**CASES[case])
+    mask = (normal(*given.start.shape, name="mask") > 0).double()
+    changes = on_the_way(given) | {"mask": mask}
+    found = given.solve(**changes)
+    assert_equal(found, given.solve(mode="unrolled", **changes))
+    assert found.loss > given.solve(mask=mask).loss
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "frozen"])
+@pytest.mark.parametrize("store_every", [2, 3, 5, 9])
+def test_sparse_storage_changes_nothing(mode: str, store_every: int) -> None:
+    given = problem(**FULL | MOMENTUM)
+    assert_equal(given.solve(mode=mode, store_every=store_every), given.solve(mode=mode), 1e-14)
+
+
+def naive_end(given: Problem, images: Tensor, rates: Tensor) -> Tensor:
+    """The end of a plain inner training, by the definition."""
+    theta = given.start.clone().requires_grad_()
+    for step in range(STEPS):
+        pieces = theta.split([value.numel() for value in given.network.parameters()])
+        named = given.network.named_parameters()
+        parameters = {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces, strict=True)}
+        logits = functional_call(given.network, parameters, (images,))
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, given.labels), theta, create_graph=True)
+        theta = theta - rates[step] * gradient
+    return theta
+
+
+def test_the_unrolled_oracle_equals_a_hand_written_training() -> None:
+    given = problem()
+    images, rate = given.images.clone().requires_grad_(), torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    end = naive_end(given, images, rate.expand(STEPS))
+    loss = (end - given.target).square().sum() / (given.start - given.target).square().sum()
+    gradients = torch.autograd.grad(loss, [images, rate])
+    found = given.solve(mode="unrolled")
+    assert relative_error(found.loss, loss.detach()) < 1e-12
+    assert relative_error(found.images, gradients[0]) < 1e-10
+    assert relative_error(found.inner_lr, gradients[1]) < 1e-10
+
+
+def test_finite_differences() -> None:
+    """Of the learning rate, an image, a label and the start, through everything at once."""
+    given = problem(soft=True, **FULL | MOMENTUM)
+    found = given.solve()
+    step = 1e-5
+    rate = torch.tensor(0.2, dtype=torch.float64)
+    slope = (given.solve(inner_lr=rate + step).loss - given.solve(inner_lr=rate - step).loss) / (2 * step)
+    assert abs(slope / found.inner_lr - 1) < 1e-5
+    for field in ("images", "labels"):
+        values = getattr(given, field)
+        direction = normal(*values.shape, name="direction")
+        up, down = (given.solve(**{field: values + sign * step * direction}).loss for sign in (1, -1))
+        expected = (getattr(found, field) * direction).sum()
+        assert abs((up - down) / (2 * step) / expected - 1) < 1e-5
+
+
+def test_frozen_equals_adjoint_for_one_step_and_nears_it_as_the_rate_falls() -> None:
+    given = problem(steps=1)
+    frozen, adjoint = given.solve(mode="frozen"), given.solve()
+    assert relative_error(frozen.images, adjoint.images) < 1e-14
+    assert relative_error(frozen.inner_lr, adjoint.inner_lr) < 1e-14
+    errors = []
+    for rate in (0.1, 0.01, 0.001):
+        given = problem(inner_lr=torch.tensor(rate, dtype=torch.float64))
+        errors.append(relative_error(given.solve(mode="frozen").images, given.solve().images))
+    assert errors[0] > 1e-4
+    for larger, smaller in pairwise(errors):
+        assert 5 < larger / smaller < 20  # of first order in the rate
+
+
+def test_frozen_is_the_gradient_with_the_parameters_of_every_step_held_fixed() -> None:
+    given = problem(**FULL)
+    rate = torch.tensor(0.2, dtype=torch.float64)
+    images = given.images.clone().requires_grad_()
+    theta, moved = given.start, torch.zeros_like(given.start)
+    for step, rows in enumerate(given.options["batches"]):
+        leaf = theta.detach().requires_grad_()
+        pieces = leaf.split([value.numel() for value in given.network.parameters()])
+        named = given.network.named_parameters()
+        parameters = {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces, strict=True)}
+        logits = functional_call(given.network, parameters, (see(images[rows], step),))
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, given.labels[rows]), leaf, create_graph=True)
+        moved = moved + gradient
+        theta = theta - rate * gradient.detach()
+    loss = (given.start - rate * moved - given.target).square().sum() / (given.start - given.target).square().sum()
+    (expected,) = torch.autograd.grad(loss, images)
+    assert relative_error(given.solve(mode="frozen").images, expected) < 1e-10
+
+
+def test_results_have_the_type_of_the_start() -> None:
+    given = problem(soft=True, **FULL)
+    given.network.float()
+    given.start, given.target = given.start.float(), given.target.float()
+    found = given.solve()
+    assert {getattr(found, name).dtype for name in ("loss", "images", "labels", "inner_lr", "start")} == {torch.float32}
+
+
+def test_neither_the_network_nor_what_was_given_changes() -> None:
+    given = problem("convnet-d1-w4-bn", **FULL)
+    before = {key: value.clone() for key, value in given.network.state_dict().items()}
+    copies = given.start.clone(), given.images.clone()
+    for mode in ("adjoint", "unrolled", "frozen"):
+        given.solve(mode=mode)
+    assert all(torch.equal(before[key], value) for key, value in given.network.state_dict().items())
+    assert torch.equal(given.start, copies[0])
+    assert torch.equal(given.images, copies[1])
+    assert not given.images.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "at least 1"),
+        ({"mode": "adjiont"}, "did you mean adjoint"),
+        ({"batches": [torch.tensor([0])]}, "1 batches do not fit 5 steps"),
+        ({"inner_lr": torch.ones(3)}, "does not fit 5 steps"),
+        ({"between": [(5, torch.zeros(1), 1.0)]}, "does not lie between"),
+        ({"between": [(2, torch.zeros(1), 1.0)]}, "a target of shape"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CondenseError, match=message):
+        problem().solve(**changes)
+
+
+def test_a_target_at_the_start_is_refused() -> None:
+    given = problem()
+    given.target = given.start
+    with pytest.raises(CondenseError, match="equals the start"):
+        given.solve()
+
+
+def test_a_vector_of_another_network_is_refused() -> None:
+    given = problem()
+    given.start = given.start[:-1]
+    with pytest.raises(CondenseError, match="parameters, the start vector has the shape"):
+        given.solve()

@@ -1,0 +1,94 @@
+"""Derivatives of a network's loss as pure functions, up to second derivatives times a direction.
+
+Everything that matches gradients or trajectories needs one quantity: with g = d loss / d parameters and a direction v,
+the derivatives of <g, v> with respect to the parameters (a Hessian-vector product) and to the images and labels (mixed
+products). Because second derivatives commute, they are the derivative of the ordinary gradients along v:
+
+    d<g, v> / dx  =  d/de [ d loss(theta + e v, x) / dx ]  at e = 0,   for x any of parameters, images, labels.
+
+So one forward-mode derivative of one reverse-mode gradient gives all of them exactly, and no graph of the second order
+is ever built. Augmentation stays outside: parameters only see augmented images, so a chain through its ordinary
+backward pass is all that it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, jvp
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class MixedProduct:
+    """The loss, its gradient g, and the derivatives of <g, v>: `parameters` = H v, `images` [N, C, H, W], `labels`.
+
+    `labels` is [N, K], or None for class indices.
+    """
+
+    loss: Tensor
+    gradient: Parameters
+    parameters: Parameters
+    images: Tensor
+    labels: Tensor | None
+
+
+def apply_network(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
+    """The logits [N, K] of `network` with these parameters: a pure function.
+
+    Buffers are copied, so BatchNorm in training mode uses the batch and moves no statistics.
+    """
+    buffers = {
+        name: buffer.to(images.dtype, copy=True) if buffer.is_floating_point() else buffer.clone()
+        for name, buffer in network.named_buffers()
+    }
+    logits: Tensor = functional_call(network, parameters | buffers, (images,))
+    return logits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy; `labels` are class indices int64 [N], or logits [N, K] whose softmax is the target."""
+    return F.cross_entropy(logits, labels.softmax(1) if labels.is_floating_point() else labels)
+
+
+def network_loss(network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+    """`cross_entropy` of `network` with these parameters."""
+    return cross_entropy(apply_network(network, parameters, images), labels)
+
+
+def loss_gradient(
+    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Parameters]:
+    """`network_loss` and its gradient with respect to the parameters; no graph is recorded."""
+
+    def loss(parameters: Parameters) -> Tensor:
+        return network_loss(network, parameters, images, labels)
+
+    gradient, value = grad_and_value(loss)(parameters)
+    return value, gradient
+
+
+def mixed_product(
+    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, direction: Parameters
+) -> MixedProduct:
+    """g = d loss / d parameters and the derivatives of <g, direction>, by forward over reverse.
+
+    `parameters` and `direction` have the names and shapes of `network.named_parameters()`; `direction` may be zero
+    where nothing is matched. See the module's docstring for the identity; the loss is `network_loss`. Nothing is
+    recorded for autograd: the results have no graph.
+    """
+    soft = labels.is_floating_point()
+
+    def gradients(parameters: Parameters) -> tuple[tuple[Tensor | Parameters, ...], Tensor]:
+        def loss(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+            return network_loss(network, parameters, images, labels)
+
+        return grad_and_value(loss, argnums=(0, 1, 2) if soft else (0, 1))(parameters, images, labels)
+
+    fixed = {name: value.detach() for name, value in parameters.items()}
+    images, labels = images.detach(), labels.detach()
+    (values, loss), (products, _) = jvp(gradients, (fixed,), (direction,))[:2]
+    return MixedProduct(loss, values[0], products[0], products[1], products[2] if soft else None)
