@@ -15,8 +15,8 @@ from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.selection.base import Selector
-from condense.synthesizers.distill import resolve_settings
 from condense.synthesizers.registry import methods
+from condense.synthesizers.request import resolve_settings
 
 
 def plan(grid: Grid, origin: str) -> list[Work]:

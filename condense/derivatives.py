@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp
@@ -36,17 +37,21 @@ class MixedProduct:
     labels: Tensor | None
 
 
-def apply_network(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
-    """The logits [N, K] of `network` with these parameters: a pure function.
+def apply_network(
+    network: nn.Module, parameters: Parameters, images: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """What `network` gives for `images` with these parameters: a pure function.
 
-    Buffers are copied, so BatchNorm in training mode uses the batch and moves no statistics.
+    With `dtype`, everything within the network is of that type, and the result again of the images' type. Buffers are
+    copied, so BatchNorm in training mode uses the batch and moves no statistics.
     """
-    buffers = {
-        name: buffer.to(images.dtype, copy=True) if buffer.is_floating_point() else buffer.clone()
+    inner = dtype or images.dtype
+    state = {name: value.to(inner) for name, value in parameters.items()} | {
+        name: buffer.to(inner, copy=True) if buffer.is_floating_point() else buffer.clone()
         for name, buffer in network.named_buffers()
     }
-    logits: Tensor = functional_call(network, parameters | buffers, (images,))
-    return logits
+    result: Tensor = functional_call(network, state, (images.to(inner),))
+    return result.to(images.dtype)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -54,25 +59,32 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels.softmax(1) if labels.is_floating_point() else labels)
 
 
-def network_loss(network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-    """`cross_entropy` of `network` with these parameters."""
-    return cross_entropy(apply_network(network, parameters, images), labels)
+def network_loss(
+    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """`cross_entropy` of the logits of `apply_network`."""
+    return cross_entropy(apply_network(network, parameters, images, dtype), labels)
 
 
 def loss_gradient(
-    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor
+    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Parameters]:
     """`network_loss` and its gradient with respect to the parameters; no graph is recorded."""
 
     def loss(parameters: Parameters) -> Tensor:
-        return network_loss(network, parameters, images, labels)
+        return network_loss(network, parameters, images, labels, dtype)
 
     gradient, value = grad_and_value(loss)(parameters)
     return value, gradient
 
 
 def mixed_product(
-    network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, direction: Parameters
+    network: nn.Module,
+    parameters: Parameters,
+    images: Tensor,
+    labels: Tensor,
+    direction: Parameters,
+    dtype: torch.dtype | None = None,
 ) -> MixedProduct:
     """g = d loss / d parameters and the derivatives of <g, direction>, by forward over reverse.
 
@@ -84,7 +96,7 @@ def mixed_product(
 
     def gradients(parameters: Parameters) -> tuple[tuple[Tensor | Parameters, ...], Tensor]:
         def loss(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-            return network_loss(network, parameters, images, labels)
+            return network_loss(network, parameters, images, labels, dtype)
 
         return grad_and_value(loss, argnums=(0, 1, 2) if soft else (0, 1))(parameters, images, labels)
 

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from condense.data import TrainingData
+from condense.planning import Work
 from condense.runtime.errors import CondenseError
+from condense.runtime.plan import Plan
 from condense.runtime.validation import Closed
 
 
 @dataclass(frozen=True)
 class Job:
-    """One request to make a set: the training data, how many images, from which seed, where and for how long.
+    """One request to make a set: the training data, how many images, from which seed, how, and for how long.
 
     Test data never gets here: `data` must be a `TrainingData`.
     """
@@ -25,6 +27,7 @@ class Job:
     ipc: int  # images per class, at least 1
     seed: int
     device: torch.device
+    plan: Plan = field(default_factory=Plan)
     progress: bool = False
     iterations: int | None = None  # stop after this many updates; None: only the time ends the run
     minutes: float | None = None  # stop after this time
@@ -58,6 +61,10 @@ class Maker(Protocol):
     """The class behind a method's registry line."""
 
     Settings: ClassVar[type[Closed]]
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """What the engine does in one iteration, from which the run is planned; empty if there is nothing to plan."""
 
     @classmethod
     def make(cls, job: Job, settings: Any) -> Product:

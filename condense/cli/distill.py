@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -14,6 +14,9 @@ from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.synthesizers.registry import Method, methods
+
+if TYPE_CHECKING:
+    from condense.data import RealData
 
 
 class DistillOptions(DataOptions):
@@ -26,9 +29,19 @@ class DistillOptions(DataOptions):
     recipe: str | None = Field(None, description="name or YAML file of a recipe [the published settings]")
     minutes: float | None = Field(None, gt=0, allow_inf_nan=False, description="stop after this time")
     device: str = Field("auto", description="auto, cpu or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of what networks compute [bfloat16 where it is native, else float32]"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="compile inner functions [where it saves more time than it costs]"
+    )
+    micro_batch: int | None = Field(
+        None, ge=1, description="images that go through a network at once; less needs less memory [the fastest size]"
+    )
     threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
     resume: bool = Field(True, description="go on with an unfinished run of the same configuration")
     overwrite: bool = Field(False, description="replace a finished set")
+    dry_run: bool = Field(False, description="only tell how long it would take and how much memory, and write nothing")
 
 
 def distill(words: Sequence[str]) -> int:
@@ -56,9 +69,21 @@ def distill(words: Sequence[str]) -> int:
     for name in DataOptions.model_fields:
         asked.pop(name, None)
     del asked["data"], asked["ipc"]
+    if asked.pop("dry_run", False):
+        for line in _estimate(method.name, data, options.ipc, asked):
+            print(line)
+        return 0
     synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
     print(f"{options.out}: {len(synthetic)} images ({options.ipc} per class), {synthetic.bytes:,} bytes")
     return 0
+
+
+def _estimate(method: str, data: RealData, ipc: int, asked: dict[str, Any]) -> list[str]:
+    """What `--dry-run` prints."""
+    from condense.synthesizers.estimate import estimate
+
+    about_files = ("out", "resume", "overwrite")
+    return estimate(method, data, ipc, **{k: v for k, v in asked.items() if k not in about_files}).lines()
 
 
 def options_model(method: Method) -> type[Any]:

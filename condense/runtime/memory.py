@@ -1,4 +1,4 @@
-"""How the C library keeps memory between two uses of it."""
+"""Memory: kept by the C library between two uses, measured, and named in errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import ctypes
 import functools
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from condense.runtime.errors import CondenseError
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names for them in glibc's malloc.h
 _USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
@@ -28,3 +35,29 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(_MMAP_MAX, 0)) and bool(library.mallopt(_TRIM_THRESHOLD, -1))
+
+
+@contextmanager
+def memory_errors_named() -> Iterator[None]:
+    """Turn what torch raises when memory runs out into one line that names the options that help."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise CondenseError(
+            "memory ran out; give a smaller --micro-batch, or a smaller --real-batch where the method has one; "
+            "--dry-run tells what fits"
+        ) from error
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be taken on the device without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux: all there is
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = dict(line.split(":", 1) for line in lines)
+    return 1024 * int(fields["MemAvailable"].split()[0])

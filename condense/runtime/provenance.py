@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condense._version import __version__
+from condense.runtime.processor import processor_flags, processor_name
 
 _PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scikit-learn", "h5py")
 
@@ -39,17 +40,9 @@ def hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    named = {key.strip(): value.strip() for key, value in fields.items()}
-    model = named.get("model name", platform.machine())
-    special = [
-        flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in named.get("flags", "").split()
-    ]
-    return f"{model} ({', '.join(special)})" if special else model
+    flags = processor_flags()
+    special = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{processor_name()} ({', '.join(special)})" if special else processor_name()
 
 
 def commit() -> str | None:

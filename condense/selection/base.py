@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from condense.data import TrainingData
 from condense.data.sampling import check_class_sizes
 from condense.making import Job, Product
+from condense.planning import Work
 from condense.runtime.validation import Closed
 
 
@@ -31,6 +33,11 @@ class Selector(ABC):
     @abstractmethod
     def choose(self) -> Tensor:
         """Training indices of the chosen images, class by class in order of choice; int64 [C*ipc]."""
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Nothing: there are no iterations to plan."""
+        return []
 
     @classmethod
     def make(cls, job: Job, settings: Any) -> Product:

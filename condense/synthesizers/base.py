@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.data import TrainingData
 from condense.making import Job, Product, class_major_labels
+from condense.planning import Work
 from condense.runtime.validation import Closed
 from condense.synthesizers.initialization import Initialization, initial_images
 from condense.synthesizers.loop import run
@@ -54,7 +56,11 @@ class Synthesizer(ABC):
 
     def update(self, loss: Tensor) -> None:
         """One step of the image optimiser down the gradient of `loss`."""
-        (self.images.grad,) = torch.autograd.grad(loss, [self.images])
+        self.descend(*torch.autograd.grad(loss, [self.images]))
+
+    def descend(self, gradient: Tensor) -> None:
+        """One step of the image optimiser down `gradient`, which has the shape of the images."""
+        self.images.grad = gradient
         self.optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
@@ -78,6 +84,11 @@ class Synthesizer(ABC):
                 buffers.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """What the engine does in one iteration; a method that uses the engine says so here."""
+        return []
 
     @classmethod
     def make(cls, job: Job, settings: Any) -> Product:

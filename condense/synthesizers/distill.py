@@ -5,23 +5,21 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Literal
 
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
 from condense.making import Job, Maker, Product
-from condense.networks import canonical_name
-from condense.recipes import load_recipe
-from condense.runtime.device import choose_device, set_threads
+from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
+from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import commit, hardware, peak_memory, versions
 from condense.runtime.registry import load_object
-from condense.runtime.validation import Closed, option_name, validated
-from condense.synthesizers.checkpoints import checkpoint_path, read_header
+from condense.runtime.validation import Closed, option_name
+from condense.synthesizers.checkpoints import checkpoint_path
 from condense.synthesizers.registry import Method, methods
+from condense.synthesizers.request import AskedPlan, resolve_plan, resolve_settings
 from condense.synthetic_set import SyntheticSet
 
 
@@ -38,6 +36,9 @@ def distill(
     resume: bool = True,
     overwrite: bool = False,
     device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    micro_batch: int | None = None,
     threads: int | None = None,
     progress: bool = False,
     **options: Any,
@@ -59,7 +60,12 @@ def distill(
         resume: whether to continue an unfinished run found beside `out`.
         overwrite: whether a finished `out` may be replaced.
         device: `auto`, `cpu` or `cuda:N`.
-        threads: processor threads; default: those of the unfinished run, else torch's choice.
+        precision: of what networks compute; `auto` is bfloat16 where the machine runs it natively, else float32.
+        compile: whether inner functions are compiled; `auto` does so where it saves more time than it costs.
+        micro_batch: images that go through a network at once, at most; default: the fastest size. Less needs less
+            memory.
+        threads: processor threads; default: torch's choice. Like the three before it, an unfinished run keeps the
+            value it began with.
         progress: show a progress bar on standard error.
         options: settings of the method by name; they win over the recipe.
 
@@ -74,12 +80,17 @@ def distill(
     checkpoint = _unfinished(target, resume)
     where = choose_device(device)
     configuration = _configuration(entry, data.info, ipc, seed, settings)
-    configuration["plan"] = {"device": where.type, "threads": _use_threads(threads, checkpoint)}
+    asked = AskedPlan(precision, compile, micro_batch, threads)
+    work = maker.work(data.train, ipc, settings)
+    plan = resolve_plan(asked, where, work, settings, minutes=minutes, unfinished=checkpoint)
+    configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
 
     started = time.monotonic()
     end = iterations if minutes is not None else getattr(settings, "iterations", None)
-    product = maker.make(Job(data.train, ipc, seed, where, progress, end, minutes, checkpoint, must_agree), settings)
+    job = Job(data.train, ipc, seed, where, plan, progress, end, minutes, checkpoint, must_agree)
+    with memory_errors_named():
+        product = maker.make(job, settings)
     synthetic = _as_set(product, data.info, configuration | {"settings": product.settings.model_dump(mode="json")})
     if target is not None:
         synthetic.save(target)
@@ -104,40 +115,6 @@ def _check_target(out: str | Path, overwrite: bool) -> Path:
     return target
 
 
-def resolve_settings(
-    entry: Method,
-    info: DataInfo,
-    ipc: int,
-    *,
-    recipe: str | None = None,
-    iterations: int | None = None,
-    minutes: float | None = None,
-    **options: Any,
-) -> Closed:
-    """The settings that a run would use: defaults of the method, then its recipe for this data and ipc, then options.
-
-    Raises `CondenseError` for an unknown recipe, option or network, a value out of range, and a budget for a method
-    without iterations.
-    """
-    model = load_object(entry.target).Settings
-    if ipc < 1:
-        raise CondenseError(f"--ipc {ipc} must be at least 1 image per class")
-    if "iterations" not in model.model_fields:
-        for name, value in (("iterations", iterations), ("minutes", minutes)):
-            if value is not None:
-                raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
-    if minutes is not None and minutes <= 0:
-        raise CondenseError(f"--minutes {minutes} must be more than 0")
-    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
-    if iterations is not None:
-        values["iterations"] = iterations
-    settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
-    network = getattr(settings, "network", None)
-    if network is not None:
-        canonical_name(network, info.image_shape)
-    return settings
-
-
 def _unfinished(target: Path | None, resume: bool) -> Path | None:
     """Where the run of `target` is kept while it is unfinished, emptied if it must not be continued."""
     if target is None:
@@ -146,14 +123,6 @@ def _unfinished(target: Path | None, resume: bool) -> Path | None:
     if not resume:
         checkpoint.unlink(missing_ok=True)
     return checkpoint
-
-
-def _use_threads(asked: int | None, checkpoint: Path | None) -> int:
-    """Fix the threads for the whole run: a sum split over other threads can end in other last bits."""
-    if asked is None and checkpoint is not None and checkpoint.exists():
-        asked = read_header(checkpoint)["configuration"]["plan"]["threads"]
-    set_threads(asked)
-    return torch.get_num_threads()
 
 
 def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
@@ -197,10 +166,10 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     """The command line that makes the same set again, every setting written out; data by its base name.
 
     >>> data = {"data": "digits", "image_size": "8x8", "normalization": "computed", "mirror": False}
-    >>> run = {"ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}, "plan": {"device": "cpu", "threads": 2}}
+    >>> run = {"ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}, "plan": {"device": "cpu", "micro_batch": 32}}
     >>> print(reproduction_command({"method": "dm"} | data | run))  # doctest: +NORMALIZE_WHITESPACE
     condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
-    --image-lr 1.0 --device cpu --threads 2 --out set.h5
+    --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
     """
     words = ["condense", "distill", configuration["method"]]
     values = {key: configuration[key] for key in ("data", "image_size", "normalization", "mirror", "ipc", "seed")}

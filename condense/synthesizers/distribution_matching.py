@@ -6,35 +6,28 @@ class by class, comes nearer to the mean over a batch of real images, both seen 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from condense.augmentation import Augmentation, augment, draw_per_class
-from condense.data.sampling import sample
+from condense.augmentation import Draws, augment
+from condense.data import TrainingData
+from condense.engine import Engine
 from condense.making import Job
 from condense.matching import class_means, match_means
-from condense.networks import Network, build_network, canonical_name
-from condense.runtime.seeds import derive_seed, generator
-from condense.synthesizers.base import Synthesizer, SynthesizerSettings
-
-_IMAGES_AT_ONCE = 32  # features of real images in cache-sized batches: twice as fast as 256 at once on two cores
+from condense.planning import Work
+from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings, network_of, real_batch_sizes
 
 
-class DistributionMatchingSettings(SynthesizerSettings):
+class DistributionMatchingSettings(ClassMatchingSettings):
     """Settings of distribution matching; the defaults are the published ones."""
 
     iterations: int = Field(20000, ge=1, description="updates of the images")
-    network: str = Field("convnet-w128-in", description="network whose features are matched, new in every iteration")
-    real_batch: int = Field(256, ge=1, description="real images of each class in an iteration (or all, if fewer)")
-    augmentation: Literal["dsa", "none"] = Field(
-        "dsa", description="differentiable augmentation, one draw per class shared by real and synthetic images"
-    )
 
 
-class DistributionMatching(Synthesizer):
+class DistributionMatching(ClassMatching):
     """L = sum_c |mean embed(A_c(real_c)) - mean embed(A_c(synthetic_c))|^2 in a new random network every iteration.
 
     One SGD step on all images follows, without averaging over classes or features, as in the paper's released code.
@@ -46,64 +39,35 @@ class DistributionMatching(Synthesizer):
 
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
-        self.network_name = canonical_name(settings.network, job.data.info.image_shape)
-        self.augmentation = Augmentation.dsa(mirror=job.data.info.mirror) if settings.augmentation == "dsa" else None
+        self.engine = Engine(self.new_network(0), job.plan)
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match the class means of one batch of real images in one new network."""
-        info, seed = self.data.info, self.job.seed
-        network = build_network(
-            self.network_name, info.image_shape, len(info.classes), derive_seed(seed, "network", iteration)
-        )
-        network.to(self.job.device).requires_grad_(False)
-        indices = self._real_batch(iteration)
-        real, synthetic = self._augmented(
-            iteration,
-            (self.data.images(indices).to(self.job.device), self.data.labels[indices]),
-            (self.images, self.labels),
-        )
+        parameters = {name: value.detach() for name, value in self.new_network(iteration).named_parameters()}
+        indices = torch.cat([self.real_batch(iteration, label) for label in range(self.classes)])
+        draws = self.class_draws(iteration)
+
+        def means(images: Tensor, labels: Tensor) -> Tensor:
+            features = self.engine.features(parameters, self._seen(images, labels, draws))
+            return class_means(features, labels.to(features.device), self.classes)  # (C, D)
+
         with torch.no_grad():
-            real_means = self._class_means(features_in_batches(network, real), self.data.labels[indices])  # (C, D)
-        synthetic_means = self._class_means(network.embed(synthetic), self.labels)
-        loss = match_means(real_means, synthetic_means)
+            real = means(self.data.images(indices).to(self.job.device), self.data.labels[indices])
+        loss = match_means(real, means(self.images, self.labels))
         self.update(loss)
         return {"loss": loss.item()}
 
-    def _real_batch(self, iteration: int) -> Tensor:
-        """Training indices of `real_batch` images of every class, without replacement within the batch."""
-        return torch.cat(
-            [
-                sample(
-                    self.data.class_indices(label),
-                    self.settings.real_batch,
-                    generator(self.job.seed, "real batch", iteration, label),
-                )
-                for label in range(len(self.data.info.classes))
-            ]
-        )
+    def _seen(self, images: Tensor, labels: Tensor, draws: Draws | None) -> Tensor:
+        """Every image through the draw of its class."""
+        if self.augmentation is None or draws is None:
+            return images
+        return augment(self.augmentation, images, draws.expand(labels))
 
-    def _augmented(self, iteration: int, *batches: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """The batches of (images, labels), every image seen through the draw of its class."""
-        if self.augmentation is None:
-            return [images for images, _ in batches]
-        info = self.data.info
-        draws = draw_per_class(
-            self.augmentation,
-            info.image_shape,
-            len(info.classes),
-            generator(self.job.seed, "augmentation", iteration),
-        )
-        return [augment(self.augmentation, images, draws.expand(labels)) for images, labels in batches]
-
-    def _class_means(self, features: Tensor, labels: Tensor) -> Tensor:
-        return class_means(features, labels.to(features.device), len(self.data.info.classes))
-
-
-def features_in_batches(network: Network, images: Tensor) -> Tensor:
-    """`network.embed(images)` in small batches; at once if the network's BatchNorm looks at the whole batch.
-
-    `images` is [N, c, h, w], the result [N, D].
-    """
-    whole = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    batches = [images] if whole else images.split(_IMAGES_AT_ONCE)
-    return torch.cat([network.embed(batch) for batch in batches])
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Features of the real batch, and their gradient for all synthetic images."""
+        network = network_of(settings, data.info)
+        return [
+            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
+            Work("feature gradient", *network, batch=ipc * len(data.info.classes)),
+        ]

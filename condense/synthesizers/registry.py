@@ -40,6 +40,20 @@ _BUILT_IN = (
         paper="Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023",
     ),
     Method(
+        name="dc",
+        aliases=("gradient-matching",),
+        target="condense.synthesizers.gradient_matching:GradientMatching",
+        summary="match the gradients that real and synthetic images give a network, along its training",
+        paper="Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021",
+    ),
+    Method(
+        name="dsa",
+        aliases=("siamese-gradient-matching",),
+        target="condense.synthesizers.gradient_matching:SiameseGradientMatching",
+        summary="dc with the same differentiable augmentation of real and synthetic images",
+        paper="Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
+    ),
+    Method(
         name="random",
         target="condense.selection.random:Random",
         summary="real images of each class, drawn uniformly without replacement",

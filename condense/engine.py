@@ -1,0 +1,133 @@
+"""The inner work of every method, run as a plan says: features, gradients and mixed products of one network structure.
+
+Methods draw a new network in every iteration, so parameters are always arguments: what is compiled, once for each
+shape, serves all networks of the structure. A batch goes through in equal parts of about `micro_batch` images that fit
+the processor's cache, which changes nothing but rounding: the loss is a mean over images, and norms look at one image
+at a time. While BatchNorm is in training mode it looks at the whole batch, which then is not divided.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condense.derivatives import MixedProduct, Parameters, apply_network, loss_gradient, mixed_product
+from condense.networks import Network
+from condense.runtime.compilation import compiled
+from condense.runtime.plan import Plan
+from condense.runtime.precision import DTYPES
+
+
+class Engine:
+    """One network structure and the plan by which it is run.
+
+    `network` gives the structure and the mode (training or evaluation) only; its parameter values are never used.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan) -> None:
+        self.network, self.plan = network, plan
+        self._batch_norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._dtype = None if plan.precision == "float32" else DTYPES[plan.precision]
+
+    def features(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """The features [N, D] of `images`; differentiable in them if they ask for it."""
+        return torch.cat([self._features(parameters, part) for part in self._divided(images)])
+
+    def gradient(self, parameters: Parameters, images: Tensor, labels: Tensor) -> tuple[Tensor, Parameters]:
+        """The mean cross-entropy of a batch and its gradient with respect to the parameters."""
+        total: tuple[Tensor, Parameters] | None = None
+        for part, targets in zip(self._divided(images), self._divided(labels)):
+            loss, gradient = self._gradient(parameters, part, targets)
+            share = len(part) / len(images)
+            loss, gradient = share * loss, {name: share * value for name, value in gradient.items()}
+            total = (loss, gradient) if total is None else (total[0] + loss, _sum(total[1], gradient))
+        assert total is not None, "a batch has at least one image"
+        return total
+
+    def mixed_product(
+        self, parameters: Parameters, images: Tensor, labels: Tensor, direction: Parameters
+    ) -> MixedProduct:
+        """`condense.derivatives.mixed_product` of a batch."""
+        products = []
+        for part, targets in zip(self._divided(images), self._divided(labels)):
+            product = self._mixed_product(parameters, part.detach(), targets.detach(), direction)
+            products.append(_scaled(product, len(part) / len(images)))
+        return functools.reduce(_joined, products)
+
+    def _divided(self, values: Tensor) -> Iterator[Tensor]:
+        """Equal parts of at most `micro_batch` rows (some one row shorter than the others)."""
+        whole = any(norm.training for norm in self._batch_norms)
+        yield from values.tensor_split(1 if whole else math.ceil(len(values) / self.plan.micro_batch))
+
+    @functools.cached_property
+    def _features(self) -> Callable[[Parameters, Tensor], Tensor]:
+        embedding = _Embedding(self.network)
+        return self._fast(
+            lambda parameters, images: apply_network(
+                embedding, {f"network.{name}": value for name, value in parameters.items()}, images, self._dtype
+            )
+        )
+
+    @functools.cached_property
+    def _gradient(self) -> Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Parameters]]:
+        return self._fast(
+            lambda parameters, images, labels: loss_gradient(self.network, parameters, images, labels, self._dtype)
+        )
+
+    @functools.cached_property
+    def _mixed_product(self) -> Callable[[Parameters, Tensor, Tensor, Parameters], MixedProduct]:
+        return self._fast(
+            lambda parameters, images, labels, direction: mixed_product(
+                self.network, parameters, images, labels, direction, self._dtype
+            )
+        )
+
+    def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return compiled(function) if self.plan.compile == "on" else function
+
+
+class _Embedding(nn.Module):
+    """A network whose result is its features."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        network = self.network
+        assert isinstance(network, Network)
+        return network.embed(images)
+
+
+def _sum(left: Parameters, right: Parameters) -> Parameters:
+    return {name: value + right[name] for name, value in left.items()}
+
+
+def _scaled(product: MixedProduct, share: float) -> MixedProduct:
+    """The part that some images of a batch have in the product of its mean loss."""
+    return MixedProduct(
+        loss=share * product.loss,
+        gradient={name: share * value for name, value in product.gradient.items()},
+        parameters={name: share * value for name, value in product.parameters.items()},
+        images=share * product.images,
+        labels=None if product.labels is None else share * product.labels,
+    )
+
+
+def _joined(left: MixedProduct, right: MixedProduct) -> MixedProduct:
+    """Two parts of one batch, in this order."""
+    labels = None
+    if left.labels is not None and right.labels is not None:
+        labels = torch.cat([left.labels, right.labels])
+    return MixedProduct(
+        loss=left.loss + right.loss,
+        gradient=_sum(left.gradient, right.gradient),
+        parameters=_sum(left.parameters, right.parameters),
+        images=torch.cat([left.images, right.images]),
+        labels=labels,
+    )

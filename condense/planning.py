@@ -1,0 +1,203 @@
+"""Choosing a plan: precision, compilation and micro-batch for the work that a run is going to do.
+
+The choice is a rule on counted operations and measured rates, made once before the first iteration:
+
+1. Precision is bfloat16 where the machine runs it natively, else float32.
+2. Work that is over in about a minute anyway runs uncompiled in micro-batches of the usual size; nothing is measured.
+3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time.
+4. Compilation is taken if it saves more time over the whole run than it costs.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from condense.derivatives import Parameters
+from condense.engine import Engine
+from condense.networks import build_network
+from condense.runtime.compilation import compiler_available
+from condense.runtime.memory import available_memory
+from condense.runtime.plan import MICRO_BATCH, Plan
+from condense.runtime.precision import choose_precision
+from condense.runtime.progress import say
+from condense.runtime.rates import Rate, Rates
+
+Kind = Literal["features", "feature gradient", "gradient", "mixed product"]
+Asked = Literal["auto", "on", "off"]
+
+_WORTH_MEASURING = 5e12  # operations; about a minute on two cores
+_MICRO_BATCHES = (8, 16, 32, 64, 128)
+_ACTIVATIONS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 2, "mixed product": 6}  # kept
+_FORWARDS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 3, "mixed product": 9}  # cost of each
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that every iteration does: `times` calls of the engine for a batch of so many images."""
+
+    kind: Kind
+    network: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    batch: int
+    times: int = 1
+
+    @property
+    def images(self) -> int:
+        """Images in an iteration."""
+        return self.batch * self.times
+
+    @property
+    def operations(self) -> float:
+        """Floating point operations in an iteration, about."""
+        return self.images * _FORWARDS[self.kind] * forward_operations(self.network, self.image_shape, self.classes)
+
+
+@functools.cache
+def forward_operations(network: str, image_shape: tuple[int, int, int], classes: int) -> int:
+    """Floating point operations of one image going through the network: two for each multiplication and addition.
+
+    >>> round(forward_operations("convnet-w128", (3, 32, 32), 10) / 1e6, 1)
+    101.5
+    """
+    module = build_network(network, image_shape, classes, seed=0).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *image_shape, device="meta"))
+    return int(counter.get_total_flops())
+
+
+@functools.cache
+def activation_bytes(network: str, image_shape: tuple[int, int, int], classes: int) -> int:
+    """Bytes of float32 that the backward pass of one image needs from its forward pass."""
+    module = build_network(network, image_shape, classes, seed=0).to("meta")
+    own = {id(value) for value in module.parameters()}
+    kept: list[int] = []
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        kept.append(0 if id(value) in own else value.numel() * value.element_size())
+        return value
+
+    images = torch.zeros(2, *image_shape, device="meta")  # one image alone would be too few for BatchNorm
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        module(images)
+    return sum(kept) // 2
+
+
+def largest_micro_batch(works: Sequence[Work], device: torch.device) -> int:
+    """How many images fit at once into half of the memory that is free now, at least 1; an estimate."""
+    needed = max(
+        _ACTIVATIONS[work.kind] * activation_bytes(work.network, work.image_shape, work.classes) for work in works
+    )
+    return int(max(1, available_memory(device) // 2 // needed))
+
+
+def choose_plan(
+    works: Sequence[Work],
+    iterations: int | None,
+    *,
+    device: torch.device,
+    threads: int,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: Asked = "auto",
+    micro_batch: int | None = None,
+    seconds: float | None = None,
+    rates: Rates | None = None,
+) -> Plan:
+    """The plan for a run of so many iterations of `works`, or of so many seconds if these come first.
+
+    What is asked for explicitly is taken; `auto` and None are decided by the rule of the module's docstring. Without a
+    compiler, one line on standard error says so.
+    """
+    start = Plan(device=device.type, threads=threads, precision=choose_precision(precision, device), compile="off")
+    planner = _Planner(start, device, rates or Rates(), works)
+    large = planner.operations * (iterations or 1) >= _WORTH_MEASURING if iterations else seconds is not None
+    if micro_batch is None:
+        micro_batch = planner.best_micro_batch() if large and works else MICRO_BATCH
+    planner.plan = start.model_copy(update={"micro_batch": micro_batch})
+    wanted = compile == "on" or (compile == "auto" and large)
+    if not wanted or not works:
+        return planner.plan
+    if not compiler_available(device):
+        say("no compiler was found, so nothing is compiled; install g++ (or triton for a GPU) to run faster")
+        return planner.plan
+    if compile == "on" or planner.compilation_pays(iterations, seconds):
+        return planner.plan.model_copy(update={"compile": "on"})
+    return planner.plan
+
+
+class _Planner:
+    """Rates of the works under variations of one plan."""
+
+    def __init__(self, plan: Plan, device: torch.device, rates: Rates, works: Sequence[Work]) -> None:
+        self.plan, self.device, self.rates, self.works = plan, device, rates, works
+
+    @property
+    def operations(self) -> float:
+        return sum(work.operations for work in self.works)
+
+    def best_micro_batch(self) -> int:
+        main = max(self.works, key=lambda work: work.operations)
+        most = min(2 * main.batch - 1, largest_micro_batch(self.works, self.device))
+        sizes = [size for size in _MICRO_BATCHES if size <= most] or [1]
+        return min(sizes, key=lambda size: self._rate(main, size, "off").per_image)
+
+    def compilation_pays(self, iterations: int | None, seconds: float | None) -> bool:
+        """Whether the run is over sooner with compilation."""
+        plain = [self._rate(work, self.plan.micro_batch, "off") for work in self.works]
+        iteration = sum(rate.per_image * work.images for rate, work in zip(plain, self.works))
+        total = min(seconds or float("inf"), iteration * iterations if iterations else float("inf"))
+        fast = [self._rate(work, self.plan.micro_batch, "on") for work in self.works]
+        faster = sum(rate.per_image * work.images for rate, work in zip(fast, self.works))
+        return total * (1 - faster / iteration) > sum(rate.preparation for rate in fast)
+
+    def _rate(self, work: Work, micro_batch: int, compile: Literal["on", "off"]) -> Rate:
+        size = min(micro_batch, work.batch)
+        plan = self.plan.model_copy(update={"micro_batch": size, "compile": compile})
+        shape = "x".join(str(side) for side in work.image_shape)
+        key = f"{work.kind} of {work.network} for {shape} and {work.classes} classes, {plan.model_dump_json()}"
+        return self.rates.find(key, lambda: _measure(work, plan, self.device))
+
+
+def _measure(work: Work, plan: Plan, device: torch.device, repeats: int = 3) -> Rate:
+    """Time one micro-batch: the first call, with everything that happens once, and the best of some more."""
+    network = build_network(work.network, work.image_shape, work.classes, seed=0).to(device)
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    images = torch.randn(plan.micro_batch, *work.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    run = _call(work.kind, Engine(network, plan), parameters, images)
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    best = min(times[1:])
+    return Rate(per_image=best / plan.micro_batch, preparation=max(0.0, times[0] - best))
+
+
+def _call(kind: Kind, engine: Engine, parameters: Parameters, images: torch.Tensor) -> Callable[[], object]:
+    """The engine's function for this kind of work, ready to be called."""
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+
+    def features() -> object:
+        with torch.no_grad():
+            return engine.features(parameters, images)
+
+    def feature_gradient() -> object:
+        leaf = images.clone().requires_grad_()
+        return torch.autograd.grad(engine.features(parameters, leaf).sum(), leaf)
+
+    calls: dict[Kind, Callable[[], object]] = {
+        "features": features,
+        "feature gradient": feature_gradient,
+        "gradient": lambda: engine.gradient(parameters, images, labels),
+        "mixed product": lambda: engine.mixed_product(parameters, images, labels, parameters),
+    }
+    return calls[kind]

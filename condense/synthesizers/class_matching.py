@@ -1,0 +1,65 @@
+"""What methods share that compare real and synthetic images class by class in one network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense.augmentation import Augmentation, Draws, draw_per_class
+from condense.data import DataInfo, TrainingData
+from condense.data.sampling import sample
+from condense.making import Job
+from condense.networks import Network, build_network, canonical_name
+from condense.runtime.seeds import derive_seed, generator
+from condense.synthesizers.base import Synthesizer, SynthesizerSettings
+
+
+class ClassMatchingSettings(SynthesizerSettings):
+    """Settings of methods that compare classes."""
+
+    network: str = Field("convnet-w128-in", description="network in which real and synthetic images are compared")
+    real_batch: int = Field(256, ge=1, description="real images of each class in an iteration (or all, if fewer)")
+    augmentation: Literal["dsa", "none"] = Field(
+        "dsa", description="differentiable augmentation, one draw per class shared by real and synthetic images"
+    )
+
+
+class ClassMatching(Synthesizer):
+    """A synthesizer with random networks, batches of real images of each class, and one augmentation per class."""
+
+    Settings: ClassVar[type[ClassMatchingSettings]] = ClassMatchingSettings
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        super().__init__(job, settings)
+        self.classes = len(job.data.info.classes)
+        self.augmentation = Augmentation.dsa(mirror=job.data.info.mirror) if settings.augmentation == "dsa" else None
+
+    def new_network(self, number: int) -> Network:
+        """The random network with this number, on the run's device."""
+        name, shape, classes = network_of(self.settings, self.data.info)
+        return build_network(name, shape, classes, derive_seed(self.job.seed, "network", number)).to(self.job.device)
+
+    def real_batch(self, iteration: int, label: int) -> Tensor:
+        """Training indices of `real_batch` images of a class, without replacement within the batch."""
+        draws = generator(self.job.seed, "real batch", iteration, label)
+        return sample(self.data.class_indices(label), self.settings.real_batch, draws)
+
+    def class_draws(self, iteration: int) -> Draws | None:
+        """The augmentation of every class in this iteration; None without augmentation."""
+        if self.augmentation is None:
+            return None
+        draws = generator(self.job.seed, "augmentation", iteration)
+        return draw_per_class(self.augmentation, self.data.info.image_shape, self.classes, draws)
+
+
+def network_of(settings: Any, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:
+    """Name, image shape and classes of the networks that these settings ask for."""
+    return canonical_name(settings.network, info.image_shape), info.image_shape, len(info.classes)
+
+
+def real_batch_sizes(data: TrainingData, settings: Any) -> Tensor:
+    """How many real images of each class are in a batch; int64 [C]."""
+    return torch.bincount(data.labels, minlength=len(data.info.classes)).clamp(max=settings.real_batch)

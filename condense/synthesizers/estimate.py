@@ -1,0 +1,126 @@
+"""What a run would cost, from a few real updates: `condense distill ... --dry-run`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from condense.data import RealData
+from condense.making import Job
+from condense.planning import largest_micro_batch
+from condense.runtime.device import choose_device
+from condense.runtime.memory import keep_freed_memory, memory_errors_named
+from condense.runtime.plan import Plan
+from condense.runtime.provenance import peak_memory
+from condense.runtime.registry import load_object
+from condense.synthesizers.base import Synthesizer
+from condense.synthesizers.registry import methods
+from condense.synthesizers.request import AskedPlan, resolve_plan, resolve_settings
+
+_UPDATES, _SECONDS = 5, 20.0  # as many measured updates as fit into this time, at least one
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was found; methods that choose real images have no iterations, and the fields about them are None."""
+
+    plan: Plan
+    iterations: int | None
+    seconds_per_iteration: float | None
+    preparation: float  # seconds of the first update beyond the others: compilation
+    peak_memory: int  # bytes of this process, data included, and on a GPU those of the device
+    largest_micro_batch: int | None  # that fits into half of the free memory
+
+    @property
+    def seconds(self) -> float | None:
+        """The whole run."""
+        if self.iterations is None or self.seconds_per_iteration is None:
+            return None
+        return self.preparation + self.iterations * self.seconds_per_iteration
+
+    def lines(self) -> list[str]:
+        """The estimate for people."""
+        plan = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.plan.model_dump().items())
+        lines = [f"plan                 {plan}", f"peak memory          {self.peak_memory / 1e9:.2f} GB"]
+        if self.seconds is None:
+            return [*lines, "iterations           none: real images are chosen in one go"]
+        largest = "not used" if self.largest_micro_batch is None else f"{self.largest_micro_batch} images"
+        return [
+            *lines,
+            f"largest micro-batch  {largest}",
+            f"one iteration        {self.seconds_per_iteration:.3f} s",
+            f"{self.iterations:,} iterations".ljust(21) + _duration(self.seconds),
+        ]
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> _duration(59.6), _duration(3700.0)
+    ('60 s', '1 h 2 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def estimate(
+    method: str,
+    data: RealData,
+    ipc: int,
+    *,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    recipe: str | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    micro_batch: int | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Estimate:
+    """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
+
+    Nothing is written but measured rates in the cache. With `minutes`, `iterations` is how many that gives.
+
+    Raises `CondenseError` as `distill` does.
+    """
+    entry = methods().find(method)
+    maker = load_object(entry.target)
+    settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
+    where = choose_device(device)
+    work = maker.work(data.train, ipc, settings)
+    asked = AskedPlan(precision, compile, micro_batch, threads)
+    plan = resolve_plan(asked, where, work, settings, minutes=minutes)
+    job = Job(data.train, ipc, seed, where, plan)
+    if not issubclass(maker, Synthesizer):
+        return Estimate(plan, None, None, 0.0, peak_memory(), None)
+    keep_freed_memory()
+    with memory_errors_named():
+        first, seconds = _measured(maker(job, settings))
+    planned: int = settings.iterations  # type: ignore[attr-defined]  # every synthesizer has them
+    if minutes is not None:
+        within = max(1, int(60 * minutes / seconds))
+        planned = within if iterations is None else min(within, iterations)
+    memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
+    largest = largest_micro_batch(work, where) if work else None
+    return Estimate(plan, planned, seconds, max(0.0, first - seconds), memory, largest)
+
+
+def _measured(synthesizer: Synthesizer) -> tuple[float, float]:
+    """Seconds of the first update, and the median of those after it."""
+    started = time.perf_counter()
+    synthesizer.step(0)
+    first = time.perf_counter() - started
+    times: list[float] = []
+    while not times or (len(times) < _UPDATES and sum(times) < _SECONDS):
+        started = time.perf_counter()
+        synthesizer.step(1 + len(times))
+        times.append(time.perf_counter() - started)
+    return first, statistics.median(times)

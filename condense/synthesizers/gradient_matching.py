@@ -1,0 +1,188 @@
+"""Gradient matching: DC (Zhao, Mopuri & Bilen, ICLR 2021); with siamese augmentation DSA (Zhao & Bilen, ICML 2021).
+
+The synthetic images of a class should move a network as a batch of real ones does: a distance between the two loss
+gradients is lowered, class by class, with respect to the synthetic images. The network starts at random, and between
+the updates of the images it is trained on them, so that gradients are matched along a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from condense.augmentation import augment
+from condense.data import TrainingData
+from condense.derivatives import Parameters
+from condense.engine import Engine
+from condense.making import Job
+from condense.matching import match_gradients, match_gradients_cosine, match_gradients_squared
+from condense.planning import Work
+from condense.runtime.seeds import derive_seed, generator
+from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings, network_of, real_batch_sizes
+from condense.training import TensorSource, TrainingRule, train_network
+
+Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+
+DISTANCES: dict[str, Distance] = {
+    "rows": match_gradients,
+    "mse": match_gradients_squared,
+    "cos": match_gradients_cosine,
+}
+_STATISTICS_IMAGES = 16  # real images of each class that set the statistics of BatchNorm before a match
+
+
+class GradientMatchingSettings(ClassMatchingSettings):
+    """Settings of gradient matching; the defaults are those published for one image per class."""
+
+    image_lr: float = Field(0.1, gt=0, description="learning rate of the images (SGD)")
+    initialization: Literal["real", "noise"] = Field("noise", description="what the images start from")
+    augmentation: Literal["dsa", "none"] = Field(
+        "none", description="differentiable augmentation, one draw per class shared by real and synthetic images"
+    )
+    matching_steps: int = Field(1, ge=1, description="updates of the images before the next random network")
+    inner_epochs: int = Field(
+        1, ge=1, description="epochs that the network is trained on the images between two of these updates"
+    )
+    network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD without momentum)")
+    distance: Literal["rows", "mse", "cos"] = Field(
+        "rows", description="between gradients: cosine by output rows, squared, or cosine of the whole"
+    )
+
+
+class SiameseGradientMatchingSettings(GradientMatchingSettings):
+    """Settings of DSA; the defaults are those published for one image per class."""
+
+    initialization: Literal["real", "noise"] = Field("real", description="what the images start from")
+    augmentation: Literal["dsa", "none"] = Field(
+        "dsa", description="differentiable augmentation, one draw per class shared by real and synthetic images"
+    )
+
+
+def matched_gradient(
+    engine: Engine, parameters: Parameters, real: Tensor, synthetic: Tensor, label: int, distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """The distance D(g_real, g_synthetic) of two batches of one class, and its gradient for the synthetic images.
+
+    With u = dD / dg_synthetic, that gradient is the mixed product d<g_synthetic, u> / d images.
+    """
+    _, target = engine.gradient(parameters, real, _all(label, real))
+    _, found = engine.gradient(parameters, synthetic.detach(), _all(label, synthetic))
+    leaves = {name: value.detach().requires_grad_() for name, value in found.items()}
+    value = distance(target, leaves)
+    cotangents = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+    product = engine.mixed_product(parameters, synthetic, _all(label, synthetic), dict(zip(leaves, cotangents)))
+    return value.detach(), product.images
+
+
+def _all(label: int, images: Tensor) -> Tensor:
+    return torch.full((len(images),), label, device=images.device)
+
+
+class GradientMatching(ClassMatching):
+    """L = sum_c D(grad of the loss on A_c(real_c), grad of the loss on A_c(synthetic_c)).
+
+    One SGD step on all images down the sum over classes, nothing averaged, as in the released code. After
+    `matching_steps` updates a new random network follows; after each but the last of them the network is trained for
+    `inner_epochs` on the images as they are, in batches of 256, with per-image augmentation if the match has it. Before
+    a match, networks with BatchNorm see 16 real images of each class and then keep those statistics.
+    """
+
+    Settings: ClassVar[type[GradientMatchingSettings]] = GradientMatchingSettings
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        super().__init__(job, settings)
+        self.network = self.new_network(0)
+        self.engine = Engine(self.network, job.plan)
+        self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One update of the images, and what follows for the network."""
+        number, match = divmod(iteration, self.settings.matching_steps)
+        if match == 0:
+            self.network.load_state_dict(self.new_network(number).state_dict())
+        self._set_statistics(iteration)
+        loss = self._match(iteration)
+        if match + 1 < self.settings.matching_steps:
+            self._train_network(iteration)
+        return {"loss": loss}
+
+    def _match(self, iteration: int) -> float:
+        parameters = {name: value.detach() for name, value in self.network.named_parameters()}
+        draws = self.class_draws(iteration)
+        total, gradient = torch.zeros((), device=self.job.device), torch.zeros_like(self.images)
+        for label in range(self.classes):
+            real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
+            rows = slice(label * self.job.ipc, (label + 1) * self.job.ipc)
+            leaf = self.images[rows].detach().requires_grad_()
+            seen = leaf
+            if self.augmentation is not None and draws is not None:
+                shared = draws.expand(torch.tensor([label]))
+                real, seen = (augment(self.augmentation, images, shared) for images in (real, leaf))
+            distance = DISTANCES[self.settings.distance]
+            value, pulled = matched_gradient(self.engine, parameters, real, seen, label, distance)
+            total += value
+            (gradient[rows],) = torch.autograd.grad(seen, leaf, pulled) if seen is not leaf else (pulled,)
+        self.descend(gradient)
+        return total.item()
+
+    def _set_statistics(self, iteration: int) -> None:
+        """One forward of real images, after which BatchNorm stays as it is until the next training."""
+        self.network.train()
+        if not self.norms:
+            return
+        draws = [generator(self.job.seed, "statistics", iteration, label) for label in range(self.classes)]
+        indices = [
+            self.data.class_indices(label)[torch.randperm(len(self.data.class_indices(label)), generator=draw)]
+            for label, draw in enumerate(draws)
+        ]
+        with torch.no_grad():
+            chosen = torch.cat([rows[:_STATISTICS_IMAGES] for rows in indices])
+            self.network(self.data.images(chosen).to(self.job.device))
+        for norm in self.norms:
+            norm.eval()
+
+    def _train_network(self, iteration: int) -> None:
+        rule = TrainingRule(
+            lr=self.settings.network_lr,
+            momentum=0.0,
+            batch_size=256,
+            epochs=self.settings.inner_epochs,
+            augmentation="dsa" if self.augmentation is not None else None,
+        )
+        source = TensorSource(self.images.detach(), self.labels, self.data.info)
+        seed = derive_seed(self.job.seed, "inner training", iteration)
+        train_network(self.network, source, rule, seed=seed, device=self.job.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """With the network, which lives for several updates."""
+        network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        return super().state() | network
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        prefix = "network."
+        network = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        self.network.load_state_dict(network)
+        super().load_state({name: value for name, value in state.items() if not name.startswith(prefix)})
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Gradients of every class, mixed products of the synthetic images, and the training between updates."""
+        network, classes = network_of(settings, data.info), len(data.info.classes)
+        largest = int(real_batch_sizes(data, settings).max())
+        works = [
+            Work("gradient", *network, batch=largest, times=classes),
+            Work("gradient", *network, batch=ipc, times=classes),
+            Work("mixed product", *network, batch=ipc, times=classes),
+        ]
+        return works
+
+
+class SiameseGradientMatching(GradientMatching):
+    """Gradient matching with differentiable siamese augmentation, from real images: DSA."""
+
+    Settings = SiameseGradientMatchingSettings

@@ -1,0 +1,98 @@
+"""What a run will use: its settings and its plan, from what the user asked for and what is left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from condense.data import DataInfo
+from condense.networks import canonical_name
+from condense.planning import Work, choose_plan
+from condense.recipes import load_recipe
+from condense.runtime.device import set_threads
+from condense.runtime.errors import CondenseError
+from condense.runtime.plan import Plan
+from condense.runtime.registry import load_object
+from condense.runtime.validation import Closed, option_name, validated
+from condense.synthesizers.checkpoints import read_header
+from condense.synthesizers.registry import Method
+
+
+def resolve_settings(
+    entry: Method,
+    info: DataInfo,
+    ipc: int,
+    *,
+    recipe: str | None = None,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    **options: Any,
+) -> Closed:
+    """The settings that a run would use: defaults of the method, then its recipe for this data and ipc, then options.
+
+    Raises `CondenseError` for an unknown recipe, option or network, a value out of range, and a budget for a method
+    without iterations.
+    """
+    model = load_object(entry.target).Settings
+    if ipc < 1:
+        raise CondenseError(f"--ipc {ipc} must be at least 1 image per class")
+    if "iterations" not in model.model_fields:
+        for name, value in (("iterations", iterations), ("minutes", minutes)):
+            if value is not None:
+                raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
+    if minutes is not None and minutes <= 0:
+        raise CondenseError(f"--minutes {minutes} must be more than 0")
+    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
+    if iterations is not None:
+        values["iterations"] = iterations
+    settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
+    network = getattr(settings, "network", None)
+    if network is not None:
+        canonical_name(network, info.image_shape)
+    return settings
+
+
+@dataclass(frozen=True)
+class AskedPlan:
+    """What the user wants of the plan; `auto` and None leave it open."""
+
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "on", "off"]
+    micro_batch: int | None
+    threads: int | None
+
+
+def resolve_plan(
+    asked: AskedPlan,
+    device: torch.device,
+    work: list[Work],
+    settings: Closed,
+    *,
+    minutes: float | None = None,
+    unfinished: Path | None = None,
+) -> Plan:
+    """The plan of the unfinished run, with what is asked for explicitly; for a new run, one made for its work.
+
+    A plan is fixed for the whole run: sums that are divided otherwise can end in other last bits.
+    """
+    explicit = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
+    recorded = {}
+    if unfinished is not None and unfinished.exists():
+        recorded = read_header(unfinished)["configuration"]["plan"]
+    plan = validated(Plan, recorded | explicit | {"device": device.type}, spell=option_name)
+    set_threads(plan.threads if recorded else asked.threads)
+    if recorded:
+        return plan
+    return choose_plan(
+        work,
+        getattr(settings, "iterations", None),
+        device=device,
+        threads=torch.get_num_threads(),
+        precision=asked.precision,
+        compile=asked.compile,
+        micro_batch=asked.micro_batch,
+        seconds=None if minutes is None else 60 * minutes,
+    )
