@@ -35,8 +35,10 @@ import higher
 import torch
 from torch import Tensor, nn
 
-from condense.derivatives import Parameters, cross_entropy, loss_gradient, mixed_product
+from condense.derivatives import Parameters, cross_entropy
+from condense.engine import Engine
 from condense.runtime.errors import CondenseError, unknown_name
+from condense.runtime.plan import Plan
 
 __all__ = ["Augment", "Target", "TrajectoryGradient", "trajectory_gradient"]
 
@@ -64,7 +66,7 @@ class TrajectoryGradient:
 class _Training:
     """An inner training and its targets: everything that all modes need."""
 
-    network: nn.Module
+    engine: Engine
     images: Tensor
     labels: Tensor
     rates: Tensor  # [T]
@@ -89,7 +91,7 @@ class _Training:
 
     def unflatten(self, vector: Tensor) -> Parameters:
         """Views of a flat vector, one for each parameter."""
-        named = list(self.network.named_parameters())
+        named = list(self.engine.network.named_parameters())
         pieces = vector.split([value.numel() for _, value in named])
         return {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces)}
 
@@ -97,7 +99,7 @@ class _Training:
         """One step of the inner training: theta_{t+1} and m_t."""
         with torch.no_grad():
             images = self.seen(self.pick(self.images, step), step)
-            _, gradient = loss_gradient(self.network, self.unflatten(theta), images, self.pick(self.labels, step))
+            _, gradient = self.engine.gradient(self.unflatten(theta), images, self.pick(self.labels, step))
             velocity = self.moved(velocity, _flatten(gradient), theta)
             return theta - self.rates[step] * velocity, velocity
 
@@ -117,7 +119,7 @@ class _Training:
 
 
 def trajectory_gradient(
-    network: nn.Module,
+    network: nn.Module | Engine,
     start: Tensor,
     target: Tensor,
     images: Tensor,
@@ -138,7 +140,8 @@ def trajectory_gradient(
 
     Args:
         network: gives the structure; its own parameter values are not used, nor is it changed. BatchNorm in training
-            mode uses the statistics of each batch.
+            mode uses the statistics of each batch. An `Engine` around a network runs it by its plan, else every
+            batch goes through at once, uncompiled and in the type of the start vector.
         start, target: flat vectors [P] in the order of `network.parameters()`.
         images: float [N, C, H, W].
         labels: class indices int64 [N], or logits [N, K] whose softmax is the target of the cross-entropy.
@@ -161,11 +164,12 @@ def trajectory_gradient(
 
     Source: Cazenavette et al., CVPR 2022 (the loss); the recursion is the adjoint method for SGD.
     """
+    engine = network if isinstance(network, Engine) else Engine(network, Plan(micro_batch=len(images)))
     rates = torch.as_tensor(inner_lr, dtype=start.dtype, device=start.device)
-    _check(network, start, rates, steps, batches, between, store_every, mode)
+    _check(engine.network, start, rates, steps, batches, between, store_every, mode)
     targets = _targets(start, [*between, (steps, target, 1.0)], mask)
     training = _Training(
-        network=network,
+        engine=engine,
         images=images.detach().to(start.dtype),
         labels=labels.detach().to(start.dtype) if labels.is_floating_point() else labels,
         rates=rates.detach().expand(steps),
@@ -245,8 +249,7 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
         kappa = training.momentum * kappa - training.rates[step] * lam
         batch = training.pick(training.images, step).detach().requires_grad_()
         seen = training.seen(batch, step)
-        product = mixed_product(
-            training.network,
+        product = training.engine.mixed_product(
             training.unflatten(theta),
             seen,
             training.pick(training.labels, step),
@@ -306,7 +309,7 @@ def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
     labels = training.labels.clone().requires_grad_(soft)
     rates = training.rates.clone().requires_grad_()
     theta = start.clone().requires_grad_()
-    network = copy.deepcopy(training.network).to(start.dtype)
+    network = copy.deepcopy(training.engine.network).to(start.dtype)
     sgd = torch.optim.SGD(network.parameters(), lr=1.0, momentum=training.momentum, weight_decay=training.weight_decay)
     pure = higher.patch.monkeypatch(network)
     pure.update_params(list(training.unflatten(theta).values()))

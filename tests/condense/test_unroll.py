@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.engine import Engine
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
+from condense.runtime.plan import Plan
 from condense.runtime.seeds import generator
 from condense.unroll import TrajectoryGradient, trajectory_gradient
 
@@ -24,7 +26,7 @@ STRATEGY = Augmentation()
 
 @dataclass
 class Problem:
-    network: nn.Module
+    network: nn.Module | Engine
     start: Tensor
     target: Tensor
     images: Tensor
@@ -194,6 +196,13 @@ def test_frozen_is_the_gradient_with_the_parameters_of_every_step_held_fixed() -
     loss = (given.start - rate * moved - given.target).square().sum() / (given.start - given.target).square().sum()
     (expected,) = torch.autograd.grad(loss, images)
     assert relative_error(given.solve(mode="frozen").images, expected) < 1e-10
+
+
+def test_an_engine_may_run_the_network() -> None:
+    given = problem(soft=True, **FULL | MOMENTUM)
+    expected = given.solve()
+    given.network = Engine(given.network, Plan(micro_batch=2))
+    assert_equal(given.solve(), expected, 1e-12)
 
 
 def test_results_have_the_type_of_the_start() -> None:
