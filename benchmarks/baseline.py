@@ -48,7 +48,9 @@ def gradient_matching_step(
         target = parameter_gradient(network, augment(strategy, theirs, shared), label, keep_graph=False)
         found = parameter_gradient(network, augment(strategy, ours, shared), label, keep_graph=True)
         loss = gradient_distance(target, found)
-        gradients += torch.autograd.grad(loss, [ours])
+        loss.backward()  # as published: fills the gradients of the parameters too, which nobody uses
+        network.zero_grad()
+        gradients.append(ours.grad if ours.grad is not None else torch.zeros_like(ours))
         total += loss.item()
     return total, gradients
 
@@ -71,10 +73,19 @@ def gradient_distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor
     return total
 
 
-def training_step(network: Network, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One step of training on a batch."""
-    loss = F.cross_entropy(network(images), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+def train(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    strategy: Augmentation,
+    batches: Sequence[tuple[Tensor, Draws]],
+    lr: float,
+) -> Network:
+    """Train `network`, in place, by the rule of the `dsa` protocol on batches of (indices, augmentation)."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+    for indices, draws in batches:
+        loss = F.cross_entropy(network(augment(strategy, images[indices], draws)), labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network

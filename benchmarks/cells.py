@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from benchmarks.grid import DataEntry
 from condense.runtime.validation import Closed
 
@@ -35,7 +37,8 @@ class DataDescription(Closed):
 class SetDescription(Closed):
     """What decides a synthetic set, data aside.
 
-    `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels.
+    `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels. `plan` is what the
+    grid asks of precision and compilation; left out of the identity where it asks for nothing.
     """
 
     method: str
@@ -47,12 +50,19 @@ class SetDescription(Closed):
     minutes: float | None
     ipc: int
     seed: int
+    plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_plan(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "plan" or value}
 
     @property
     def details(self) -> str:
         """What the grid says about the method beside its name; empty for the published settings."""
         said = [f"recipe {self.recipe}"] if self.recipe else []
         said += [f"{name} {value}" for name, value in self.options.items()]
+        said += [f"{name} {value}" for name, value in self.plan.items()]
         said += [f"{self.iterations} iterations"] if self.iterations is not None else []
         said += [f"{self.minutes:g} minutes"] if self.minutes is not None else []
         return ", ".join(said)

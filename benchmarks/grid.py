@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -75,6 +75,8 @@ class MethodEntry(Closed):
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="time after which a set is done, if its iterations do not end before"
     )
+    precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
+    compile: Literal["on", "off"] | None = Field(None, description="default: where it saves time")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
 

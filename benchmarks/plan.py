@@ -124,6 +124,7 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
             minutes=entry.minutes,
             ipc=ipc,
             seed=seed,
+            plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),
         )
         for seed in entry.set_seeds
     ]

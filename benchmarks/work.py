@@ -22,7 +22,16 @@ from condense.synthetic_set import SyntheticSet
 if TYPE_CHECKING:
     from condense.data import RealData
 
-_SAME_IN_ALL_RESULTS = ("protocol", "protocol_hash", "network", "images", "bytes", "label_source", "versions")
+_SAME_IN_ALL_RESULTS = (
+    "protocol",
+    "protocol_hash",
+    "network",
+    "images",
+    "bytes",
+    "label_source",
+    "compiled",
+    "versions",
+)
 
 
 def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
@@ -45,6 +54,7 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
         out=path,
         overwrite=path.exists(),  # a set without its account: the run was killed between the two
         progress=progress,
+        **made.plan,
         **settings,
     )
     return {}

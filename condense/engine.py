@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from condense.derivatives import MixedProduct, Parameters, apply_network, loss_gradient, mixed_product
 from condense.networks import Network
@@ -59,6 +61,14 @@ class Engine:
             products.append(_scaled(product, len(part) / len(images)))
         return functools.reduce(_joined, products)
 
+    def loss(self, state: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross-entropy of a whole batch, for training: differentiable in the parameters in `state`.
+
+        `state` has the network's buffers too, which BatchNorm moves in place. `labels` are class indices, or
+        probabilities [N, K]. Precision does not matter here: what is trained is trained in the type of `state`.
+        """
+        return self._loss(state, images, labels)
+
     def _divided(self, values: Tensor) -> Iterator[Tensor]:
         """Equal parts of at most `micro_batch` rows (some one row shorter than the others)."""
         whole = any(norm.training for norm in self._batch_norms)
@@ -85,6 +95,12 @@ class Engine:
             lambda parameters, images, labels, direction: mixed_product(
                 self.network, parameters, images, labels, direction, self._dtype
             )
+        )
+
+    @functools.cached_property
+    def _loss(self) -> Callable[[Parameters, Tensor, Tensor], Tensor]:
+        return self._fast(
+            lambda state, images, labels: F.cross_entropy(functional_call(self.network, state, (images,)), labels)
         )
 
     def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,13 +29,13 @@ from condense.runtime.precision import choose_precision
 from condense.runtime.progress import say
 from condense.runtime.rates import Rate, Rates
 
-Kind = Literal["features", "feature gradient", "gradient", "mixed product"]
+Kind = Literal["features", "feature gradient", "gradient", "mixed product", "training"]
 Asked = Literal["auto", "on", "off"]
 
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
-_ACTIVATIONS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 2, "mixed product": 6}  # kept
-_FORWARDS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 3, "mixed product": 9}  # cost of each
+_ACTIVATIONS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 2, "mixed product": 6, "training": 2}
+_FORWARDS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 3, "mixed product": 9, "training": 3}
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class _Planner:
         return total * (1 - faster / iteration) > sum(rate.preparation for rate in fast)
 
     def _rate(self, work: Work, micro_batch: int, compile: Literal["on", "off"]) -> Rate:
-        size = min(micro_batch, work.batch)
+        size = work.batch if work.kind == "training" else min(micro_batch, work.batch)  # batches are not divided there
         plan = self.plan.model_copy(update={"micro_batch": size, "compile": compile})
         shape = "x".join(str(side) for side in work.image_shape)
         key = f"{work.kind} of {work.network} for {shape} and {work.classes} classes, {plan.model_dump_json()}"
@@ -194,10 +194,16 @@ def _call(kind: Kind, engine: Engine, parameters: Parameters, images: torch.Tens
         leaf = images.clone().requires_grad_()
         return torch.autograd.grad(engine.features(parameters, leaf).sum(), leaf)
 
+    def training() -> object:
+        leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+        buffers = {name: value.clone() for name, value in engine.network.named_buffers()}
+        return torch.autograd.grad(engine.loss(leaves | buffers, images, labels), list(leaves.values()))
+
     calls: dict[Kind, Callable[[], object]] = {
         "features": features,
         "feature gradient": feature_gradient,
         "gradient": lambda: engine.gradient(parameters, images, labels),
         "mixed product": lambda: engine.mixed_product(parameters, images, labels, parameters),
+        "training": training,
     }
     return calls[kind]

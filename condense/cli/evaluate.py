@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,6 +24,9 @@ class EvaluateOptions(DataOptions):
     protocol: str = Field("desk", description="how networks are trained; see condense protocols")
     seed: int = Field(0, ge=0, description="of the networks, the order of images and augmentation")
     device: str = Field("auto", description="auto, cpu or cuda:N")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="compile the training step [where it saves more time than it costs]"
+    )
     threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
     json_file: Path | None = Field(None, alias="json", description="also write the results here")
 
@@ -56,6 +60,7 @@ def evaluate(words: Sequence[str]) -> int:
         protocol=options.protocol,
         seed=options.seed,
         device=options.device,
+        compile=options.compile,
         progress=sys.stderr.isatty(),
     )
     for note in result.notes:

@@ -27,6 +27,7 @@ class NetworkResult:
         seed: from which networks, order of images and augmentation were drawn.
         label_source: where the labels came from.
         preprocessing: kind of preprocessing, always that of the set.
+        compiled: whether the training step was compiled; numbers differ by rounding only.
         versions: packages that can change a number.
     """
 
@@ -41,6 +42,7 @@ class NetworkResult:
     seed: int
     label_source: str
     preprocessing: str
+    compiled: bool = False
     versions: dict[str, str] = field(default_factory=versions)
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from condense.data import RealData, TestData, TrainingData
+from condense.engine import Engine
 from condense.evaluation.material import Material, training_material
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
@@ -18,7 +20,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.synthetic_set import SyntheticSet
-from condense.training import Diverged, accuracy, train_network
+from condense.training import Diverged, accuracy, train_network, training_engine
 
 _NEAR_CHANCE = 1.5  # times chance; below this a network has not learned and is listed
 
@@ -31,6 +33,7 @@ def evaluate(
     protocol: str | Protocol = "desk",
     seed: int = 0,
     device: str = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
     progress: bool = False,
 ) -> Evaluation:
     """Train networks on `synthetic` from scratch and test each once, after its last epoch, on `data.test`.
@@ -43,6 +46,8 @@ def evaluate(
         protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
         seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
         device: `auto`, `cpu` or `cuda:N`.
+        compile: whether the training step is compiled; `auto` does so where it saves more time than it costs. Networks
+            compute in float32 on every machine, so that a protocol means the same everywhere.
         progress: show bars on standard error.
 
     Raises:
@@ -69,7 +74,7 @@ def evaluate(
     train = TrainingData(data.train.source, data.train.labels, info)
     test = TestData(data.test.source, data.test.labels, info)
     material = training_material(synthetic, train, found, device=chosen, progress=progress)
-    shared = _Conditions(material, test, found, seed, chosen, progress)
+    shared = _Conditions(material, test, found, seed, chosen, compile, progress)
     return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes)
 
 
@@ -100,6 +105,7 @@ class _Conditions:
     protocol: Protocol
     seed: int
     device: torch.device
+    compile: Literal["auto", "on", "off"]
     progress: bool
 
 
@@ -108,9 +114,18 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     started = time.perf_counter()
     accuracies: list[float] = []
     diverged: list[int] = []
+    engine = training_engine(
+        name,
+        shared.test.info,
+        len(shared.material.source),
+        shared.protocol.rule,
+        networks=runs,
+        device=shared.device,
+        compile=shared.compile,
+    )
     with progress_bar(f"evaluating {name}", runs, enabled=shared.progress, unit="networks") as bar:
         for index in range(runs):
-            value, finite = _train_and_test(name, index, shared)
+            value, finite = _train_and_test(name, index, engine, shared)
             accuracies.append(value)
             if not finite or value < _NEAR_CHANCE / len(shared.test.info.classes):
                 diverged.append(index)
@@ -127,10 +142,11 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         seed=shared.seed,
         label_source=shared.material.label_source,
         preprocessing=shared.test.info.preprocessing.kind,
+        compiled=engine.plan.compile == "on",
     )
 
 
-def _train_and_test(name: str, index: int, shared: _Conditions) -> tuple[float, bool]:
+def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) -> tuple[float, bool]:
     """The test accuracy of network `index`, and whether its loss stayed finite."""
     info, device = shared.test.info, shared.device
     first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
@@ -142,6 +158,7 @@ def _train_and_test(name: str, index: int, shared: _Conditions) -> tuple[float, 
             shared.protocol.rule,
             seed=second,
             device=device,
+            engine=engine,
             progress=shared.progress,
         )
     except Diverged:

@@ -1,0 +1,82 @@
+"""What the machine can do and whether it is free: peak of matrix products, load of others, memory of a call."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_BUSY = 0.1  # of all cores, by other processes
+
+
+def matmul_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+    """Operations per second of a square matrix product, the best of some."""
+    left, right = (torch.randn(size, size, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+class Load:
+    """How much of the processors other processes take, from when this is made to when it is asked.
+
+    None where the system does not tell (it has no /proc/stat).
+    """
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    def others(self) -> float | None:
+        """The part of all cores, 0 to 1, that others used."""
+        end = self._read()
+        if self._start is None or end is None:
+            return None
+        busy, total, own = (after - before for before, after in zip(self._start, end))
+        return max(0.0, (busy - own) / total) if total > 0 else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float] | None:
+        """Seconds since the start that all cores were busy, and that there were, and that this process used."""
+        try:
+            line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
+        except OSError:
+            return None
+        ticks = [int(value) for value in line.split()[1:9]]  # user nice system idle iowait irq softirq steal
+        second = os.sysconf("SC_CLK_TCK")
+        own = time.process_time()
+        return (sum(ticks) - ticks[3] - ticks[4]) / second, sum(ticks) / second, own
+
+
+def busy_notice(load: float | None) -> str | None:
+    """A sentence for a machine on which times mean little; None for a quiet one."""
+    if load is None or load < _BUSY:
+        return None
+    return f"the machine is busy: other processes take {100 * load:.0f} % of its processors, so times are not reliable"
+
+
+def memory_growth(call: Callable[[], object]) -> int | None:
+    """Bytes by which the resident memory of this process rises above its start during a call; None off Linux."""
+    if platform.system() != "Linux":
+        return None
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left lying about would hide what this one takes
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak to what is resident now
+    except OSError:
+        return None
+    start = _status("VmRSS")
+    call()
+    return max(0, _status("VmHWM") - start)
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
