@@ -1,0 +1,239 @@
+"""How a run is planned: counted work, measured rates, and what is asked for explicitly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import condense
+from condense.planning import Work, activation_bytes, choose_plan, forward_operations, largest_micro_batch
+from condense.runtime import compilation, memory, precision
+from condense.runtime.compilation import compiled, compiler_available
+from condense.runtime.errors import CondenseError
+from condense.runtime.memory import memory_errors_named
+from condense.runtime.plan import MICRO_BATCH, Plan
+from condense.runtime.precision import choose_precision, native_bfloat16
+from condense.runtime.rates import Rate, Rates
+from condense.synthesizers.estimate import estimate
+from condense.synthetic_set import SyntheticSet
+
+CPU = torch.device("cpu")
+SHAPE = (3, 32, 32)
+WORK = Work("features", "convnet-d3-w128-in", SHAPE, 10, batch=2560)
+
+
+class KnownRates(Rates):
+    """Rates as a table instead of measurements; what was asked for is kept."""
+
+    def __init__(self, plain: dict[int, float], fast: float, preparation: float) -> None:
+        self.plain, self.fast, self.preparation = plain, fast, preparation
+        self.asked: list[str] = []
+
+    def find(self, work: str, measure: object) -> Rate:
+        self.asked.append(work)
+        plan = json.loads(work[work.index("{") :])
+        if plan["compile"] == "on":
+            return Rate(per_image=self.fast, preparation=self.preparation)
+        return Rate(per_image=self.plain[plan["micro_batch"]], preparation=0)
+
+
+PLAIN = {8: 5e-3, 16: 2e-3, 32: 3e-3, 64: 4e-3, 128: 5e-3}
+
+
+def plan(iterations: int | None = 1000, rates: Rates | None = None, **asked) -> Plan:
+    rates = rates or KnownRates(PLAIN, fast=1e-3, preparation=100.0)
+    return choose_plan([WORK], iterations, device=CPU, threads=2, rates=rates, precision="float32", **asked)
+
+
+def test_operations_are_those_of_the_published_networks():
+    assert round(forward_operations("convnet-d3-w128-in", (1, 28, 28), 10) / 1e6, 1) == 96.8
+    assert round(forward_operations("convnet-d4-w128-in", (3, 64, 64), 200) / 1e6, 1) == 425.5
+    assert WORK.operations == 2560 * forward_operations("convnet-d3-w128-in", SHAPE, 10)
+
+
+def test_little_work_is_not_measured():
+    rates = KnownRates(PLAIN, fast=1e-3, preparation=1.0)
+    found = choose_plan([WORK], 2, device=CPU, threads=2, rates=rates, precision="float32")
+    assert found == Plan(device="cpu", threads=2, micro_batch=MICRO_BATCH, compile="off")
+    assert rates.asked == []
+
+
+def test_much_work_gets_the_fastest_micro_batch_and_compilation_that_pays():
+    # 1,000 iterations take 5,120 s plainly and half of that compiled, which costs 100 s
+    assert plan() == Plan(device="cpu", threads=2, micro_batch=16, compile="on")
+
+
+def test_compilation_that_does_not_pay_is_left_out():
+    slow = KnownRates(PLAIN, fast=1.9e-3, preparation=300.0)  # saves 256 s
+    assert plan(rates=slow).compile == "off"
+    assert plan(rates=KnownRates(PLAIN, fast=1.9e-3, preparation=200.0)).compile == "on"
+
+
+def test_a_short_time_limit_counts_as_little_work():
+    assert plan(seconds=150.0).compile == "off"  # half of it could be saved, for 100 s
+    assert plan(seconds=250.0).compile == "on"
+    assert plan(iterations=None, seconds=250.0).compile == "on"
+
+
+def test_what_is_asked_for_is_taken():
+    assert plan(compile="off").compile == "off"
+    assert plan(iterations=1, compile="on").compile == "on"
+    assert plan(micro_batch=64) == Plan(device="cpu", threads=2, micro_batch=64, compile="on")
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("condense.planning.compiler_available", lambda device: False)
+    assert plan(compile="on").compile == "off"
+    captured = capsys.readouterr().err
+    assert captured.count("\n") == 1
+    assert "no compiler was found" in captured
+
+
+def test_no_compiler_on_the_path_is_no_compiler(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not compiler_available(CPU)
+
+
+def test_a_failing_compiler_leaves_the_plain_function(monkeypatch, capsys):
+    def broken(function, dynamic):
+        def call(*arguments):
+            raise torch._dynamo.exc.TorchDynamoException("no good")
+
+        return call
+
+    monkeypatch.setattr(compilation.torch, "compile", broken)
+    double = compiled(lambda x: 2 * x)
+    assert [double(1), double(2)] == [2, 4]
+    assert capsys.readouterr().err == "compilation failed (no good); going on without it\n"
+
+
+def test_rates_are_measured_once_and_kept(tmp_path: Path):
+    calls = []
+
+    def measure() -> Rate:
+        calls.append(1)
+        return Rate(per_image=0.5, preparation=2.0)
+
+    for _ in range(2):
+        assert Rates(tmp_path / "rates.json").find("work", measure) == Rate(per_image=0.5, preparation=2.0)
+    assert len(calls) == 1
+    (tmp_path / "rates.json").write_text("{ damaged")
+    assert Rates(tmp_path / "rates.json").find("work", measure).per_image == 0.5
+    assert len(calls) == 2
+
+
+def test_rates_of_every_kind_of_work_can_be_measured(tmp_path: Path):
+    rates = Rates(tmp_path / "rates.json")
+    for kind in ("features", "feature gradient", "gradient", "mixed product", "training"):
+        work = Work(kind, "convnet-d1-w4-in", (1, 8, 8), 3, batch=9)
+        found = choose_plan([work], 10**9, device=CPU, threads=1, rates=rates, precision="float32", compile="off")
+        assert found.micro_batch in (8, 16)
+    stored = json.loads((tmp_path / "rates.json").read_text())
+    assert len(stored) == 9  # two sizes of micro-batch each, but a training step has the size of its batch
+    assert all(entry["per_image"] > 0 for entry in stored.values())
+
+
+def test_micro_batches_stay_within_half_of_the_free_memory(monkeypatch):
+    needed = activation_bytes(WORK.network, SHAPE, 10)
+    # convolution inputs and outputs, norms and activations of three blocks of 128 channels, the first of 32x32 pixels
+    assert 3 * 128 * 32 * 32 * 4 < needed < 12 * 128 * 32 * 32 * 4
+    monkeypatch.setattr("condense.planning.available_memory", lambda device: 2 * 10 * needed)
+    assert largest_micro_batch([WORK], CPU) == 10
+    rates = KnownRates({8: 3e-3} | dict.fromkeys((16, 32, 64, 128), 1e-3), fast=1.0, preparation=1.0)
+    assert plan(rates=rates).micro_batch == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"), [({"avx2", "avx512f"}, False), ({"amx_bf16"}, True), ({"avx512_bf16"}, True)]
+)
+def test_bfloat16_only_where_it_is_native(monkeypatch, flags: set[str], native: bool):
+    monkeypatch.setattr(precision, "processor_flags", lambda: frozenset(flags))
+    assert native_bfloat16(CPU) == native
+    assert choose_precision("auto", CPU) == ("bfloat16" if native else "float32")
+    assert choose_precision("bfloat16", CPU) == "bfloat16"
+
+
+def test_memory_errors_name_the_option_that_helps():
+    with pytest.raises(CondenseError, match="--micro-batch"), memory_errors_named():
+        torch.empty(2**52)
+    with pytest.raises(RuntimeError, match="something else"), memory_errors_named():
+        raise RuntimeError("something else")
+    assert memory.available_memory(CPU) > 10**7
+
+
+QUICK = {"network": "convnet-d1-w4", "real_batch": 4}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+def test_the_plan_is_stored_with_the_set_and_in_its_command(digits, tmp_path: Path):
+    made = condense.distill("dm", digits, 1, iterations=2, micro_batch=3, precision="bfloat16", **QUICK)
+    recorded = made.provenance["configuration"]["plan"]
+    assert recorded == {
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16",
+        "compile": "off",
+        "micro_batch": 3,
+    }
+    assert "--precision bfloat16 --compile off --micro-batch 3" in made.provenance["command"]
+
+
+def test_a_continued_run_keeps_its_plan(digits, tmp_path: Path, monkeypatch):
+    from condense.synthesizers.distribution_matching import DistributionMatching
+
+    out, step = tmp_path / "set.h5", DistributionMatching.step
+
+    def stop(self, iteration: int):
+        raise InterruptedError
+
+    monkeypatch.setattr(DistributionMatching, "step", stop)
+    with pytest.raises(InterruptedError):
+        condense.distill("dm", digits, 1, iterations=2, micro_batch=3, out=out, **QUICK)
+    monkeypatch.setattr(DistributionMatching, "step", step)
+    with pytest.raises(CondenseError, match=r"plan.micro_batch 3, now it is 5"):
+        condense.distill("dm", digits, 1, iterations=2, micro_batch=5, out=out, **QUICK)
+    condense.distill("dm", digits, 1, iterations=2, out=out, **QUICK)
+    assert SyntheticSet.load(out).provenance["configuration"]["plan"]["micro_batch"] == 3
+
+
+def test_wrong_plans_are_refused(digits):
+    with pytest.raises(CondenseError, match="--precision 'int8'"):
+        condense.distill("dm", digits, 1, precision="int8", **QUICK)
+    with pytest.raises(CondenseError, match="--micro-batch 0"):
+        condense.distill("dm", digits, 1, micro_batch=0, **QUICK)
+
+
+def test_an_estimate_from_real_updates(digits):
+    found = estimate("dm", digits, 1, iterations=1000, **QUICK)
+    assert found.iterations == 1000
+    assert found.seconds == pytest.approx(found.preparation + 1000 * found.seconds_per_iteration)
+    assert found.largest_micro_batch > 1
+    assert found.peak_memory > 10**7
+    assert any(line.startswith("1,000 iterations") for line in found.lines())
+    in_time = estimate("dm", digits, 1, minutes=1.0, **QUICK)
+    assert in_time.iterations == max(1, int(60 / in_time.seconds_per_iteration))
+
+
+def test_an_estimate_of_a_choice_has_no_iterations(digits):
+    found = estimate("random", digits, 1)
+    assert found.seconds is None
+    assert "chosen in one go" in found.lines()[-1]
+
+
+def test_a_dry_run_prints_and_writes_nothing(tmp_path: Path, capsys):
+    from condense.cli import main
+
+    words = ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", str(tmp_path / "set.h5"), "--dry-run"]
+    assert main([*words, "--network", "convnet-d1-w4", "--iterations", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "peak memory" in printed
+    assert "3 iterations" in printed
+    assert list(tmp_path.iterdir()) == []
