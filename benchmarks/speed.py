@@ -143,7 +143,7 @@ class _Problem:
         options = self.options
         engine = self._engine(
             self._work("gradient", options.real_batch, options.classes),
-            self._work("mixed product", options.ipc, options.classes),
+            self._work("image product", options.ipc, options.classes),
         )
         real, synthetic = self.real.chunk(options.classes), self.synthetic.chunk(options.classes)
 

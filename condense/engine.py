@@ -52,12 +52,19 @@ class Engine:
         return total
 
     def mixed_product(
-        self, parameters: Parameters, images: Tensor, labels: Tensor, direction: Parameters
+        self,
+        parameters: Parameters,
+        images: Tensor,
+        labels: Tensor,
+        direction: Parameters,
+        *,
+        images_only: bool = False,
     ) -> MixedProduct:
         """`condense.derivatives.mixed_product` of a batch."""
+        run = self._image_product if images_only else self._mixed_product
         products = []
         for part, targets in zip(self._divided(images), self._divided(labels)):
-            product = self._mixed_product(parameters, part.detach(), targets.detach(), direction)
+            product = run(parameters, part.detach(), targets.detach(), direction)
             products.append(_scaled(product, len(part) / len(images)))
         return functools.reduce(_joined, products)
 
@@ -94,6 +101,14 @@ class Engine:
         return self._fast(
             lambda parameters, images, labels, direction: mixed_product(
                 self.network, parameters, images, labels, direction, self._dtype
+            )
+        )
+
+    @functools.cached_property
+    def _image_product(self) -> Callable[[Parameters, Tensor, Tensor, Parameters], MixedProduct]:
+        return self._fast(
+            lambda parameters, images, labels, direction: mixed_product(
+                self.network, parameters, images, labels, direction, self._dtype, images_only=True
             )
         )
 

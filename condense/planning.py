@@ -29,13 +29,20 @@ from condense.runtime.precision import choose_precision
 from condense.runtime.progress import say
 from condense.runtime.rates import Rate, Rates
 
-Kind = Literal["features", "feature gradient", "gradient", "mixed product", "training"]
+Kind = Literal["features", "feature gradient", "gradient", "mixed product", "image product", "training"]
 Asked = Literal["auto", "on", "off"]
 
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
-_ACTIVATIONS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 2, "mixed product": 6, "training": 2}
-_FORWARDS: dict[Kind, int] = {"features": 1, "feature gradient": 2, "gradient": 3, "mixed product": 9, "training": 3}
+# kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
+_COSTS: dict[Kind, tuple[int, int]] = {
+    "features": (1, 1),
+    "feature gradient": (2, 2),
+    "gradient": (3, 2),
+    "mixed product": (9, 6),
+    "image product": (6, 5),
+    "training": (3, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Work:
     @property
     def operations(self) -> float:
         """Floating point operations in an iteration, about."""
-        return self.images * _FORWARDS[self.kind] * forward_operations(self.network, self.image_shape, self.classes)
+        return self.images * _COSTS[self.kind][0] * forward_operations(self.network, self.image_shape, self.classes)
 
 
 @functools.cache
@@ -93,7 +100,7 @@ def activation_bytes(network: str, image_shape: tuple[int, int, int], classes: i
 def largest_micro_batch(works: Sequence[Work], device: torch.device) -> int:
     """How many images fit at once into half of the memory that is free now, at least 1; an estimate."""
     needed = max(
-        _ACTIVATIONS[work.kind] * activation_bytes(work.network, work.image_shape, work.classes) for work in works
+        _COSTS[work.kind][1] * activation_bytes(work.network, work.image_shape, work.classes) for work in works
     )
     return int(max(1, available_memory(device) // 2 // needed))
 
@@ -204,6 +211,7 @@ def _call(kind: Kind, engine: Engine, parameters: Parameters, images: torch.Tens
         "feature gradient": feature_gradient,
         "gradient": lambda: engine.gradient(parameters, images, labels),
         "mixed product": lambda: engine.mixed_product(parameters, images, labels, parameters),
+        "image product": lambda: engine.mixed_product(parameters, images, labels, parameters, images_only=True),
         "training": training,
     }
     return calls[kind]

@@ -74,7 +74,8 @@ def matched_gradient(
     leaves = {name: value.detach().requires_grad_() for name, value in found.items()}
     value = distance(target, leaves)
     cotangents = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-    product = engine.mixed_product(parameters, synthetic, _all(label, synthetic), dict(zip(leaves, cotangents)))
+    direction = dict(zip(leaves, cotangents))
+    product = engine.mixed_product(parameters, synthetic, _all(label, synthetic), direction, images_only=True)
     return value.detach(), product.images
 
 
@@ -171,15 +172,14 @@ class GradientMatching(ClassMatching):
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
-        """Gradients of every class, mixed products of the synthetic images, and the training between updates."""
+        """Gradients of real and of synthetic images and mixed products of these, for every class."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         largest = int(real_batch_sizes(data, settings).max())
-        works = [
+        return [
             Work("gradient", *network, batch=largest, times=classes),
             Work("gradient", *network, batch=ipc, times=classes),
-            Work("mixed product", *network, batch=ipc, times=classes),
+            Work("image product", *network, batch=ipc, times=classes),
         ]
-        return works
 
 
 class SiameseGradientMatching(GradientMatching):

@@ -114,6 +114,15 @@ def test_the_product_is_linear_in_the_direction() -> None:
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_the_product_for_images_alone_is_the_same(soft: bool) -> None:
+    arguments = problem("convnet-d2-w4-in", soft=soft)
+    expected, found = mixed_product(*arguments), mixed_product(*arguments, images_only=True)
+    torch.testing.assert_close(found.images, expected.images, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.labels, expected.labels, rtol=1e-12, atol=1e-15)
+    assert found.gradient == found.parameters == {}
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_gradient_and_loss_of_all_functions_agree(soft: bool) -> None:
     network, parameters, images, labels, direction = problem("convnet-d2-w4-in", soft=soft)
     loss, gradient = loss_gradient(network, parameters, images, labels)

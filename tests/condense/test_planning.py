@@ -128,12 +128,12 @@ def test_rates_are_measured_once_and_kept(tmp_path: Path):
 
 def test_rates_of_every_kind_of_work_can_be_measured(tmp_path: Path):
     rates = Rates(tmp_path / "rates.json")
-    for kind in ("features", "feature gradient", "gradient", "mixed product", "training"):
+    for kind in ("features", "feature gradient", "gradient", "mixed product", "image product", "training"):
         work = Work(kind, "convnet-d1-w4-in", (1, 8, 8), 3, batch=9)
         found = choose_plan([work], 10**9, device=CPU, threads=1, rates=rates, precision="float32", compile="off")
         assert found.micro_batch in (8, 16)
     stored = json.loads((tmp_path / "rates.json").read_text())
-    assert len(stored) == 9  # two sizes of micro-batch each, but a training step has the size of its batch
+    assert len(stored) == 11  # two sizes of micro-batch each, but a training step has the size of its batch
     assert all(entry["per_image"] > 0 for entry in stored.values())
 
 
