@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from condense._version import __version__
+from condense.runtime.files import cache_directory
 
 if TYPE_CHECKING:
     from condense.data import RealData, load_data
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+# Where torch.compile keeps what it built. Torch's own choice is a folder that does not outlive the machine's next
+# start, and it is made, for child processes too, by whatever of torch looks at it first.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "compiled"))
 
 _PUBLIC = {
     "CondenseError": "condense.runtime.errors",

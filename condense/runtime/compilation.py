@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from condense.runtime.files import cache_directory
 from condense.runtime.progress import say
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,8 +33,8 @@ def compiled(function: Function) -> Function:
     Networks that it closes over are read as structure: their parameters must be arguments. If the compiler fails, the
     function runs uncompiled from then on, and one line on standard error says so.
     """
-    # inductor's own default is a folder that does not outlive the machine's next start
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "compiled"))
+    if not torch.cuda.is_available():  # where CUDA's tools are installed without a GPU, this logger says so every time
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
     fast = torch.compile(function, dynamic=False)
     broken = False

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,3 +240,17 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path: Path, capsys):
     assert "peak memory" in printed
     assert "3 iterations" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_compiled_is_kept_in_the_cache_folder(tmp_path: Path):
+    code = "import condense, torch, os; import torch._inductor.codecache; print(os.environ['TORCHINDUCTOR_CACHE_DIR'])"
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    for given, expected in (({}, tmp_path / "compiled"), ({"TORCHINDUCTOR_CACHE_DIR": "/mine"}, "/mine")):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | {"CONDENSE_CACHE": str(tmp_path)} | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.strip() == str(expected)
