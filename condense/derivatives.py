@@ -13,6 +13,7 @@ backward pass is all that it needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp
 
+from condense.networks import Network
+
 Parameters = dict[str, Tensor]
+Reader = Callable[[Network, Tensor], tuple[Tensor, ...]]  # of a network and images [N, ...]: tensors of N rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +50,37 @@ def apply_network(
     copied, so BatchNorm in training mode uses the batch and moves no statistics.
     """
     inner = dtype or images.dtype
-    state = {name: value.to(inner) for name, value in parameters.items()} | {
-        name: buffer.to(inner, copy=True) if buffer.is_floating_point() else buffer.clone()
+    result: Tensor = functional_call(network, _state(network, parameters, inner), (images.to(inner),))
+    return result.to(images.dtype)
+
+
+def read_network(
+    network: Network, parameters: Parameters, images: Tensor, read: Reader, dtype: torch.dtype | None = None
+) -> tuple[Tensor, ...]:
+    """What `read(network, images)` gives with these parameters, as `apply_network` does it."""
+    inner = dtype or images.dtype
+    state = {f"network.{name}": value for name, value in _state(network, parameters, inner).items()}
+    results: tuple[Tensor, ...] = functional_call(_Reading(network, read), state, (images.to(inner),))
+    return tuple(result.to(images.dtype) for result in results)
+
+
+class _Reading(nn.Module):
+    """A network seen through a function of it: `functional_call` only calls forward."""
+
+    def __init__(self, network: Network, read: Reader) -> None:
+        super().__init__()
+        self.network, self.read = network, read
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.read(self.network, images)
+
+
+def _state(network: nn.Module, parameters: Parameters, dtype: torch.dtype) -> Parameters:
+    """Parameters and copies of the buffers, in this type."""
+    return {name: value.to(dtype) for name, value in parameters.items()} | {
+        name: buffer.to(dtype, copy=True) if buffer.is_floating_point() else buffer.clone()
         for name, buffer in network.named_buffers()
     }
-    result: Tensor = functional_call(network, state, (images.to(inner),))
-    return result.to(images.dtype)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from condense.derivatives import MixedProduct, Parameters, apply_network, loss_gradient, mixed_product
+from condense.derivatives import MixedProduct, Parameters, Reader, loss_gradient, mixed_product, read_network
 from condense.networks import Network
 from condense.runtime.compilation import compiled
 from condense.runtime.plan import Plan
@@ -34,11 +34,21 @@ class Engine:
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         self.network, self.plan = network, plan
         self._batch_norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._readers: dict[Reader, Callable[[Parameters, Tensor], tuple[Tensor, ...]]] = {}
         self._dtype = None if plan.precision == "float32" else DTYPES[plan.precision]
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
         """The features [N, D] of `images`; differentiable in them if they ask for it."""
-        return torch.cat([self._features(parameters, part) for part in self._divided(images)])
+        return self.read(parameters, images, _embed)[0]
+
+    def read(self, parameters: Parameters, images: Tensor, read: Reader) -> tuple[Tensor, ...]:
+        """What `read` sees of the images in the network: tensors of one row for each; differentiable in the images.
+
+        `read` must always be the same function object, or it is compiled again.
+        """
+        run = self._reader(read)
+        parts = [run(parameters, part) for part in self._divided(images)]
+        return tuple(torch.cat(column) for column in zip(*parts))
 
     def gradient(self, parameters: Parameters, images: Tensor, labels: Tensor) -> tuple[Tensor, Parameters]:
         """The mean cross-entropy of a batch and its gradient with respect to the parameters."""
@@ -81,14 +91,14 @@ class Engine:
         whole = any(norm.training for norm in self._batch_norms)
         yield from values.tensor_split(1 if whole else math.ceil(len(values) / self.plan.micro_batch))
 
-    @functools.cached_property
-    def _features(self) -> Callable[[Parameters, Tensor], Tensor]:
-        embedding = _Embedding(self.network)
-        return self._fast(
-            lambda parameters, images: apply_network(
-                embedding, {f"network.{name}": value for name, value in parameters.items()}, images, self._dtype
+    def _reader(self, read: Reader) -> Callable[[Parameters, Tensor], tuple[Tensor, ...]]:
+        network = self.network
+        assert isinstance(network, Network), "features are those of a Network, not of any module"
+        if read not in self._readers:
+            self._readers[read] = self._fast(
+                lambda parameters, images: read_network(network, parameters, images, read, self._dtype)
             )
-        )
+        return self._readers[read]
 
     @functools.cached_property
     def _gradient(self) -> Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Parameters]]:
@@ -122,17 +132,8 @@ class Engine:
         return compiled(function) if self.plan.compile == "on" else function
 
 
-class _Embedding(nn.Module):
-    """A network whose result is its features."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        network = self.network
-        assert isinstance(network, Network)
-        return network.embed(images)
+def _embed(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+    return (network.embed(images),)
 
 
 def _sum(left: Parameters, right: Parameters) -> Parameters:

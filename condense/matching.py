@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 _ROW_EPSILON = 1e-6
@@ -34,6 +35,17 @@ def match_means(real: Tensor, synthetic: Tensor) -> Tensor:
     tensor(4.)
     """
     return (real - synthetic).square().sum()
+
+
+def attention(maps: Tensor, power: float) -> Tensor:
+    """Where a layer looks: `maps` [N, C, H, W] to [N, H*W], each row sum_channels |f|^power, of Euclidean length 1.
+
+    Rows without any activation stay zero. Sajedi et al., ICCV 2023 (DataDAM), section 3.2.
+
+    >>> attention(torch.tensor([[[[3.0, 4.0]]]]), power=1)
+    tensor([[0.6000, 0.8000]])
+    """
+    return functional.normalize(maps.abs().pow(power).sum(1).flatten(1), dim=1)
 
 
 def match_gradients(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:

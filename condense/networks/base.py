@@ -33,6 +33,13 @@ class Network(nn.Module):
         """The features [N, D] of images [N, C, H, W], as the classifier sees them."""
         return self.features(images).flatten(1)
 
+    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps [N, c, h, w] after each activation, and the features [N, D].
+
+        Raises `CondenseError` for networks that are not a chain of blocks.
+        """
+        raise CondenseError(f"{self.name or type(self).__name__} has no maps to be read; give a convnet")
+
     def forward(self, images: Tensor) -> Tensor:
         """The logits [N, classes] of images [N, C, H, W]."""
         return self.classifier(self.embed(images))

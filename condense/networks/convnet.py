@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from condense.networks.base import Network
 from condense.networks.layers import ACTIVATIONS, POOLINGS, first_padding, make_norm
@@ -46,3 +46,11 @@ class ConvNet(Network):
                 rows, columns = rows // 2, columns // 2
             channels, padding = width, 1
         super().__init__(nn.Sequential(*blocks), image_shape, classes)
+
+    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps [N, width, h, w] after the activation of each block, before its pooling, and the features [N, D]."""
+        maps = []
+        for block in self.features.children():
+            maps.append(block.activation(block.norm(block.convolution(images))))
+            images = block.pooling(maps[-1])
+        return maps, images.flatten(1)

@@ -8,11 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import Augmentation, Draws, draw_per_class
+from condense.augmentation import Augmentation, Draws, augment, draw_per_class
 from condense.data import DataInfo, TrainingData
 from condense.data.sampling import sample
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
+from condense.planning import Work
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import Synthesizer, SynthesizerSettings
 
@@ -53,6 +54,21 @@ class ClassMatching(Synthesizer):
             return None
         draws = generator(self.job.seed, "augmentation", iteration)
         return draw_per_class(self.augmentation, self.data.info.image_shape, self.classes, draws)
+
+    def seen(self, images: Tensor, labels: Tensor, draws: Draws | None) -> Tensor:
+        """Every image through the draw of its class."""
+        if self.augmentation is None or draws is None:
+            return images
+        return augment(self.augmentation, images, draws.expand(labels))
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Features of the real batch, and their gradient for all synthetic images."""
+        network = network_of(settings, data.info)
+        return [
+            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
+            Work("feature gradient", *network, batch=ipc * len(data.info.classes)),
+        ]
 
 
 def network_of(settings: Any, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:

@@ -12,13 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import Draws, augment
-from condense.data import TrainingData
 from condense.engine import Engine
 from condense.making import Job
 from condense.matching import class_means, match_means
-from condense.planning import Work
-from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings, network_of, real_batch_sizes
+from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings
 
 
 class DistributionMatchingSettings(ClassMatchingSettings):
@@ -48,7 +45,7 @@ class DistributionMatching(ClassMatching):
         draws = self.class_draws(iteration)
 
         def means(images: Tensor, labels: Tensor) -> Tensor:
-            features = self.engine.features(parameters, self._seen(images, labels, draws))
+            features = self.engine.features(parameters, self.seen(images, labels, draws))
             return class_means(features, labels.to(features.device), self.classes)  # (C, D)
 
         with torch.no_grad():
@@ -56,18 +53,3 @@ class DistributionMatching(ClassMatching):
         loss = match_means(real, means(self.images, self.labels))
         self.update(loss)
         return {"loss": loss.item()}
-
-    def _seen(self, images: Tensor, labels: Tensor, draws: Draws | None) -> Tensor:
-        """Every image through the draw of its class."""
-        if self.augmentation is None or draws is None:
-            return images
-        return augment(self.augmentation, images, draws.expand(labels))
-
-    @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
-        """Features of the real batch, and their gradient for all synthetic images."""
-        network = network_of(settings, data.info)
-        return [
-            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
-            Work("feature gradient", *network, batch=ipc * len(data.info.classes)),
-        ]

@@ -54,6 +54,13 @@ _BUILT_IN = (
         paper="Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
     ),
     Method(
+        name="datadam",
+        aliases=("attention-matching",),
+        target="condense.synthesizers.attention_matching:AttentionMatching",
+        summary="match where random networks look, layer by layer, and the class means of their features",
+        paper="Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
+    ),
+    Method(
         name="random",
         target="condense.selection.random:Random",
         summary="real images of each class, drawn uniformly without replacement",

@@ -19,7 +19,7 @@ SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
 def small_options(method: str) -> dict:
     """Settings that make any method quick, as far as it has them."""
     fields = load_object(methods().find(method).target).Settings.model_fields
-    quick = {"network": "convnet-d1-w4", "features": "random", "real_batch": 4, "iterations": 2}
+    quick = {"network": "convnet-d2-w4", "features": "random", "real_batch": 4, "iterations": 2}
     return {name: value for name, value in quick.items() if name in fields}
 
 

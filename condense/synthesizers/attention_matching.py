@@ -1,0 +1,79 @@
+"""Attention matching (DataDAM): Sajedi et al., Efficient Dataset Distillation with Attention Matching, ICCV 2023.
+
+Distribution matching that also looks into the network: the maps in which each layer says where it looks in an image,
+averaged over the images of a class, should be those of real images.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense.engine import Engine
+from condense.making import Job
+from condense.matching import attention, class_means, match_means
+from condense.networks import Network
+from condense.runtime.errors import CondenseError
+from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings
+
+_SCALE = 100.0  # of the whole loss in the released code; the published learning rate is tied to it
+
+
+class AttentionMatchingSettings(ClassMatchingSettings):
+    """Settings of attention matching; the defaults are those of the released code."""
+
+    iterations: int = Field(20000, ge=1, description="updates of the images")
+    real_batch: int = Field(64, ge=1, description="real images of each class in an iteration (or all, if fewer)")
+    power: float = Field(1.0, gt=0, description="p of the attention maps, sum over channels of |f|^p")
+    feature_weight: float = Field(
+        0.01, ge=0, description="lambda: weight of the means of features beside those of attention"
+    )
+
+
+class AttentionMatching(ClassMatching):
+    """L = 100 (sum_layers sum_c |mean a(real_c) - mean a(synthetic_c)|^2
+             + lambda sum_c |mean f(real_c) - mean f(synthetic_c)|^2)
+
+    a are the normalised attention maps after every activation but the last, f the features behind it; a new random
+    network every iteration, one SGD step on all images. The paper's network has instance norm, the released one BatchNorm: here
+    it is instance norm, and `--network convnet-w128-bn` gives the other, real and synthetic images each in one forward.
+    The power is 1 as in the released code.
+    """
+
+    Settings = AttentionMatchingSettings
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        super().__init__(job, settings)
+        network = self.new_network(0)
+        maps, _ = network.activations(torch.zeros(2, *job.data.info.image_shape, device=job.device))
+        if len(maps) < 2:
+            raise CondenseError(
+                f"--network {network.name} has one activation, and attention matching leaves the last one out; "
+                "give a depth of at least 2"
+            )
+        self.engine = Engine(network, job.plan)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """Match attention and features of one batch of real images in one new network."""
+        parameters = {name: value.detach() for name, value in self.new_network(iteration).named_parameters()}
+        indices = torch.cat([self.real_batch(iteration, label) for label in range(self.classes)])
+        draws = self.class_draws(iteration)
+
+        def means(images: Tensor, labels: Tensor) -> list[Tensor]:
+            rows = self.engine.read(parameters, self.seen(images, labels, draws), self._read)
+            return [class_means(values, labels.to(values.device), self.classes) for values in rows]
+
+        with torch.no_grad():
+            real = means(self.data.images(indices).to(self.job.device), self.data.labels[indices])
+        distances = [match_means(left, right) for left, right in zip(real, means(self.images, self.labels))]
+        loss = _SCALE * (torch.stack(distances[:-1]).sum() + self.settings.feature_weight * distances[-1])
+        self.update(loss)
+        return {"loss": loss.item()}
+
+    def _read(self, network: Network, images: Tensor) -> tuple[Tensor, ...]:
+        """Attention of every layer but the last [N, h*w], then the features [N, D]."""
+        maps, features = network.activations(images)
+        return (*(attention(values, self.settings.power) for values in maps[:-1]), features)
