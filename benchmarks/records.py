@@ -27,7 +27,7 @@ class Record(Closed):
     from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
     `bytes` is what the set truly costs; `iterations` is how many were reached (None where real images are chosen).
     `versions`, `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older.
-    A failed cell has an `error` and no result.
+    `compiled` says whether the training step of the scoring was. A failed cell has an `error` and no result.
     """
 
     key: str
@@ -43,6 +43,7 @@ class Record(Closed):
     images: int | None = None
     bytes: int | None = None
     label_source: str | None = None
+    compiled: bool = False
     iterations: int | None = None
     seconds: Parts = Parts()
     peak_memory: Parts = Parts()

@@ -51,6 +51,8 @@ class ConvNet(Network):
         """The maps [N, width, h, w] after the activation of each block, before its pooling, and the features [N, D]."""
         maps = []
         for block in self.features.children():
-            maps.append(block.activation(block.norm(block.convolution(images))))
-            images = block.pooling(maps[-1])
+            for name, part in block.named_children():
+                images = part(images)
+                if name == "activation":
+                    maps.append(images)
         return maps, images.flatten(1)

@@ -38,9 +38,9 @@ class AttentionMatching(ClassMatching):
              + lambda sum_c |mean f(real_c) - mean f(synthetic_c)|^2)
 
     a are the normalised attention maps after every activation but the last, f the features behind it; a new random
-    network every iteration, one SGD step on all images. The paper's network has instance norm, the released one BatchNorm: here
-    it is instance norm, and `--network convnet-w128-bn` gives the other, real and synthetic images each in one forward.
-    The power is 1 as in the released code.
+    network every iteration, one SGD step on all images. The paper's network has instance norm, the released one
+    BatchNorm: here it is instance norm, and `--network convnet-w128-bn` gives the other, real and synthetic images each
+    in one forward. The power is 1 as in the released code.
     """
 
     Settings = AttentionMatchingSettings
