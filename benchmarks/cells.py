@@ -97,7 +97,7 @@ class Cell(Closed):
     @property
     def key(self) -> str:
         """The digest of the cell's whole configuration."""
-        return _digest(self.model_dump(mode="json"))
+        return _digest(_identity(self.model_dump(mode="json")))
 
     @property
     def file_name(self) -> str:
@@ -108,7 +108,7 @@ class Cell(Closed):
     def set_name(self) -> str:
         """The name of the file of the set: the same for all cells that score this set."""
         identity = self.model_dump(mode="json", include={"data", "made"})
-        return f"{_slug(self._what)}-{_digest(identity)[:12]}.h5"
+        return f"{_slug(self._what)}-{_digest(_identity(identity))[:12]}.h5"
 
     @property
     def title(self) -> str:
@@ -123,6 +123,15 @@ class Cell(Closed):
         if self.made is None:
             return f"{self.data.name} {FULL}"
         return f"{self.data.name} ipc{self.made.ipc} {self.made.method} seed{self.made.seed}"
+
+
+def _identity(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without settings that are off, so that a new one that is off by default changes no identity."""
+    made = configuration["made"]
+    if made is None:
+        return configuration
+    on = {name: value for name, value in made["settings"].items() if value is not False and value is not None}
+    return configuration | {"made": made | {"settings": on}}
 
 
 def _digest(configuration: Any) -> str:

@@ -41,6 +41,7 @@ class Augmentation:
     flip: float = 0.5  # probability of a mirror image
     scale: float = 1.2  # size of either axis from 1 / this to this
     rotate: float = 15.0  # degrees, either sign
+    flip_first: bool = False  # every image may be mirrored before its operation, which then is none of `flip`
 
     def __post_init__(self) -> None:
         for operation in self.operations:
@@ -48,6 +49,8 @@ class Augmentation:
                 raise unknown_name("augmentation operation", operation, _OPERATIONS)
         if not self.operations:
             raise CondenseError(f"an augmentation needs at least one operation of {', '.join(_OPERATIONS)}")
+        if self.flip_first and "flip" in self.operations:
+            raise CondenseError("an augmentation that flips first does not have flip among its operations too")
         ranges = {"crop": (0, 1), "cutout": (0, 1), "flip": (0, 1), "scale": (1, 100), "rotate": (0, 180)}
         for name in ("brightness", "saturation", "contrast", *ranges):
             low, high = ranges.get(name, (0, 100))
@@ -55,14 +58,18 @@ class Augmentation:
                 raise CondenseError(f"augmentation {name} {getattr(self, name)} must be from {low} to {high}")
 
     @classmethod
-    def dsa(cls, *, mirror: bool, align_corners: bool = False) -> Self:
+    def dsa(cls, *, mirror: bool, align_corners: bool = False, flip_first: bool = False) -> Self:
         """The published strategy; flips only if a `mirror` image may be taken for the same class (not for digits).
+
+        With `flip_first` flipping is no operation to be chosen but comes before each of them, with its own probability
+        (Son et al., ECCV 2024: the released code of FYI).
 
         >>> Augmentation.dsa(mirror=False).operations
         ('color', 'crop', 'cutout', 'scale', 'rotate')
         """
-        operations = tuple(name for name in cls.operations if mirror or name != "flip")
-        return cls(operations, align_corners)
+        chosen = mirror and not flip_first
+        operations = tuple(name for name in cls.operations if chosen or name != "flip")
+        return cls(operations, align_corners, flip_first=mirror and flip_first)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON has it; `from_dict` reads it back."""
@@ -180,6 +187,8 @@ def augment(augmentation: Augmentation, images: Tensor, draws: Draws) -> Tensor:
     if len(draws) not in (1, count):
         raise CondenseError(f"{len(draws)} augmentation draws do not fit {count} images; give 1 or {count}")
     exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    if augmentation.flip_first:
+        exact = _flip(augmentation, exact, draws)
     positions, sizes = draws.operation.unique(return_counts=True)  # on the processor: no device synchronisation
     operations = [_OPERATIONS[augmentation.operations[position]] for position in positions.tolist()]
     if len(operations) == 1:

@@ -165,8 +165,12 @@ def _train_epoch(
     usual, plain = min(rule.batch_size, len(source)), Engine(network, Plan())  # for a last, smaller batch
     for number, indices in enumerate(order.split(rule.batch_size)):
         images, labels = source.images(indices).to(device), source.labels[indices].to(device)
-        if rule.augmentation == "dsa":
-            strategy = Augmentation.dsa(mirror=source.info.mirror, align_corners=rule.align_corners)
+        if rule.augmentation is not None:
+            strategy = Augmentation.dsa(
+                mirror=source.info.mirror,
+                align_corners=rule.align_corners,
+                flip_first=rule.augmentation == "dsa-flip-first",
+            )
             shape, draws = source.info.image_shape, generator(seed, "augmentation", epoch, number)
             images = augment(strategy, images, draw_per_image(strategy, shape, len(indices), draws))
         loss = (engine if len(indices) == usual else plain).loss(state, images, labels)

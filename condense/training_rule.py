@@ -35,8 +35,8 @@ class TrainingRule(Closed):
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: Literal["dsa"] | None = Field(
-        default=None, description="dsa: one operation a batch, parameters per image"
+    augmentation: Literal["dsa", "dsa-flip-first"] | None = Field(
+        default=None, description="dsa: one operation a batch, parameters per image; or so after a flip of its own"
     )
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
 

@@ -68,7 +68,8 @@ class AttentionMatching(ClassMatching):
 
         with torch.no_grad():
             real = means(self.data.images(indices).to(self.job.device), self.data.labels[indices])
-        distances = [match_means(left, right) for left, right in zip(real, means(self.images, self.labels))]
+        synthetic = means(*self.closed(self.images, self.labels))
+        distances = [match_means(left, right) for left, right in zip(real, synthetic)]
         loss = _SCALE * (torch.stack(distances[:-1]).sum() + self.settings.feature_weight * distances[-1])
         self.update(loss)
         return {"loss": loss.item()}

@@ -8,14 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import Augmentation, Draws, augment, draw_per_class
+from condense.augmentation import Augmentation, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
 from condense.data.sampling import sample
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
+from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import Synthesizer, SynthesizerSettings
+
+AugmentationName = Literal["dsa", "dsa-flip-first", "none"]
+AUGMENTATION_HELP = "differentiable augmentation, one draw per class shared by real and synthetic images"
 
 
 class ClassMatchingSettings(SynthesizerSettings):
@@ -23,8 +27,9 @@ class ClassMatchingSettings(SynthesizerSettings):
 
     network: str = Field("convnet-w128-in", description="network in which real and synthetic images are compared")
     real_batch: int = Field(256, ge=1, description="real images of each class in an iteration (or all, if fewer)")
-    augmentation: Literal["dsa", "none"] = Field(
-        "dsa", description="differentiable augmentation, one draw per class shared by real and synthetic images"
+    augmentation: AugmentationName = Field("dsa", description=AUGMENTATION_HELP)
+    flip_closure: bool = Field(
+        False, description="match the synthetic images together with their mirror images (FYI; not for digits)"
     )
 
 
@@ -36,7 +41,12 @@ class ClassMatching(Synthesizer):
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
         self.classes = len(job.data.info.classes)
-        self.augmentation = Augmentation.dsa(mirror=job.data.info.mirror) if settings.augmentation == "dsa" else None
+        self.augmentation = None
+        if settings.augmentation != "none":
+            first = settings.augmentation == "dsa-flip-first"
+            self.augmentation = Augmentation.dsa(mirror=job.data.info.mirror, flip_first=first)
+        if settings.flip_closure and not job.data.info.mirror:
+            say(f"note: mirror images of {job.data.info.name} are of no class or another one; a flip closure may harm")
 
     def new_network(self, number: int) -> Network:
         """The random network with this number, on the run's device."""
@@ -47,6 +57,10 @@ class ClassMatching(Synthesizer):
         """Training indices of `real_batch` images of a class, without replacement within the batch."""
         draws = generator(self.job.seed, "real batch", iteration, label)
         return sample(self.data.class_indices(label), self.settings.real_batch, draws)
+
+    def closed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Synthetic images as they are matched: with their mirror images, if the flip closure is asked for."""
+        return flip_closure(images, labels) if self.settings.flip_closure else (images, labels)
 
     def class_draws(self, iteration: int) -> Draws | None:
         """The augmentation of every class in this iteration; None without augmentation."""

@@ -50,6 +50,6 @@ class DistributionMatching(ClassMatching):
 
         with torch.no_grad():
             real = means(self.data.images(indices).to(self.job.device), self.data.labels[indices])
-        loss = match_means(real, means(self.images, self.labels))
+        loss = match_means(real, means(*self.closed(self.images, self.labels)))
         self.update(loss)
         return {"loss": loss.item()}

@@ -16,13 +16,21 @@ from torch import Tensor, nn
 
 from condense.augmentation import augment
 from condense.data import TrainingData
+from condense.data.sampling import sample
 from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.making import Job
 from condense.matching import match_gradients, match_gradients_cosine, match_gradients_squared
 from condense.planning import Work
 from condense.runtime.seeds import derive_seed, generator
-from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings, network_of, real_batch_sizes
+from condense.synthesizers.class_matching import (
+    AUGMENTATION_HELP,
+    AugmentationName,
+    ClassMatching,
+    ClassMatchingSettings,
+    network_of,
+    real_batch_sizes,
+)
 from condense.training import TensorSource, TrainingRule, train_network
 
 Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
@@ -40,9 +48,7 @@ class GradientMatchingSettings(ClassMatchingSettings):
 
     image_lr: float = Field(0.1, gt=0, description="learning rate of the images (SGD)")
     initialization: Literal["real", "noise"] = Field("noise", description="what the images start from")
-    augmentation: Literal["dsa", "none"] = Field(
-        "none", description="differentiable augmentation, one draw per class shared by real and synthetic images"
-    )
+    augmentation: AugmentationName = Field("none", description=AUGMENTATION_HELP)
     matching_steps: int = Field(1, ge=1, description="updates of the images before the next random network")
     inner_epochs: int = Field(
         1, ge=1, description="epochs that the network is trained on the images between two of these updates"
@@ -57,9 +63,7 @@ class SiameseGradientMatchingSettings(GradientMatchingSettings):
     """Settings of DSA; the defaults are those published for one image per class."""
 
     initialization: Literal["real", "noise"] = Field("real", description="what the images start from")
-    augmentation: Literal["dsa", "none"] = Field(
-        "dsa", description="differentiable augmentation, one draw per class shared by real and synthetic images"
-    )
+    augmentation: AugmentationName = Field("dsa", description=AUGMENTATION_HELP)
 
 
 def matched_gradient(
@@ -119,10 +123,10 @@ class GradientMatching(ClassMatching):
             real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
             rows = slice(label * self.job.ipc, (label + 1) * self.job.ipc)
             leaf = self.images[rows].detach().requires_grad_()
-            seen = leaf
+            seen, _ = self.closed(leaf, self.labels[rows])
             if self.augmentation is not None and draws is not None:
                 shared = draws.expand(torch.tensor([label]))
-                real, seen = (augment(self.augmentation, images, shared) for images in (real, leaf))
+                real, seen = (augment(self.augmentation, images, shared) for images in (real, seen))
             distance = DISTANCES[self.settings.distance]
             value, pulled = matched_gradient(self.engine, parameters, real, seen, label, distance)
             total += value
@@ -135,14 +139,16 @@ class GradientMatching(ClassMatching):
         self.network.train()
         if not self.norms:
             return
-        draws = [generator(self.job.seed, "statistics", iteration, label) for label in range(self.classes)]
-        indices = [
-            self.data.class_indices(label)[torch.randperm(len(self.data.class_indices(label)), generator=draw)]
-            for label, draw in enumerate(draws)
+        chosen = [
+            sample(
+                self.data.class_indices(label),
+                _STATISTICS_IMAGES,
+                generator(self.job.seed, "statistics", iteration, label),
+            )
+            for label in range(self.classes)
         ]
         with torch.no_grad():
-            chosen = torch.cat([rows[:_STATISTICS_IMAGES] for rows in indices])
-            self.network(self.data.images(chosen).to(self.job.device))
+            self.network(self.data.images(torch.cat(chosen)).to(self.job.device))
         for norm in self.norms:
             norm.eval()
 
@@ -150,11 +156,11 @@ class GradientMatching(ClassMatching):
         rule = TrainingRule(
             lr=self.settings.network_lr,
             momentum=0.0,
-            batch_size=256,
+            batch_size=512 if self.settings.flip_closure else 256,  # 256 stored images in either case
             epochs=self.settings.inner_epochs,
-            augmentation="dsa" if self.augmentation is not None else None,
+            augmentation=None if self.settings.augmentation == "none" else self.settings.augmentation,
         )
-        source = TensorSource(self.images.detach(), self.labels, self.data.info)
+        source = TensorSource(*self.closed(self.images.detach(), self.labels), self.data.info)
         seed = derive_seed(self.job.seed, "inner training", iteration)
         train_network(self.network, source, rule, seed=seed, device=self.job.device)
 

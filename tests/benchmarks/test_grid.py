@@ -163,3 +163,28 @@ def test_the_grids_that_come_with_condense_are_valid(path: Path):
     grid = load_grid(path)
     if all(entry.name == "digits" for entry in grid.data):
         assert plan(grid, path.name)
+
+
+def test_settings_that_are_off_do_not_count_in_the_identity():
+    cell = plan(parse_grid(SMALL | {"methods": [{"name": "dm"}]}, "g"), "g")[0].cell
+    assert cell.made is not None
+    assert cell.made.settings["flip_closure"] is False
+
+    def with_settings(settings):
+        return cell.model_copy(update={"made": cell.made.model_copy(update={"settings": settings})})
+
+    fewer = {name: value for name, value in cell.made.settings.items() if name != "flip_closure"}
+    assert with_settings(fewer).key == cell.key
+    assert with_settings(fewer).set_name == cell.set_name
+    closed = with_settings(cell.made.settings | {"flip_closure": True})
+    assert closed.key != cell.key
+    assert closed.set_name != cell.set_name
+
+
+def test_a_plan_counts_only_where_one_is_asked_for():
+    methods = [{"name": "dm"}, {"name": "dm", "compile": "on", "precision": "float32"}]
+    cells = [work.cell for work in plan(parse_grid(SMALL | {"methods": methods}, "g"), "g")]
+    assert "plan" not in cells[0].model_dump()["made"]
+    assert cells[-1].made.plan == {"compile": "on", "precision": "float32"}
+    assert cells[-1].made.label == "dm (precision float32, compile on)"
+    assert len({cell.key for cell in cells}) == len(cells)

@@ -356,3 +356,21 @@ def test_flip_closure(labels: Tensor) -> None:
     assert torch.equal(closed_labels[3:], labels)
     (gradient,) = torch.autograd.grad(closed.sum(), images)
     assert torch.equal(gradient, torch.full_like(gradient, 2))
+
+
+def test_flipping_first_is_a_flip_before_the_operation() -> None:
+    strategy = Augmentation.dsa(mirror=True, flip_first=True)
+    assert "flip" not in strategy.operations
+    draws = draw_per_image(strategy, (3, 8, 8), 12, generator(0, "draws"))
+    assert 0 < int(draws.flip.sum()) < 12
+    images = images_of(12, (3, 8, 8))
+    flipped = torch.stack([image.flip(-1) if flip else image for image, flip in zip(images, draws.flip, strict=True)])
+    plain = replace(strategy, flip_first=False)
+    torch.testing.assert_close(augment(strategy, images, draws), augment(plain, flipped, draws))
+    assert Augmentation.from_dict(strategy.to_dict()) == strategy
+
+
+def test_flipping_first_is_refused_beside_flip_and_left_out_for_digits() -> None:
+    with pytest.raises(CondenseError, match="does not have flip among its operations"):
+        Augmentation(flip_first=True)
+    assert Augmentation.dsa(mirror=False, flip_first=True) == Augmentation.dsa(mirror=False)
