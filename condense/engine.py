@@ -44,7 +44,7 @@ class Engine:
     def read(self, parameters: Parameters, images: Tensor, read: Reader) -> tuple[Tensor, ...]:
         """What `read` sees of the images in the network: tensors of one row for each; differentiable in the images.
 
-        `read` must always be the same function object, or it is compiled again.
+        `read` must be the same function in every call, or it is compiled again.
         """
         run = self._reader(read)
         parts = [run(parameters, part) for part in self._divided(images)]
