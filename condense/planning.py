@@ -4,7 +4,8 @@ The choice is a rule on counted operations and measured rates, made once before 
 
 1. Precision is bfloat16 where the machine runs it natively, else float32.
 2. Work that is over in about a minute anyway runs uncompiled in micro-batches of the usual size; nothing is measured.
-3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time.
+3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time;
+   of sizes that differ by no more than noise it is the largest, which makes the fewest calls.
 4. Compilation is taken if it saves more time over the whole run than it costs.
 """
 
@@ -33,6 +34,7 @@ Kind = Literal["features", "feature gradient", "gradient", "mixed product", "ima
 Asked = Literal["auto", "on", "off"]
 
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
+_NOISE = 0.1  # of a measured rate
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
 # kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
 _COSTS: dict[Kind, tuple[int, int]] = {
@@ -153,7 +155,8 @@ class _Planner:
         main = max(self.works, key=lambda work: work.operations)
         most = min(2 * main.batch - 1, largest_micro_batch(self.works, self.device))
         sizes = [size for size in _MICRO_BATCHES if size <= most] or [1]
-        return min(sizes, key=lambda size: self._rate(main, size, "off").per_image)
+        seconds = {size: self._rate(main, size, "off").per_image for size in sizes}
+        return max(size for size in sizes if seconds[size] <= (1 + _NOISE) * min(seconds.values()))
 
     def compilation_pays(self, iterations: int | None, seconds: float | None) -> bool:
         """Whether the run is over sooner with compilation."""

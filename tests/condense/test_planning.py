@@ -69,6 +69,11 @@ def test_much_work_gets_the_fastest_micro_batch_and_compilation_that_pays():
     assert plan() == Plan(device="cpu", threads=2, micro_batch=16, compile="on")
 
 
+def test_of_sizes_that_differ_by_noise_the_largest_is_taken():
+    rates = KnownRates({8: 4.0e-3, 16: 4.3e-3, 32: 4.2e-3, 64: 4.35e-3, 128: 4.6e-3}, fast=1e-3, preparation=1.0)
+    assert plan(rates=rates).micro_batch == 64
+
+
 def test_compilation_that_does_not_pay_is_left_out():
     slow = KnownRates(PLAIN, fast=1.9e-3, preparation=300.0)  # saves 256 s
     assert plan(rates=slow).compile == "off"
