@@ -40,6 +40,7 @@ from condense.runtime.provenance import commit, hardware, versions
 from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 from condense.synthesizers.gradient_matching import matched_gradient
+from condense.training import TensorSource, TrainingRule, train_network
 from condense.unroll import trajectory_gradient
 
 _CPU = torch.device("cpu")
@@ -200,8 +201,6 @@ class _Problem:
 
     def training(self) -> Contest:
         """The rule of the protocol `dsa`, for so many epochs of one batch."""
-        from condense.training import TensorSource, TrainingRule, train_network
-
         steps, count = self.options.steps, len(self.synthetic)
         engine = self._engine(self._work("training", count, steps))
         rule = TrainingRule(lr=0.01, weight_decay=5e-4, batch_size=count, epochs=steps, augmentation="dsa")

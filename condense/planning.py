@@ -126,7 +126,7 @@ def choose_plan(
     """
     start = Plan(device=device.type, threads=threads, precision=choose_precision(precision, device), compile="off")
     planner = _Planner(start, device, rates or Rates(), works)
-    large = planner.operations * (iterations or 1) >= _WORTH_MEASURING if iterations else seconds is not None
+    large = planner.operations * iterations >= _WORTH_MEASURING if iterations else seconds is not None
     if micro_batch is None:
         micro_batch = planner.best_micro_batch() if large and works else MICRO_BATCH
     planner.plan = start.model_copy(update={"micro_batch": micro_batch})

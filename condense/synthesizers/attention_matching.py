@@ -58,8 +58,8 @@ class AttentionMatching(ClassMatching):
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match attention and features of one batch of real images in one new network."""
-        parameters = {name: value.detach() for name, value in self.new_network(iteration).named_parameters()}
-        indices = torch.cat([self.real_batch(iteration, label) for label in range(self.classes)])
+        parameters = self.new_parameters(iteration)
+        indices = self.real_batches(iteration)
         draws = self.class_draws(iteration)
 
         def means(images: Tensor, labels: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from condense.augmentation import Augmentation, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
 from condense.data.sampling import sample
+from condense.derivatives import Parameters
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
@@ -53,10 +54,18 @@ class ClassMatching(Synthesizer):
         name, shape, classes = network_of(self.settings, self.data.info)
         return build_network(name, shape, classes, derive_seed(self.job.seed, "network", number)).to(self.job.device)
 
+    def new_parameters(self, number: int) -> Parameters:
+        """The parameters of that network, as the engine takes them."""
+        return {name: value.detach() for name, value in self.new_network(number).named_parameters()}
+
     def real_batch(self, iteration: int, label: int) -> Tensor:
         """Training indices of `real_batch` images of a class, without replacement within the batch."""
         draws = generator(self.job.seed, "real batch", iteration, label)
         return sample(self.data.class_indices(label), self.settings.real_batch, draws)
+
+    def real_batches(self, iteration: int) -> Tensor:
+        """The `real_batch` of every class, one after the other."""
+        return torch.cat([self.real_batch(iteration, label) for label in range(self.classes)])
 
     def closed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Synthetic images as they are matched: with their mirror images, if the flip closure is asked for."""
