@@ -42,7 +42,7 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
     made = work.cell.made
     assert made is not None, "the full data is not made"
     path = set_path(work.cell, folder)
-    settings = dict(made.settings)
+    settings = made.settings | made.options  # a file is named in full only by what the grid says
     asked = settings.pop("iterations", None)
     distill(
         made.method,

@@ -1,8 +1,9 @@
 """Differentiable siamese augmentation (DSA): Zhao & Bilen, ICML 2021.
 
-An image goes through one operation of the strategy. Everything random is drawn first, into `Draws`; `augment` is then
-a pure function of images and draws. Shared, replayed and per-step augmentation are the same function with the draws
-of one's choice, and real and synthetic images see the same transformation by being given the same draws.
+An image goes through one operation of the strategy (some strategies have more, before or after it). Everything random
+is drawn first, into `Draws`; `augment` is then a pure function of images and draws. Shared, replayed and per-step
+augmentation are the same function with the draws of one's choice, and real and synthetic images see the same
+transformation by being given the same draws.
 
 Empty space is filled with zeros, as published: in preprocessed images that is the mean colour, not black.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -41,16 +42,20 @@ class Augmentation:
     flip: float = 0.5  # probability of a mirror image
     scale: float = 1.2  # size of either axis from 1 / this to this
     rotate: float = 15.0  # degrees, either sign
-    flip_first: bool = False  # every image may be mirrored before its operation, which then is none of `flip`
+    before: tuple[str, ...] = ()  # operations that every image goes through before the one that is chosen
+    after: tuple[str, ...] = ()  # and those after it
 
     def __post_init__(self) -> None:
-        for operation in self.operations:
+        everything = (*self.before, *self.operations, *self.after)
+        for operation in everything:
             if operation not in _OPERATIONS:
                 raise unknown_name("augmentation operation", operation, _OPERATIONS)
+            if everything.count(operation) > 1:
+                raise CondenseError(
+                    f"an augmentation has {operation} twice, but draws one set of parameters; give it once"
+                )
         if not self.operations:
             raise CondenseError(f"an augmentation needs at least one operation of {', '.join(_OPERATIONS)}")
-        if self.flip_first and "flip" in self.operations:
-            raise CondenseError("an augmentation that flips first does not have flip among its operations too")
         ranges = {"crop": (0, 1), "cutout": (0, 1), "flip": (0, 1), "scale": (1, 100), "rotate": (0, 180)}
         for name in ("brightness", "saturation", "contrast", *ranges):
             low, high = ranges.get(name, (0, 100))
@@ -58,22 +63,36 @@ class Augmentation:
                 raise CondenseError(f"augmentation {name} {getattr(self, name)} must be from {low} to {high}")
 
     @classmethod
-    def dsa(cls, *, mirror: bool, align_corners: bool = False, flip_first: bool = False) -> Self:
+    def dsa(cls, *, mirror: bool, align_corners: bool = False) -> Self:
         """The published strategy; flips only if a `mirror` image may be taken for the same class (not for digits).
-
-        With `flip_first` flipping is no operation to be chosen but comes before each of them, with its own probability
-        (Son et al., ECCV 2024: the released code of FYI).
 
         >>> Augmentation.dsa(mirror=False).operations
         ('color', 'crop', 'cutout', 'scale', 'rotate')
         """
-        chosen = mirror and not flip_first
-        operations = tuple(name for name in cls.operations if chosen or name != "flip")
-        return cls(operations, align_corners, flip_first=mirror and flip_first)
+        return cls(_allowed(cls.operations, mirror), align_corners)
+
+    @classmethod
+    def named(cls, name: AugmentationName, *, mirror: bool, align_corners: bool = False) -> Self | None:
+        """The strategy that settings and rules call `name`; None for `none`.
+
+        - `dsa`: one of all operations (Zhao & Bilen, ICML 2021).
+        - `dsa-flip-first`: a flip with its own probability, then one of the others (Son et al., ECCV 2024: the released
+          code of FYI).
+        - `color-crop-cutout`: all three, every time (Kim et al., ICML 2022: IDC, when it matches).
+        - `idc`: flip and color every time, then one of crop, scale and rotate (IDC, when it trains networks).
+
+        >>> Augmentation.named("dsa-flip-first", mirror=True).before
+        ('flip',)
+        """
+        if name == "none":
+            return None
+        before, operations, after = _NAMED[name]
+        before, operations = _allowed(before, mirror), _allowed(operations, mirror)
+        return cls(operations, align_corners, before=before, after=after)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON has it; `from_dict` reads it back."""
-        return asdict(self) | {"operations": list(self.operations)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -86,7 +105,25 @@ class Augmentation:
         for name in values:
             if name not in known:
                 raise unknown_name("augmentation field", name, known)
-        return cls(**values | {"operations": tuple(values.get("operations", cls.operations))})
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**settings)
+
+
+def _allowed(operations: tuple[str, ...], mirror: bool) -> tuple[str, ...]:
+    """Without flips, if mirror images are of another class."""
+    return tuple(operation for operation in operations if mirror or operation != "flip")
+
+
+AugmentationName = Literal["dsa", "dsa-flip-first", "color-crop-cutout", "idc", "none"]
+# name: operations before the chosen one, those to choose from, and those after it
+_NAMED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "dsa": ((), Augmentation.operations, ()),
+    "dsa-flip-first": (("flip",), ("color", "crop", "cutout", "scale", "rotate"), ()),
+    "color-crop-cutout": (("color",), ("crop",), ("cutout",)),
+    "idc": (("flip", "color"), ("crop", "scale", "rotate"), ()),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,18 +224,26 @@ def augment(augmentation: Augmentation, images: Tensor, draws: Draws) -> Tensor:
     if len(draws) not in (1, count):
         raise CondenseError(f"{len(draws)} augmentation draws do not fit {count} images; give 1 or {count}")
     exact = images.to(torch.promote_types(images.dtype, torch.float32))
-    if augmentation.flip_first:
-        exact = _flip(augmentation, exact, draws)
+    for operation in augmentation.before:
+        exact = _OPERATIONS[operation](augmentation, exact, draws)
+    exact = _chosen(augmentation, exact, draws)
+    for operation in augmentation.after:
+        exact = _OPERATIONS[operation](augmentation, exact, draws)
+    return exact.to(images.dtype)
+
+
+def _chosen(augmentation: Augmentation, images: Tensor, draws: Draws) -> Tensor:
+    """Each image after its own operation of those to choose from."""
     positions, sizes = draws.operation.unique(return_counts=True)  # on the processor: no device synchronisation
     operations = [_OPERATIONS[augmentation.operations[position]] for position in positions.tolist()]
     if len(operations) == 1:
-        return operations[0](augmentation, exact, draws).to(images.dtype)
+        return operations[0](augmentation, images, draws)
     order = draws.operation.argsort(stable=True)  # images of the same operation side by side
     groups = [
-        operation(augmentation, exact[_on(images, group)], draws.expand(group))
+        operation(augmentation, images[_on(images, group)], draws.expand(group))
         for operation, group in zip(operations, order.split(sizes.tolist()))
     ]
-    return torch.cat(groups)[_on(images, order.argsort())].to(images.dtype)
+    return torch.cat(groups)[_on(images, order.argsort())]
 
 
 def _on(images: Tensor, values: Tensor) -> Tensor:

@@ -44,11 +44,15 @@ def _images(synthetic: SyntheticSet) -> str:
     per_class = f"{counts[0]}" if synthetic.ipc is not None else f"{min(counts)} to {max(counts)}"
     shape = "x".join(map(str, synthetic.info.image_shape))
     dtype = str(synthetic.stored.dtype).removeprefix("torch.")
-    return f"{len(synthetic)} of {shape}, {per_class} per class, stored as {dtype} ({synthetic.space.name})"
+    text = f"{len(synthetic.stored)} of {shape}, {per_class} per class, stored as {dtype} ({synthetic.space})"
+    if synthetic.decoder is None:
+        return text
+    factor = synthetic.decoder.factor
+    return f"{text}; each is {factor} x {factor} tiles, which are enlarged to {len(synthetic)} training images"
 
 
 def _labels(synthetic: SyntheticSet) -> str:
-    if synthetic.targets is None:
+    if synthetic.stored_targets is None:
         return "hard"
     return f"one soft label per image ({synthetic.label_kind}, temperature {synthetic.temperature:g})"
 

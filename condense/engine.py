@@ -86,10 +86,14 @@ class Engine:
         """
         return self._loss(state, images, labels)
 
+    @property
+    def whole_batches(self) -> bool:
+        """Whether batches must not be divided, because BatchNorm in training mode looks at all of their images."""
+        return any(norm.training for norm in self._batch_norms)
+
     def _divided(self, values: Tensor) -> Iterator[Tensor]:
         """Equal parts of at most `micro_batch` rows (some one row shorter than the others)."""
-        whole = any(norm.training for norm in self._batch_norms)
-        yield from values.tensor_split(1 if whole else math.ceil(len(values) / self.plan.micro_batch))
+        yield from values.tensor_split(1 if self.whole_batches else math.ceil(len(values) / self.plan.micro_batch))
 
     def _reader(self, read: Reader) -> Callable[[Parameters, Tensor], tuple[Tensor, ...]]:
         network = self.network

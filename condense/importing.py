@@ -85,9 +85,13 @@ def _label_arguments(labels: Any, info: DataInfo) -> dict[str, Any]:
     if not isinstance(labels, Tensor):
         raise CondenseError(f"its labels are no tensor; give {_FORMS}")
     if labels.ndim == 1 and not labels.is_floating_point():
-        return {"labels": labels.long()}
+        return {"stored_labels": labels.long()}
     if labels.ndim == 2 and labels.is_floating_point() and labels.shape[1] == len(info.classes):
-        return {"labels": _classes_of_logits(labels, info), "targets": labels.float(), "label_kind": "logits"}
+        return {
+            "stored_labels": _classes_of_logits(labels, info),
+            "stored_targets": labels.float(),
+            "label_kind": "logits",
+        }
     raise CondenseError(
         f"its labels have shape {list(labels.shape)} and {labels.dtype}; {info.name} needs integers [N] or logits "
         f"[N, {len(info.classes)}]"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from condense.data import TrainingData
+from condense.decoders import Tiles
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
@@ -45,14 +46,16 @@ class Job:
 class Product:
     """The images that a method made, class by class in the order of the classes.
 
-    `stored` is float32 [C*ipc, c, h, w] in preprocessed space, or uint8 pixels where real images were chosen; `metrics`
-    has one value per iteration; `settings` replaces those asked for where the run changed them (iterations reached);
-    `facts` goes to the JSON beside the file and may hold times.
+    `stored` is float32 [C*ipc, c, h, w], or uint8 pixels where real images were chosen; `space` and `decoder` say what
+    a `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings` replaces those asked for
+    where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold times.
     """
 
     stored: Tensor
     labels: Tensor
     settings: Closed
+    space: str = ""
+    decoder: Tiles | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -78,6 +78,58 @@ def match_gradients_cosine(real: Mapping[str, Tensor], synthetic: Mapping[str, T
     return 1 - left @ right / (left.norm() * right.norm() + _ROW_EPSILON)
 
 
+def match_convolutions_squared(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
+    """The sum of squared differences of the gradients of convolution weights only: `l2` of IDC.
+
+    Biases, norms and the classifier do not count (Kim et al., ICML 2022, section 4, and the released code).
+
+    >>> weights = {"convolution": torch.ones(1, 1, 2, 2), "classifier": torch.ones(2, 2)}
+    >>> match_convolutions_squared(weights, {name: -value for name, value in weights.items()})
+    tensor(16.)
+    """
+    return torch.stack([(left - right).square().sum() for left, right in _convolutions(real, synthetic)]).sum()
+
+
+def match_convolutions_absolute(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
+    """As `match_convolutions_squared` with absolute differences: `l1` of IDC."""
+    return torch.stack([(left - right).abs().sum() for left, right in _convolutions(real, synthetic)]).sum()
+
+
+def _convolutions(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [(value, right[name]) for name, value in left.items() if value.dim() == 4]
+
+
+def characteristic_function(features: Tensor, frequencies: Tensor) -> Tensor:
+    """The empirical characteristic function at each frequency t: mean_n exp(i <t, z_n>), real and imaginary.
+
+    `features` is [N, D], `frequencies` [M, D]; the result is [2, M], float32 or wider: with many dimensions the values
+    are small differences of large sums.
+
+    >>> characteristic_function(torch.zeros(3, 2), torch.ones(1, 2)).flatten().tolist()
+    [1.0, 0.0]
+    """
+    angles = frequencies @ features.T  # (M, N)
+    return torch.stack([angles.cos().mean(1), angles.sin().mean(1)])
+
+
+def match_characteristic_functions(
+    real: Tensor, synthetic: Tensor, amplitude_weight: float = 0.5, phase_weight: float = 0.5
+) -> Tensor:
+    """NCFM: mean_t sqrt(alpha A + beta P) between two characteristic functions [2, M].
+
+    A = (|r| - |s|)^2 is the difference in amplitude, P = 2 (|r| |s| - Re r Re s - Im r Im s) that in phase; with equal
+    weights their sum is the squared distance |r - s|^2 (Wang et al., CVPR 2025, equation 6, and the released code, from
+    which the 1e-12 below P is).
+
+    >>> match_characteristic_functions(torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]]))
+    tensor(1.)
+    """
+    left, right = (torch.linalg.vector_norm(value, dim=0) for value in (real, synthetic))  # (M,) each
+    amplitude = (left - right).square()
+    phase = (2 * (left * right - (real * synthetic).sum(0))).clamp(min=1e-12)
+    return (amplitude_weight * amplitude + phase_weight * phase).sqrt().mean()
+
+
 def _vector(gradient: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = None) -> Tensor:
     """All values in one vector, in the order of the names of `like`."""
     return torch.cat([gradient[name].flatten() for name in like or gradient])

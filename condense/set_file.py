@@ -11,8 +11,8 @@ import torch
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import preprocessing_from_arrays
+from condense.decoders import decoder_from_attributes
 from condense.runtime.errors import CondenseError
-from condense.spaces import SPACES
 from condense.storage import Contents, read_contents, write_contents
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def write_set(path: str | Path, synthetic: SyntheticSet) -> None:
 def _contents(synthetic: SyntheticSet) -> Contents:
     info = synthetic.info
     preprocessing = info.preprocessing
-    arrays = {"images": synthetic.stored.numpy(), "labels": synthetic.labels.numpy()}
-    if synthetic.targets is not None:
-        arrays["targets"] = synthetic.targets.numpy()
+    arrays = {"images": synthetic.stored.numpy(), "labels": synthetic.stored_labels.numpy()}
+    if synthetic.stored_targets is not None:
+        arrays["targets"] = synthetic.stored_targets.numpy()
     arrays |= {f"preprocessing/{name}": array for name, array in preprocessing.to_arrays().items()}
-    arrays |= {f"metrics/{name}": series.numpy() for name, series in synthetic.metrics.items()}
+    arrays |= {f"metrics/{name}": series.numpy() for name, series in sorted(synthetic.metrics.items())}
     attributes: dict[str, dict[str, Any]] = {
         "/": _root_attributes(synthetic),
-        "images": {"space": synthetic.space.name},
+        "images": {"space": synthetic.space},
         "data": {
             "name": info.name,
             "classes": list(info.classes),
@@ -49,6 +49,8 @@ def _contents(synthetic: SyntheticSet) -> Contents:
         "preprocessing": {"kind": preprocessing.kind},
         "metrics": {},
     }
+    if synthetic.decoder is not None:
+        attributes["decoder"] = {"kind": synthetic.decoder.kind, "factor": synthetic.decoder.factor}
     return Contents(arrays, attributes)
 
 
@@ -81,12 +83,14 @@ def read_set(path: str | Path) -> dict[str, Any]:
 
 def _arguments(contents: Contents) -> dict[str, Any]:
     root, arrays = contents.attributes["/"], contents.arrays
-    _check_space(contents.attributes["images"]["space"])
+    decoder = contents.attributes.get("decoder")
     augmentation = root.get("augmentation")
     return {
         "stored": torch.from_numpy(arrays["images"]),
-        "labels": torch.from_numpy(arrays["labels"]),
-        "targets": torch.from_numpy(arrays["targets"]) if "targets" in arrays else None,
+        "stored_labels": torch.from_numpy(arrays["labels"]),
+        "space": contents.attributes["images"]["space"],
+        "decoder": None if decoder is None else decoder_from_attributes(decoder["kind"], decoder["factor"]),
+        "stored_targets": torch.from_numpy(arrays["targets"]) if "targets" in arrays else None,
         "label_kind": root["label_kind"],
         "temperature": root["temperature"],
         "info": _data_info(contents),
@@ -95,12 +99,6 @@ def _arguments(contents: Contents) -> dict[str, Any]:
         "metrics": {name: torch.from_numpy(series) for name, series in _below(arrays, "metrics/").items()},
         **{name: root.get(name) for name in _FACTS},
     }
-
-
-def _check_space(name: str) -> None:
-    known = [space.name for space in SPACES]
-    if name not in known:
-        raise CondenseError(f"its images are stored as {name!r}, which this condense cannot decode; upgrade condense")
 
 
 def _data_info(contents: Contents) -> DataInfo:

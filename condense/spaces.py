@@ -1,8 +1,7 @@
 """What the stored numbers of a synthetic set are, and how they become images.
 
-A set stores either float32 images in preprocessed space (a method learned them) or uint8 pixels (a method chose real
-images). Both are a `Space`. A method that stores something smaller and decodes it (several images packed into one, say)
-adds a `Space` of its own to `SPACES`; whoever uses a set only ever sees `prepared` and `plain`.
+A set stores float32 images in preprocessed space or in [0, 1] (a method learned them), or uint8 pixels (a method chose
+real images). Each is a `Space`; whoever uses a set only ever sees `prepared` and `plain`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,14 @@ from condense.runtime.errors import CondenseError
 
 
 class Space(ABC):
-    """One meaning of stored numbers; `name` stands for it in files, `dtype` is what it stores."""
+    """One meaning of stored numbers.
+
+    `name` stands for it in files, `dtype` is what it stores, `grey` is the value of pixels of which nothing is known.
+    """
 
     name: ClassVar[str]
     dtype: ClassVar[torch.dtype]
+    grey: ClassVar[float]
 
     @abstractmethod
     def prepared(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -37,6 +40,7 @@ class Preprocessed(Space):
 
     name = "preprocessed"
     dtype = torch.float32
+    grey = 0.0
 
     def prepared(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Return `stored`."""
@@ -45,6 +49,22 @@ class Preprocessed(Space):
     def plain(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Undo the preprocessing."""
         return preprocessing.invert(stored)
+
+
+class Unit(Space):
+    """Float32 images with values in [0, 1], before preprocessing."""
+
+    name = "unit"
+    dtype = torch.float32
+    grey = 0.5
+
+    def prepared(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """Apply the preprocessing."""
+        return preprocessing.apply(stored)
+
+    def plain(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """Return `stored`."""
+        return stored
 
 
 class Pixels(Space):
@@ -56,6 +76,7 @@ class Pixels(Space):
 
     name = "pixels"
     dtype = torch.uint8
+    grey = 127.5
 
     def prepared(self, stored: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Apply the preprocessing to pixels scaled to [0, 1]."""
@@ -66,19 +87,30 @@ class Pixels(Space):
         return stored.float() / 255
 
 
-SPACES: tuple[Space, ...] = (Preprocessed(), Pixels())
+SPACES: dict[str, Space] = {space.name: space for space in (Preprocessed(), Unit(), Pixels())}
 
 
-def space_of(stored: Tensor) -> Space:
-    """The space whose dtype `stored` has; raises `CondenseError` if there is none.
+def find_space(name: str) -> Space:
+    """The space called `name`; raises `CondenseError` if there is none.
 
-    >>> space_of(torch.zeros(1, dtype=torch.uint8)).name
+    >>> find_space("pixels").dtype
+    torch.uint8
+    """
+    if name not in SPACES:
+        raise CondenseError(f"its images are stored as {name!r}, which this condense cannot decode; upgrade condense")
+    return SPACES[name]
+
+
+def usual_space(stored: Tensor) -> Space:
+    """The space of images of which only the dtype is known; raises `CondenseError` for a dtype that none has.
+
+    >>> usual_space(torch.zeros(1, dtype=torch.uint8)).name
     'pixels'
     """
-    for space in SPACES:
+    for space in SPACES.values():
         if stored.dtype == space.dtype:
             return space
-    allowed = " or ".join(f"{_dtype_name(space.dtype)} ({space.name})" for space in SPACES)
+    allowed = " or ".join(dict.fromkeys(_dtype_name(space.dtype) for space in SPACES.values()))
     raise CondenseError(f"a synthetic set stores images as {allowed}, not {_dtype_name(stored.dtype)}; convert them")
 
 

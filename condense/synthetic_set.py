@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from condense.data.info import DataInfo
+from condense.decoders import Tiles
 from condense.description import describe_set
 from condense.exporting import export_set
 from condense.pictures import picture_rows
 from condense.runtime.errors import CondenseError
 from condense.set_file import read_set, write_set
-from condense.spaces import Space, space_of
+from condense.spaces import SPACES, find_space, usual_space
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,12 +34,14 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     """A small set of images that stands for a large one; also a torch `Dataset` of (image, label).
 
     Args:
-        stored: what the file holds, float32 [N, C, H, W] in preprocessed space or uint8 pixels [N, C, H, W] (sets of
-            real images); `.images` always gives what networks train on.
-        labels: class index of each image, int64 [N], in the order of `info.classes`.
+        stored: what the file holds, float32 or uint8 [N, C, H, W]; `.images` always gives what networks train on.
+        stored_labels: class index of each stored image, int64 [N], in the order of `info.classes`.
         info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
-        targets: the images' own soft labels, float32 [N, K] for K classes; None where the labels are hard.
-        label_kind: what `targets` are: `probabilities` (rows sum to 1) or `logits`; `hard` without them.
+        space: what the stored numbers are, by the name of a `Space`; by default float32 images in preprocessed space
+            and uint8 pixels of real images.
+        decoder: what makes several training images of each stored one; None if they are the training images.
+        stored_targets: the stored images' own soft labels, float32 [N, K] for K classes; None where they are hard.
+        label_kind: what the targets are: `probabilities` (rows sum to 1) or `logits`; `hard` without them.
         temperature: logits are divided by it before the softmax; for probabilities, the one they were made with.
         learned_lr: learning rate that was learned with the images, positive; None if none was.
         augmentation: the augmentation it was made for, as JSON-able values; None for none or unknown.
@@ -45,13 +49,18 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
         provenance: how it was made (configuration, command, versions, ...), JSON-able; neither times nor paths.
         metrics: values recorded while it was made, one float64 series [iterations] for each name.
 
+    Everything called `stored` is what the file holds; `images`, `labels`, `targets` and `len` are about the M images
+    that networks train on, M = N without a decoder.
+
     Raises `CondenseError` where any of this does not fit together. Tensors are moved to the CPU and detached.
     """
 
     stored: Tensor
-    labels: Tensor
+    stored_labels: Tensor
     info: DataInfo
-    targets: Tensor | None = None
+    space: str = ""
+    decoder: Tiles | None = None
+    stored_targets: Tensor | None = None
     label_kind: LabelKind = "hard"
     temperature: float = 1.0
     learned_lr: float | None = None
@@ -63,14 +72,15 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     def __post_init__(self) -> None:
         self._replace(
             stored=_settled(self.stored),
-            labels=_settled(self.labels),
-            targets=None if self.targets is None else _settled(self.targets),
+            stored_labels=_settled(self.stored_labels),
+            space=self.space or usual_space(self.stored).name,
+            stored_targets=None if self.stored_targets is None else _settled(self.stored_targets),
             augmentation=_as_json("augmentation", self.augmentation),
             provenance=_as_json("provenance", self.provenance),
             metrics={name: _settled(series).double() for name, series in self.metrics.items()},
         )
-        _check_images(self.stored, self.info)
-        _check_labels(self.labels, len(self.stored), self.info)
+        _check_images(self)
+        _check_labels(self.stored_labels, len(self.stored), self.info)
         _check_targets(self)
         _check_numbers(self)
 
@@ -79,52 +89,67 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
             object.__setattr__(self, name, value)  # the way that a frozen dataclass leaves to its own constructor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.stored_labels) * (1 if self.decoder is None else self.decoder.images_each)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities [K] if it has its own."""
-        image = self.space.prepared(self.stored[index][None], self.info.preprocessing)[0]
-        return image, self.labels[index] if self.targets is None else self._as_probabilities(self.targets[index])
+        probabilities = self.probabilities
+        return self.images[index], self.labels[index] if probabilities is None else probabilities[index]
 
-    @property
-    def space(self) -> Space:
-        """What the stored numbers are."""
-        return space_of(self.stored)
-
-    @property
+    @functools.cached_property
     def images(self) -> Tensor:
-        """Training-ready images, float32 [N, C, H, W] in preprocessed space; made anew from pixels at each call."""
-        return self.space.prepared(self.stored, self.info.preprocessing)
+        """Training-ready images, float32 [M, C, H, W] in preprocessed space; decoded and prepared at the first use."""
+        return SPACES[self.space].prepared(self._decoded, self.info.preprocessing)
 
     @property
     def plain_images(self) -> Tensor:
-        """The images with their preprocessing undone, float32 [N, C, H, W] in about [0, 1], not clipped."""
-        return self.space.plain(self.stored, self.info.preprocessing)
+        """The images with their preprocessing undone, float32 [M, C, H, W] in about [0, 1], not clipped."""
+        return SPACES[self.space].plain(self._decoded, self.info.preprocessing)
+
+    @property
+    def _decoded(self) -> Tensor:
+        if self.decoder is None:
+            return self.stored
+        return self.decoder.decode(self.stored, fill=SPACES[self.space].grey)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class index of each training image, int64 [M]."""
+        return self._repeated(self.stored_labels)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """Soft labels of the training images as they are stored, float32 [M, K]; None for hard labels."""
+        return None if self.stored_targets is None else self._repeated(self.stored_targets)
+
+    def _repeated(self, values: Tensor) -> Tensor:
+        return values if self.decoder is None else self.decoder.repeat(values)
 
     @property
     def probabilities(self) -> Tensor | None:
-        """The soft labels as probabilities [N, K], `softmax(logits / temperature)` of logits; None for hard labels."""
-        return None if self.targets is None else self._as_probabilities(self.targets)
-
-    def _as_probabilities(self, targets: Tensor) -> Tensor:
-        return torch.softmax(targets / self.temperature, dim=-1) if self.label_kind == "logits" else targets
+        """The soft labels as probabilities [M, K], `softmax(logits / temperature)` of logits; None for hard labels."""
+        targets = self.targets
+        if targets is None or self.label_kind == "probabilities":
+            return targets
+        return torch.softmax(targets / self.temperature, dim=-1)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Images of each class, in the order of the classes."""
-        return tuple(torch.bincount(self.labels, minlength=len(self.info.classes)).tolist())
+        """Stored images of each class, in the order of the classes."""
+        return tuple(torch.bincount(self.stored_labels, minlength=len(self.info.classes)).tolist())
 
     @property
     def ipc(self) -> int | None:
-        """Images per class; None if the classes have different numbers (see `class_counts`)."""
+        """Stored images per class; None if the classes have different numbers (see `class_counts`)."""
         counts = set(self.class_counts)
         return counts.pop() if len(counts) == 1 else None
 
     @property
     def bytes(self) -> int:
-        """What the set costs to keep: stored images at their dtype, labels and soft labels."""
-        parts = (self.stored, self.labels, self.targets)
-        return sum(part.numel() * part.element_size() for part in parts if part is not None)
+        """What the set costs to keep: stored images at their dtype, labels, soft labels and the decoder."""
+        parts = (self.stored, self.stored_labels, self.stored_targets)
+        tensors = sum(part.numel() * part.element_size() for part in parts if part is not None)
+        return tensors + (0 if self.decoder is None else self.decoder.bytes)
 
     def check_matches(self, info: DataInfo) -> str | None:
         """Make sure that the set can be used with the data that `info` describes.
@@ -174,14 +199,14 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
         export_set(self, path, to, overwrite=overwrite)
 
     def grid(self, per_class: int = 10) -> Image.Image:
-        """A picture with a row for each class and at most `per_class` images in it, preprocessing undone.
+        """A picture with a row for each class and at most `per_class` stored images in it, preprocessing undone.
 
         Values are clipped to [0, 1] for display only. At most the first 100 classes are shown.
         """
         classes = self.info.classes[:_GRID_ROWS]
-        rows = [torch.nonzero(self.labels == label).flatten()[:per_class] for label in range(len(classes))]
-        preprocessing = self.info.preprocessing
-        return picture_rows([self.space.plain(self.stored[row], preprocessing) for row in rows], names=classes)
+        rows = [torch.nonzero(self.stored_labels == label).flatten()[:per_class] for label in range(len(classes))]
+        plain = SPACES[self.space].plain
+        return picture_rows([plain(self.stored[row], self.info.preprocessing) for row in rows], names=classes)
 
     def describe(self) -> dict[str, str]:
         """What the set is and how it was made, as rows of name and text for people to read."""
@@ -201,8 +226,14 @@ def _as_json(name: str, value: Any) -> Any:
         raise CondenseError(f"{name} must be values that JSON can hold: {error}") from error
 
 
-def _check_images(stored: Tensor, info: DataInfo) -> None:
-    space_of(stored)
+def _check_images(synthetic: SyntheticSet) -> None:
+    stored, info, space = synthetic.stored, synthetic.info, find_space(synthetic.space)
+    if stored.dtype != space.dtype:
+        raise CondenseError(f"images stored as {space.name} are {space.dtype}, not {stored.dtype}; convert them")
+    if synthetic.decoder is not None:
+        synthetic.decoder.tile_size(*info.image_shape[1:])
+        if not stored.is_floating_point():
+            raise CondenseError("pixels of real images have no decoder; store images that are decoded as float32")
     if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):
         raise CondenseError(
             f"the images have shape {list(stored.shape)} but {info.name} needs N > 0 images of {list(info.image_shape)}"
@@ -229,7 +260,7 @@ def _check_labels(labels: Tensor, images: int, info: DataInfo) -> None:
 
 
 def _check_targets(synthetic: SyntheticSet) -> None:
-    targets, kind = synthetic.targets, synthetic.label_kind
+    targets, kind = synthetic.stored_targets, synthetic.label_kind
     if kind not in ("hard", "probabilities", "logits"):
         raise CondenseError(f"label_kind {kind!r} is unknown; give hard, probabilities or logits")
     if (targets is None) != (kind == "hard"):
@@ -237,7 +268,7 @@ def _check_targets(synthetic: SyntheticSet) -> None:
         raise CondenseError(f"label_kind {kind!r} with {given}; soft labels need both targets and what they are")
     if targets is None:
         return
-    expected = (len(synthetic), len(synthetic.info.classes))
+    expected = (len(synthetic.stored), len(synthetic.info.classes))
     if targets.dtype != torch.float32 or targets.shape != expected:
         raise CondenseError(
             f"soft labels must be float32 of shape {list(expected)}, not {targets.dtype} of {list(targets.shape)}"

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.cutmix import draw_mix, mix_images
 from condense.data.info import DataInfo
 from condense.engine import Engine
 from condense.networks import build_network
@@ -28,6 +30,7 @@ __all__ = [
     "TrainingRule",
     "TrainingSource",
     "accuracy",
+    "make_optimizer",
     "predict",
     "train_network",
     "training_engine",
@@ -85,6 +88,7 @@ def train_network(
     seed: int,
     device: torch.device,
     engine: Engine | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     progress: bool = False,
 ) -> nn.Module:
     """Train `network` on `source` as `rule` says, in place; return it, on `device` and in evaluation mode.
@@ -92,22 +96,25 @@ def train_network(
     The loss is the cross-entropy, averaged over the batch: -log p[label], or -sum_k label[k] log p[k] for labels that
     are probabilities. The order of the images in an epoch depends on (seed, epoch) and the augmentation of a batch on
     (seed, epoch, batch) only, so equal arguments give equal networks and two data sets of one size meet equal draws.
-    `engine` is one of `training_engine` for networks of this structure; without it nothing is compiled.
+    `engine` is one of `training_engine` for networks of this structure; without it nothing is compiled. With an
+    `optimizer` an earlier training goes on: it is used as it is, from epoch 0 of the rule to its end.
 
     Raises `Diverged` at the end of the first epoch whose mean loss is not finite.
     """
     keep_freed_memory()
     network.to(device).train()
-    engine = engine or Engine(network, Plan())
+    training = _Training(network, source, rule, seed, device, engine or Engine(network, Plan()))
     name = getattr(network, "name", "") or type(network).__name__
+    given = optimizer
     try:
         with progress_bar(f"training {name}", rule.epochs_run, enabled=progress, unit="epochs") as bar:
             for epoch in range(rule.epochs_run):
                 if rule.restarts(epoch):
-                    optimizer = _make_optimizer(network, rule)
+                    optimizer = given or make_optimizer(network, rule)
+                assert optimizer is not None, "the first epoch always starts with one"
                 for group in optimizer.param_groups:
                     group["lr"] = rule.learning_rate(epoch)
-                loss = _train_epoch(network, engine, source, rule, optimizer, seed, epoch)
+                loss = training.epoch(epoch, optimizer)
                 bar.update(epoch + 1, {"loss": loss})
                 if not math.isfinite(loss):
                     raise Diverged(
@@ -142,43 +149,60 @@ def training_engine(
     return Engine(network.to(device).train(), plan)
 
 
-def _make_optimizer(network: nn.Module, rule: TrainingRule) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, rule: TrainingRule) -> torch.optim.Optimizer:
+    """A new optimiser of all parameters, as `rule` says."""
     if rule.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
     return torch.optim.SGD(network.parameters(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
 
 
-def _train_epoch(
-    network: nn.Module,
-    engine: Engine,
-    source: TrainingSource,
-    rule: TrainingRule,
-    optimizer: torch.optim.Optimizer,
-    seed: int,
-    epoch: int,
-) -> float:
-    """One pass over all images in random order; returns the mean loss."""
-    device = next(network.parameters()).device
-    order = torch.randperm(len(source), generator=generator(seed, "order", epoch))
-    total = torch.zeros((), device=device)
-    state = dict(network.named_parameters()) | dict(network.named_buffers())
-    usual, plain = min(rule.batch_size, len(source)), Engine(network, Plan())  # for a last, smaller batch
-    for number, indices in enumerate(order.split(rule.batch_size)):
-        images, labels = source.images(indices).to(device), source.labels[indices].to(device)
-        if rule.augmentation is not None:
-            strategy = Augmentation.dsa(
-                mirror=source.info.mirror,
-                align_corners=rule.align_corners,
-                flip_first=rule.augmentation == "dsa-flip-first",
-            )
-            shape, draws = source.info.image_shape, generator(seed, "augmentation", epoch, number)
-            images = augment(strategy, images, draw_per_image(strategy, shape, len(indices), draws))
-        loss = (engine if len(indices) == usual else plain).loss(state, images, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(indices)
-    return total.item() / len(source)
+class _Training:
+    """What stays the same in all epochs of one training."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        source: TrainingSource,
+        rule: TrainingRule,
+        seed: int,
+        device: torch.device,
+        engine: Engine,
+    ) -> None:
+        self.source, self.rule, self.seed, self.device, self.engine = source, rule, seed, device, engine
+        self.state = dict(network.named_parameters()) | dict(network.named_buffers())
+        self.usual_batch = min(rule.batch_size, len(source))
+        self.plain = Engine(network, Plan())  # for a last, smaller batch, which is not worth a compilation of its own
+        mirror, align_corners = source.info.mirror, rule.align_corners
+        self.strategy = Augmentation.named(rule.augmentation or "none", mirror=mirror, align_corners=align_corners)
+
+    def epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
+        """One pass over all images in random order; returns the mean loss."""
+        order = torch.randperm(len(self.source), generator=generator(self.seed, "order", epoch))
+        total = torch.zeros((), device=self.device)
+        for number, indices in enumerate(order.split(self.rule.batch_size)):
+            images, labels = self.batch(indices, epoch, number)
+            engine = self.engine if len(indices) == self.usual_batch else self.plain
+            loss = engine.loss(self.state, images, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(indices)
+        return total.item() / len(self.source)
+
+    def batch(self, indices: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """These images and labels as the network is to see them in batch `number` of an epoch."""
+        images, labels = self.source.images(indices).to(self.device), self.source.labels[indices].to(self.device)
+        shape = self.source.info.image_shape
+        if self.strategy is not None:
+            draws = generator(self.seed, "augmentation", epoch, number)
+            images = augment(self.strategy, images, draw_per_image(self.strategy, shape, len(indices), draws))
+        if self.rule.cutmix:
+            if not labels.is_floating_point():
+                labels = F.one_hot(labels, len(self.source.info.classes)).to(images.dtype)
+            mix = draw_mix(shape, len(indices), self.rule.cutmix, generator(self.seed, "cutmix", epoch, number))
+            if mix is not None:
+                images, labels = mix_images(images, labels, mix)
+        return images, labels
 
 
 def predict(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:

@@ -21,6 +21,7 @@ LAYERS = [
     ],
     [
         *("condense.matching", "condense.labels", "condense.networks", "condense.augmentation", "condense.data"),
+        *("condense.cutmix", "condense.decoders"),
         *("condense.derivatives", "condense.engine", "condense.planning", "condense.unroll"),
     ],
     ["condense.runtime", "condense._version"],

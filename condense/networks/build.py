@@ -85,7 +85,7 @@ def initialize(network: nn.Module, source: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=source)
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             module.reset_parameters()
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             raise TypeError(f"no seeded initialisation is known for {type(module).__name__}")

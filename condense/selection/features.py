@@ -85,7 +85,7 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
 
 
 def _kept_at(job: Job, network: str) -> Path:
-    info, rule = job.data.info, TRAINING.model_dump(mode="json")
+    info, rule = job.data.info, TRAINING.model_dump(mode="json", exclude_defaults=True)
     return cached_file("features", info.name, info.identity, network, rule, job.seed)
 
 

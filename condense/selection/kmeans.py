@@ -10,13 +10,13 @@ from condense.runtime.seeds import derive_seed
 from condense.selection.features import FeatureSelector
 
 
-def nearest_to_centres(features: Tensor, count: int, seed: int) -> Tensor:
+def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10) -> Tensor:
     """Cluster the rows into `count` groups and choose for each centre the nearest row not chosen yet: int64 [count].
 
-    scikit-learn's k-means with 10 starts. Larger clusters choose first, so a prefix covers most of the class.
-    `features` is [n, D], `count` at most n.
+    scikit-learn's k-means, the best of so many `starts`. Larger clusters choose first, so a prefix covers most of the
+    class. `features` is [n, D], `count` at most n.
     """
-    clustering = Clustering(n_clusters=count, n_init=10, random_state=seed % 2**32).fit(features.numpy())
+    clustering = Clustering(n_clusters=count, n_init=starts, random_state=seed % 2**32).fit(features.numpy())
     sizes = torch.bincount(torch.from_numpy(clustering.labels_).long(), minlength=count)
     distances = torch.cdist(torch.from_numpy(clustering.cluster_centers_), features)  # (count, n)
     chosen: list[int] = []

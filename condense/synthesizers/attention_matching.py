@@ -12,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.engine import Engine
 from condense.making import Job
 from condense.matching import attention, class_means, match_means
 from condense.networks import Network
@@ -47,32 +46,33 @@ class AttentionMatching(ClassMatching):
 
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
-        network = self.new_network(0)
-        maps, _ = network.activations(torch.zeros(2, *job.data.info.image_shape, device=job.device))
+        maps, _ = self.network.activations(torch.zeros(2, *job.data.info.image_shape, device=job.device))
         if len(maps) < 2:
             raise CondenseError(
-                f"--network {network.name} has one activation, and attention matching leaves the last one out; "
+                f"--network {self.network.name} has one activation, and attention matching leaves the last one out; "
                 "give a depth of at least 2"
             )
-        self.engine = Engine(network, job.plan)
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match attention and features of one batch of real images in one new network."""
         parameters = self.new_parameters(iteration)
+        self.choose_representatives(iteration, parameters)
         indices = self.real_batches(iteration)
         draws = self.class_draws(iteration)
 
         def means(images: Tensor, labels: Tensor) -> list[Tensor]:
-            rows = self.engine.read(parameters, self.seen(images, labels, draws), self._read)
+            rows = self.engine.read(parameters, self.augmented(images, labels, draws), self._read)
             return [class_means(values, labels.to(values.device), self.classes) for values in rows]
 
         with torch.no_grad():
             real = means(self.data.images(indices).to(self.job.device), self.data.labels[indices])
-        synthetic = means(*self.closed(self.images, self.labels))
-        distances = [match_means(left, right) for left, right in zip(real, synthetic)]
-        loss = _SCALE * (torch.stack(distances[:-1]).sum() + self.settings.feature_weight * distances[-1])
-        self.update(loss)
-        return {"loss": loss.item()}
+
+        def loss(images: Tensor, labels: Tensor, classes: slice) -> Tensor:
+            pairs = zip(real, means(images, labels))
+            distances = [match_means(left[classes], right[classes]) for left, right in pairs]
+            return _SCALE * (torch.stack(distances[:-1]).sum() + self.settings.feature_weight * distances[-1])
+
+        return {"loss": self.descend_by_groups(loss)}
 
     def _read(self, network: Network, images: Tensor) -> tuple[Tensor, ...]:
         """Attention of every layer but the last [N, h*w], then the features [N, D]."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from condense.data import TrainingData
+from condense.decoders import Tiles
 from condense.making import Job, Product, class_major_labels
 from condense.planning import Work
 from condense.runtime.validation import Closed
-from condense.synthesizers.initialization import Initialization, initial_images
+from condense.spaces import SPACES, Space
+from condense.synthesizers.initialization import NAMES, Initialization, initial_images
 from condense.synthesizers.loop import run
+
+INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
 
 
 class SynthesizerSettings(Closed):
@@ -23,7 +28,10 @@ class SynthesizerSettings(Closed):
     iterations: int = Field(1000, ge=1, description="updates of the images")
     image_lr: float = Field(1.0, gt=0, description="learning rate of the images (SGD)")
     image_momentum: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
-    initialization: Initialization = Field("real", description="what the images start from: real images or noise")
+    initialization: Initialization = Field("real", description=INITIALIZATION_HELP)
+    image_average: float | None = Field(
+        None, gt=0, lt=1, description="store the exponential average of the images, which keeps this much in an update"
+    )
 
 
 class Synthesizer(ABC):
@@ -34,17 +42,42 @@ class Synthesizer(ABC):
     """
 
     Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings
+    space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
+    tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 
     def __init__(self, job: Job, settings: Any) -> None:
         self.job = job
         self.data = job.data
         self.settings = settings
-        self.images = initial_images(settings.initialization, job.data, job.ipc, job.seed).to(job.device)
-        self.images.requires_grad_()
-        self.labels = class_major_labels(len(job.data.info.classes), job.ipc)
-        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            [self.images], lr=settings.image_lr, momentum=settings.image_momentum
+        self.decoder = decoder_of(settings)
+        images, self.earlier_seconds = initial_images(
+            settings.initialization,
+            job,
+            network=getattr(settings, "network", "convnet-w128-in"),
+            space=self.space,
+            decoder=self.decoder,
+            sampling=self.tile_sampling,
         )
+        self.images = images.to(job.device).requires_grad_()
+        self.labels = class_major_labels(len(job.data.info.classes), job.ipc)
+        self.average = None if settings.image_average is None else self.images.detach().clone()
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of the images: SGD, unless a method has another one."""
+        return torch.optim.SGD([self.images], lr=self.settings.image_lr, momentum=self.settings.image_momentum)
+
+    def advance(self, iteration: int) -> dict[str, float]:
+        """`step`, and what follows every one of them."""
+        metrics = self.step(iteration)
+        if self.average is not None:
+            self.average.lerp_(self.images.detach(), 1 - self.settings.image_average)
+        return metrics
+
+    def stored(self) -> Tensor:
+        """The images as the set keeps them, in the method's space."""
+        images = self.images.detach() if self.average is None else self.average
+        return (images.clamp(0, 1) if self.space.name == "unit" else images).cpu()
 
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:
@@ -66,17 +99,21 @@ class Synthesizer(ABC):
     def state(self) -> dict[str, Tensor]:
         """Everything that `step` changes; a method with more state extends it."""
         buffers = self.optimizer.state_dict()["state"]
-        return {"images": self.images.detach()} | {
+        kept = {} if self.average is None else {"average": self.average}
+        kept |= {
             f"optimizer.{index}.{name}": value
             for index, entries in buffers.items()
             for name, value in entries.items()
             if isinstance(value, Tensor)
         }
+        return {"images": self.images.detach()} | kept
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         with torch.no_grad():
             self.images.copy_(state["images"])
+            if self.average is not None:
+                self.average.copy_(state["average"])
         buffers: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimizer."):
@@ -93,12 +130,21 @@ class Synthesizer(ABC):
     @classmethod
     def make(cls, job: Job, settings: Any) -> Product:
         """Run the method from its start or its checkpoint to the end of its budget."""
+        started = time.monotonic()
         synthesizer = cls(job, settings)
-        record = run(synthesizer, job)
+        record = run(synthesizer, job, preparation=time.monotonic() - started + synthesizer.earlier_seconds)
         return Product(
-            stored=synthesizer.images.detach().cpu(),
+            stored=synthesizer.stored(),
             labels=synthesizer.labels,
+            space=cls.space.name,
+            decoder=synthesizer.decoder,
             settings=settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},
         )
+
+
+def decoder_of(settings: Any) -> Tiles | None:
+    """The decoder that a method's settings ask for by their `factor`."""
+    factor = getattr(settings, "factor", 1)
+    return Tiles(factor) if factor > 1 else None

@@ -18,6 +18,7 @@ from condense.runtime.provenance import commit, hardware, peak_memory, versions
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name
 from condense.synthesizers.checkpoints import checkpoint_path
+from condense.synthesizers.initialization import file_digest
 from condense.synthesizers.registry import Method, methods
 from condense.synthesizers.request import AskedPlan, resolve_plan, resolve_settings
 from condense.synthetic_set import SyntheticSet
@@ -127,7 +128,9 @@ def _unfinished(target: Path | None, resume: bool) -> Path | None:
 
 def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
     """All that decides the result, in JSON's types."""
-    return {
+    digest = file_digest(getattr(settings, "initialization", ""))
+    start = {} if digest is None else {"initial images": digest}
+    return start | {
         "method": entry.name,
         "revision": entry.revision,
         "data": info.name,
@@ -151,7 +154,9 @@ def _without_open_end(configuration: dict[str, Any]) -> dict[str, Any]:
 def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> SyntheticSet:
     return SyntheticSet(
         stored=product.stored,
-        labels=product.labels,
+        stored_labels=product.labels,
+        space=product.space,
+        decoder=product.decoder,
         info=info,
         provenance={
             "configuration": configuration,
@@ -176,7 +181,7 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     for name, value in (values | configuration["settings"] | configuration["plan"]).items():
         if isinstance(value, bool):
             words.append(option_name(name if value else f"no-{name}"))
-        else:
+        elif value is not None:
             words += [option_name(name), str(value)]
     return shlex.join([*words, "--out", "set.h5"])
 

@@ -116,11 +116,11 @@ def estimate(
 def _measured(synthesizer: Synthesizer) -> tuple[float, float]:
     """Seconds of the first update, and the median of those after it."""
     started = time.perf_counter()
-    synthesizer.step(0)
+    synthesizer.advance(0)
     first = time.perf_counter() - started
     times: list[float] = []
     while not times or (len(times) < _UPDATES and sum(times) < _SECONDS):
         started = time.perf_counter()
-        synthesizer.step(1 + len(times))
+        synthesizer.advance(1 + len(times))
         times.append(time.perf_counter() - started)
     return first, statistics.median(times)

@@ -14,24 +14,33 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from condense.augmentation import augment
+from condense.augmentation import AugmentationName, Draws, augment
 from condense.data import TrainingData
 from condense.data.sampling import sample
 from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.making import Job
-from condense.matching import match_gradients, match_gradients_cosine, match_gradients_squared
+from condense.matching import (
+    match_convolutions_absolute,
+    match_convolutions_squared,
+    match_gradients,
+    match_gradients_cosine,
+    match_gradients_squared,
+)
 from condense.planning import Work
 from condense.runtime.seeds import derive_seed, generator
+from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
     AUGMENTATION_HELP,
-    AugmentationName,
     ClassMatching,
     ClassMatchingSettings,
     network_of,
+    presented_images,
     real_batch_sizes,
 )
-from condense.training import TensorSource, TrainingRule, train_network
+from condense.synthesizers.initialization import Initialization
+from condense.synthesizers.inner_network import InnerNetwork
+from condense.training import TensorSource, TrainingRule
 
 Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
@@ -39,7 +48,13 @@ DISTANCES: dict[str, Distance] = {
     "rows": match_gradients,
     "mse": match_gradients_squared,
     "cos": match_gradients_cosine,
+    "l1": match_convolutions_absolute,
+    "l2": match_convolutions_squared,
 }
+DistanceName = Literal["rows", "mse", "cos", "l1", "l2"]
+DISTANCE_HELP = (
+    "between gradients: cosine by output rows; squared or cosine of the whole; l1 or l2 of convolution weights (IDC)"
+)
 _STATISTICS_IMAGES = 16  # real images of each class that set the statistics of BatchNorm before a match
 
 
@@ -47,22 +62,20 @@ class GradientMatchingSettings(ClassMatchingSettings):
     """Settings of gradient matching; the defaults are those published for one image per class."""
 
     image_lr: float = Field(0.1, gt=0, description="learning rate of the images (SGD)")
-    initialization: Literal["real", "noise"] = Field("noise", description="what the images start from")
+    initialization: Initialization = Field("noise", description=INITIALIZATION_HELP)
     augmentation: AugmentationName = Field("none", description=AUGMENTATION_HELP)
     matching_steps: int = Field(1, ge=1, description="updates of the images before the next random network")
     inner_epochs: int = Field(
         1, ge=1, description="epochs that the network is trained on the images between two of these updates"
     )
     network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD without momentum)")
-    distance: Literal["rows", "mse", "cos"] = Field(
-        "rows", description="between gradients: cosine by output rows, squared, or cosine of the whole"
-    )
+    distance: DistanceName = Field("rows", description=DISTANCE_HELP)
 
 
 class SiameseGradientMatchingSettings(GradientMatchingSettings):
     """Settings of DSA; the defaults are those published for one image per class."""
 
-    initialization: Literal["real", "noise"] = Field("real", description="what the images start from")
+    initialization: Initialization = Field("real", description=INITIALIZATION_HELP)
     augmentation: AugmentationName = Field("dsa", description=AUGMENTATION_HELP)
 
 
@@ -100,39 +113,70 @@ class GradientMatching(ClassMatching):
 
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
-        self.network = self.new_network(0)
-        self.engine = Engine(self.network, job.plan)
+        self.inner = InnerNetwork(self.network, self.inner_rule())
         self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def inner_rule(self) -> TrainingRule:
+        """How the network is trained between two matches."""
+        return TrainingRule(
+            lr=self.settings.network_lr,
+            momentum=0.0,
+            batch_size=512 if self.settings.flip_closure else 256,  # 256 stored images in either case
+            epochs=self.settings.inner_epochs,
+            augmentation=None if self.settings.augmentation == "none" else self.settings.augmentation,
+        )
 
     def step(self, iteration: int) -> dict[str, float]:
         """One update of the images, and what follows for the network."""
         number, match = divmod(iteration, self.settings.matching_steps)
         if match == 0:
-            self.network.load_state_dict(self.new_network(number).state_dict())
+            self.begin_network(number)
         self._set_statistics(iteration)
-        loss = self._match(iteration)
+        self.choose_representatives(iteration, self.inner.parameters)
+        loss = self.match(iteration)
         if match + 1 < self.settings.matching_steps:
-            self._train_network(iteration)
+            self.train_inner(iteration)
         return {"loss": loss}
 
-    def _match(self, iteration: int) -> float:
-        parameters = {name: value.detach() for name, value in self.network.named_parameters()}
+    def begin_network(self, number: int) -> None:
+        """Go on with the random network of this number."""
+        self.network.load_state_dict(self.new_network(number).state_dict())
+        self.inner = InnerNetwork(self.network, self.inner_rule())
+
+    def match(self, iteration: int) -> float:
+        """One step on all images down the sum of the distances of all classes; returns the sum."""
         draws = self.class_draws(iteration)
         total, gradient = torch.zeros((), device=self.job.device), torch.zeros_like(self.images)
         for label in range(self.classes):
-            real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
-            rows = slice(label * self.job.ipc, (label + 1) * self.job.ipc)
-            leaf = self.images[rows].detach().requires_grad_()
-            seen, _ = self.closed(leaf, self.labels[rows])
-            if self.augmentation is not None and draws is not None:
-                shared = draws.expand(torch.tensor([label]))
-                real, seen = (augment(self.augmentation, images, shared) for images in (real, seen))
-            distance = DISTANCES[self.settings.distance]
-            value, pulled = matched_gradient(self.engine, parameters, real, seen, label, distance)
+            value, gradient[self.rows(label)] = self.class_gradient(iteration, label, draws)
             total += value
-            (gradient[rows],) = torch.autograd.grad(seen, leaf, pulled) if seen is not leaf else (pulled,)
         self.descend(gradient)
         return total.item()
+
+    def class_gradient(self, iteration: int, label: int, draws: Draws | None) -> tuple[Tensor, Tensor]:
+        """The distance of one class, and its gradient for the stored images of the class."""
+        real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
+        leaf = self.images[self.rows(label)].detach().requires_grad_()
+        seen, _ = self.presented(leaf, self.labels[self.rows(label)])
+        seen = self.part(seen, iteration, label)
+        if self.augmentation is not None and draws is not None:
+            shared = draws.expand(torch.tensor([label]))
+            real, seen = (augment(self.augmentation, images, shared) for images in (real, seen))
+        distance = DISTANCES[self.settings.distance]
+        value, pulled = matched_gradient(self.engine, self.inner.parameters, real, seen, label, distance)
+        if seen is leaf:
+            return value, pulled
+        return value, torch.autograd.grad(seen, leaf, pulled)[0]
+
+    def part(self, images: Tensor, iteration: int, label: int) -> Tensor:
+        """The synthetic images of a class that take part in this iteration: here all of them."""
+        return images
+
+    def train_inner(self, iteration: int) -> None:
+        """Train the network between two matches: on the synthetic images."""
+        source = TensorSource(*self.presented(self.images.detach(), self.labels), self.data.info)
+        seed = derive_seed(self.job.seed, "inner training", iteration)
+        self.inner.train(source, seed=seed, device=self.job.device)
 
     def _set_statistics(self, iteration: int) -> None:
         """One forward of real images, after which BatchNorm stays as it is until the next training."""
@@ -152,39 +196,24 @@ class GradientMatching(ClassMatching):
         for norm in self.norms:
             norm.eval()
 
-    def _train_network(self, iteration: int) -> None:
-        rule = TrainingRule(
-            lr=self.settings.network_lr,
-            momentum=0.0,
-            batch_size=512 if self.settings.flip_closure else 256,  # 256 stored images in either case
-            epochs=self.settings.inner_epochs,
-            augmentation=None if self.settings.augmentation == "none" else self.settings.augmentation,
-        )
-        source = TensorSource(*self.closed(self.images.detach(), self.labels), self.data.info)
-        seed = derive_seed(self.job.seed, "inner training", iteration)
-        train_network(self.network, source, rule, seed=seed, device=self.job.device)
-
     def state(self) -> dict[str, Tensor]:
         """With the network, which lives for several updates."""
-        network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return super().state() | network
+        return super().state() | self.inner.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        prefix = "network."
-        network = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        self.network.load_state_dict(network)
-        super().load_state({name: value for name, value in state.items() if not name.startswith(prefix)})
+        super().load_state(state)
+        self.inner.load_state(state)
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
         """Gradients of real and of synthetic images and mixed products of these, for every class."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
-        largest = int(real_batch_sizes(data, settings).max())
+        largest, synthetic = int(real_batch_sizes(data, settings).max()), presented_images(ipc, settings)
         return [
             Work("gradient", *network, batch=largest, times=classes),
-            Work("gradient", *network, batch=ipc, times=classes),
-            Work("image product", *network, batch=ipc, times=classes),
+            Work("gradient", *network, batch=synthetic, times=classes),
+            Work("image product", *network, batch=synthetic, times=classes),
         ]
 
 

@@ -21,7 +21,7 @@ from condense.synthesizers.interruption import deferred_interrupt
 class Steppable(Protocol):
     """What the loop needs of a synthesizer."""
 
-    def step(self, iteration: int) -> dict[str, float]:
+    def advance(self, iteration: int) -> dict[str, float]:
         """One update of the images."""
 
     def state(self) -> dict[str, Tensor]:
@@ -44,12 +44,12 @@ class RunRecord:
 class _Run:
     """The counters of a run in progress."""
 
-    def __init__(self, synthesizer: Steppable, job: Job) -> None:
+    def __init__(self, synthesizer: Steppable, job: Job, preparation: float) -> None:
         self.synthesizer, self.job = synthesizer, job
         self.iteration = 0
         self.series: dict[str, list[float]] = {}
         self.resumed_at: int | None = None
-        self._earlier_seconds = 0.0
+        self._earlier_seconds = preparation
         self._started = time.monotonic()
         if job.checkpoint is not None and job.checkpoint.exists():
             self._resume(load_checkpoint(job.checkpoint, job.configuration))
@@ -70,7 +70,7 @@ class _Run:
         return {name: torch.tensor(values, dtype=torch.float64) for name, values in self.series.items()}
 
     def advance(self) -> dict[str, float]:
-        metrics = self.synthesizer.step(self.iteration)
+        metrics = self.synthesizer.advance(self.iteration)
         self._guard(metrics)
         for name, value in metrics.items():
             self.series.setdefault(name, []).append(value)
@@ -99,17 +99,17 @@ class _Run:
         return minutes is not None and self.iteration > 0 and self.seconds >= 60 * minutes
 
 
-def run(synthesizer: Steppable, job: Job) -> RunRecord:
+def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0) -> RunRecord:
     """Step until `job.iterations` updates are made or `job.minutes` have passed, whichever comes first.
 
     With `job.checkpoint`, an earlier run of the same configuration is continued from it, and the state is saved before
-    the first update, then as often as `CheckpointTimer` says, and on Ctrl-C. Time counts over all sittings. At least
-    one update is made.
+    the first update, then as often as `CheckpointTimer` says, and on Ctrl-C. Time counts over all sittings, with the
+    seconds of `preparation` that a run needs before its first update. At least one update is made.
 
     Raises `CondenseError` if a metric or the state stops being finite, `KeyboardInterrupt` after a Ctrl-C.
     """
     keep_freed_memory()
-    current = _Run(synthesizer, job)
+    current = _Run(synthesizer, job, preparation)
     timer = CheckpointTimer()
     total, unit = (60 * job.minutes, "s") if job.minutes is not None else (job.iterations or 0, "")
     with (

@@ -61,6 +61,28 @@ _BUILT_IN = (
         paper="Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
     ),
     Method(
+        name="idc",
+        aliases=("multi-formation",),
+        target="condense.synthesizers.multi_formation:MultiFormation",
+        summary="match gradients in networks trained on real data; each stored image holds several (factor 1 to 3)",
+        paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+    ),
+    Method(
+        name="idm",
+        aliases=("improved-distribution-matching",),
+        target="condense.synthesizers.improved_distribution_matching:ImprovedDistributionMatching",
+        summary="dm in a queue of networks in training, with a classification loss and four images in each stored one",
+        paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
+    ),
+    Method(
+        name="ncfm",
+        aliases=("characteristic-function-matching",),
+        target="condense.synthesizers.characteristic_matching:CharacteristicMatching",
+        summary="match characteristic functions of features, amplitude and phase, between initial and trained networks",
+        paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
+        needs="networks (trained first, cached)",
+    ),
+    Method(
         name="random",
         target="condense.selection.random:Random",
         summary="real images of each class, drawn uniformly without replacement",

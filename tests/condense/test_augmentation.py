@@ -5,7 +5,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from condense.augmentation import (
     Augmentation,
+    AugmentationName,
     Draws,
     augment,
     draw_per_class,
@@ -25,6 +26,7 @@ from condense.augmentation import (
 )
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
+from condense.training_rule import TrainingRule
 
 OPERATIONS = Augmentation.operations
 SHAPES = [(1, 8, 8), (3, 9, 12), (4, 11, 6)]
@@ -358,19 +360,42 @@ def test_flip_closure(labels: Tensor) -> None:
     assert torch.equal(gradient, torch.full_like(gradient, 2))
 
 
+def test_operations_before_and_after_are_carried_out_in_this_order() -> None:
+    strategy = Augmentation(("crop",), before=("flip", "color"), after=("cutout",))
+    draws = draw_per_image(strategy, (3, 8, 8), 12, generator(0, "draws"))
+    images = images_of(12, (3, 8, 8))
+    expected = images
+    for operation in ("flip", "color", "crop", "cutout"):
+        expected = augment(Augmentation((operation,)), expected, replace(draws, operation=torch.zeros(12).long()))
+    torch.testing.assert_close(augment(strategy, images, draws), expected)
+    assert Augmentation.from_dict(strategy.to_dict()) == strategy
+
+
 def test_flipping_first_is_a_flip_before_the_operation() -> None:
-    strategy = Augmentation.dsa(mirror=True, flip_first=True)
+    strategy = Augmentation.named("dsa-flip-first", mirror=True)
+    assert strategy is not None
     assert "flip" not in strategy.operations
     draws = draw_per_image(strategy, (3, 8, 8), 12, generator(0, "draws"))
     assert 0 < int(draws.flip.sum()) < 12
     images = images_of(12, (3, 8, 8))
     flipped = torch.stack([image.flip(-1) if flip else image for image, flip in zip(images, draws.flip, strict=True)])
-    plain = replace(strategy, flip_first=False)
+    plain = replace(strategy, before=())
     torch.testing.assert_close(augment(strategy, images, draws), augment(plain, flipped, draws))
     assert Augmentation.from_dict(strategy.to_dict()) == strategy
 
 
-def test_flipping_first_is_refused_beside_flip_and_left_out_for_digits() -> None:
-    with pytest.raises(CondenseError, match="does not have flip among its operations"):
-        Augmentation(flip_first=True)
-    assert Augmentation.dsa(mirror=False, flip_first=True) == Augmentation.dsa(mirror=False)
+def test_named_strategies() -> None:
+    for name in get_args(AugmentationName):
+        strategies = [Augmentation.named(name, mirror=mirror) for mirror in (True, False)]
+        assert (strategies == [None, None]) == (name == "none")
+        if strategies[1] is not None:
+            assert "flip" not in strategies[1].before + strategies[1].operations  # digits are never mirrored
+    assert Augmentation.named("dsa", mirror=True) == Augmentation.dsa(mirror=True)
+    assert Augmentation.named("dsa-flip-first", mirror=False) == Augmentation.dsa(mirror=False)
+    rule = get_args(get_args(TrainingRule.model_fields["augmentation"].annotation)[0])
+    assert {*rule, "none"} == set(get_args(AugmentationName))  # two lists, as the rule does not import torch
+
+
+def test_an_operation_is_refused_twice() -> None:
+    with pytest.raises(CondenseError, match="has flip twice"):
+        Augmentation(before=("flip",))

@@ -86,7 +86,7 @@ def test_lists_name_what_exists():
     ("words", "message"),
     [
         (["distil"], "unknown command 'distil'"),
-        (["distill", "dmm", "--data", "digits"], "did you mean dm?"),
+        (["distill", "dmm", "--data", "digits"], "did you mean dm"),
         (["distill", "dm", "--data", "digitz", "--ipc", "1", "--out", "OUT"], "did you mean digits"),
         (["distill", "dm", "--data", "/no/such/folder", "--ipc", "1", "--out", "OUT"], "/no/such/folder"),
         (["distill", "dm", "--data", "digits", "--ipc", "0", "--out", "OUT"], "--ipc"),

@@ -53,7 +53,7 @@ def cache(tmp_path, monkeypatch):
 def random_set(data: RealData, ipc: int = 10, seed: int = 0, **changes) -> SyntheticSet:
     """A set of real images."""
     indices = random_indices(data.train, ipc, seed, "test")
-    values = {"stored": data.train.pixels(indices), "labels": data.train.labels[indices], "info": data.info}
+    values = {"stored": data.train.pixels(indices), "stored_labels": data.train.labels[indices], "info": data.info}
     return SyntheticSet(**values | changes)
 
 
@@ -70,7 +70,7 @@ def plain(digits, small):
 def test_a_set_teaches_and_shuffled_labels_do_not(digits, small, plain):
     assert plain.mean > 0.5
     shuffled = small.labels[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
-    chance = evaluate(random_set(digits, labels=shuffled), digits, protocol=QUICK, runs=4)
+    chance = evaluate(random_set(digits, stored_labels=shuffled), digits, protocol=QUICK, runs=4)
     assert chance.mean < 0.2
 
 
@@ -125,7 +125,7 @@ def test_networks_are_paired_across_sets_and_methods(digits, small):
 
 def test_full_data_goes_the_same_way_as_a_set(digits):
     everything = torch.arange(len(digits.train))
-    as_set = SyntheticSet(stored=digits.train.pixels(everything), labels=digits.train.labels, info=digits.info)
+    as_set = SyntheticSet(stored=digits.train.pixels(everything), stored_labels=digits.train.labels, info=digits.info)
     short = QUICK.model_copy(update={"rule": RULE.model_copy(update={"epochs": 2})})
     direct = evaluate(digits.train, digits, protocol=short, runs=1)
     through_a_set = evaluate(as_set, digits, protocol=short, runs=1)
@@ -196,25 +196,25 @@ def wrong_targets(small: SyntheticSet) -> torch.Tensor:
 
 
 def test_hard_protocols_use_the_class_index_whatever_soft_labels_say(digits, small, plain):
-    soft = random_set(digits, targets=wrong_targets(small), label_kind="probabilities")
+    soft = random_set(digits, stored_targets=wrong_targets(small), label_kind="probabilities")
     assert evaluate(soft, digits, protocol=QUICK).accuracies == plain.accuracies
 
 
 def test_static_protocols_use_the_labels_of_the_set(digits, small, plain, cache):
     right = torch.nn.functional.one_hot(small.labels, 10).float()
-    own = evaluate(random_set(digits, targets=right, label_kind="probabilities"), digits, protocol=STATIC)
+    own = evaluate(random_set(digits, stored_targets=right, label_kind="probabilities"), digits, protocol=STATIC)
     assert own.accuracies == pytest.approx(plain.accuracies, abs=0.02)
     assert own.results[0].label_source == "own probabilities"
     assert own.results[0].bytes == 100 * (64 + 8 + 40)
-    wrong = random_set(digits, targets=wrong_targets(small), label_kind="probabilities")
+    wrong = random_set(digits, stored_targets=wrong_targets(small), label_kind="probabilities")
     assert evaluate(wrong, digits, protocol=STATIC).mean < 0.1
     assert not list(cache.iterdir())  # nobody had to be asked
 
 
 def test_own_logits_are_divided_by_their_temperature(digits):
     logits = 5 * torch.randn(100, 10, generator=torch.Generator().manual_seed(0))
-    of_logits = random_set(digits, targets=logits, label_kind="logits", temperature=4.0)
-    of_probabilities = random_set(digits, targets=torch.softmax(logits / 4, 1), label_kind="probabilities")
+    of_logits = random_set(digits, stored_targets=logits, label_kind="logits", temperature=4.0)
+    of_probabilities = random_set(digits, stored_targets=torch.softmax(logits / 4, 1), label_kind="probabilities")
     first, second = (evaluate(images, digits, protocol=STATIC, runs=1) for images in (of_logits, of_probabilities))
     assert first.accuracies == second.accuracies
     assert first.results[0].label_source == "own logits"

@@ -31,14 +31,14 @@ def make_set(channels: int = 1, dtype: torch.dtype = torch.float32, **changes: A
     stored = learned if dtype == torch.float32 else torch.randint(0, 256, (6, *shape), dtype=dtype, generator=draws)
     arguments: dict[str, Any] = {
         "stored": stored,
-        "labels": torch.tensor([2, 0, 1, 0, 1, 2]),
+        "stored_labels": torch.tensor([2, 0, 1, 0, 1, 2]),
         "info": DataInfo("clothes", CLASSES, shape, True, "ab" * 16, preprocessing),
         "provenance": {"configuration": {"method": "dm"}},
     }
     return SyntheticSet(**{**arguments, **changes})
 
 
-SOFT: dict[str, Any] = {"targets": torch.arange(18.0).reshape(6, 3), "label_kind": "logits", "temperature": 2.0}
+SOFT: dict[str, Any] = {"stored_targets": torch.arange(18.0).reshape(6, 3), "label_kind": "logits", "temperature": 2.0}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -68,7 +68,7 @@ def test_a_folder_explains_itself(tmp_path: Path) -> None:
     assert metadata["folders"] == sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert metadata["provenance"] == synthetic.provenance
     assert "ROUNDED TO 8 BITS" in (tmp_path / "out" / "README.txt").read_text()
-    assert np.array_equal(np.load(tmp_path / "out" / "targets.npy"), SOFT["targets"].numpy())
+    assert np.array_equal(np.load(tmp_path / "out" / "targets.npy"), SOFT["stored_targets"].numpy())
     with np.load(tmp_path / "out" / "preprocessing.npz") as arrays:
         assert arrays["mean"].tolist() == [0.4]
 
@@ -90,7 +90,7 @@ def test_folders_sort_in_label_order() -> None:
 
 
 def test_a_class_without_images_does_not_shift_the_others(tmp_path: Path) -> None:
-    make_set(labels=torch.tensor([2, 0, 0, 0, 2, 2])).export(tmp_path / "out", "folder")
+    make_set(stored_labels=torch.tensor([2, 0, 0, 0, 2, 2])).export(tmp_path / "out", "folder")
     files = ImageFolder(str(tmp_path / "out"), allow_empty=True)
     assert sorted(files.targets) == [0, 0, 0, 2, 2, 2]
 
@@ -101,7 +101,7 @@ def test_torch_gives_plain_tensors(tmp_path: Path) -> None:
     content = torch.load(tmp_path / "set.pt", weights_only=True)
     assert torch.equal(content["images"], synthetic.images)
     assert torch.equal(content["labels"], synthetic.labels)
-    assert torch.equal(content["targets"], SOFT["targets"])
+    assert torch.equal(content["targets"], SOFT["stored_targets"])
     assert content["classes"] == list(CLASSES)
     assert content["label_kind"] == "logits"
     assert content["preprocessing"]["kind"] == "normalize"
@@ -127,7 +127,7 @@ def test_hugging_face_reads_its_export(tmp_path: Path) -> None:
     assert rows["label"][:] == synthetic.labels.tolist()
     numbers = rows.with_format("torch")[:]
     assert torch.equal(numbers["pixel_values"], synthetic.images)
-    assert torch.equal(numbers["target"], SOFT["targets"])
+    assert torch.equal(numbers["target"], SOFT["stored_targets"])
     expected = synthetic.plain_images.clamp(0, 1) * 255
     assert (pil_to_tensor(rows[0]["image"]) - expected[0]).abs().max() < 0.51
     assert json.loads((tmp_path / "out" / "metadata.json").read_text())["provenance"] == synthetic.provenance
@@ -149,7 +149,7 @@ def test_an_existing_target_is_only_replaced_on_request(tmp_path: Path, form: st
     make_set().export(target, form)
     with pytest.raises(CondenseError, match="--overwrite"):
         make_set().export(target, form)
-    make_set(labels=torch.zeros(6, dtype=torch.int64)).export(target, form, overwrite=True)
+    make_set(stored_labels=torch.zeros(6, dtype=torch.int64)).export(target, form, overwrite=True)
     assert list(tmp_path.iterdir()) == [target]
     if form == "folder":
         assert len(list(target.glob("0_*/*.png"))) == 6

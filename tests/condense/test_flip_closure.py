@@ -9,6 +9,7 @@ import torch
 import condense
 
 QUICK = {"network": "convnet-d2-w4", "real_batch": 4}
+DECODED = {"network_images": 8, "networks": 1, "network_epochs": 1, "frequencies": 8, "network_batch": 8}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,22 @@ def test_a_set_closed_by_hand_has_the_gradient_of_the_closure(photographs, metho
     assert by_hand.step(0)["loss"] == pytest.approx(loss, rel=1e-5)
     halves = (by_hand.images.detach() - before).view(3, 2, *start.shape[1:])
     torch.testing.assert_close(moved, halves[:, 0] + halves[:, 1].flip(-1), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["idc", "idm", "ncfm"])
+def test_decoded_images_are_closed_after_decoding(photographs, method: str):
+    from condense.making import Job
+    from condense.runtime.registry import load_object
+    from condense.synthesizers.registry import methods
+
+    maker = load_object(methods().find(method).target)
+    known = {name: value for name, value in DECODED.items() if name in maker.Settings.model_fields}
+    settings = maker.Settings(**QUICK, **known, iterations=1, flip_closure=True)
+    made = maker(Job(photographs.train, 1, 0, torch.device("cpu")), settings)
+    images, labels = made.presented(made.images, made.labels)
+    assert len(images) == len(labels) == 3 * 4 * 2
+    torch.testing.assert_close(images[12:], images[:12].flip(-1))
+    assert torch.isfinite(torch.tensor(list(made.advance(0).values()))).all()
 
 
 @pytest.mark.parametrize("method", ["dm", "dc", "dsa", "datadam"])

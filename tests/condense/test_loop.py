@@ -32,7 +32,7 @@ class Counting:
         self.value = torch.zeros(1)
         self.broken_at, self.seconds = broken_at, seconds
 
-    def step(self, iteration: int) -> dict[str, float]:
+    def advance(self, iteration: int) -> dict[str, float]:
         time.sleep(self.seconds)
         self.value += iteration + 1
         return {"loss": float("nan") if iteration == self.broken_at else 1.0 / (iteration + 1)}
@@ -76,11 +76,11 @@ def test_images_that_stop_being_finite_stop_the_run(digits):
 
 def test_ctrl_c_saves_first_and_the_run_goes_on_exactly(digits, tmp_path: Path):
     class Impatient(Counting):
-        def step(self, iteration: int) -> dict[str, float]:
+        def advance(self, iteration: int) -> dict[str, float]:
             if iteration == 4 and not path.with_suffix(".asked").exists():
                 path.with_suffix(".asked").touch()
                 os.kill(os.getpid(), signal.SIGINT)
-            return super().step(iteration)
+            return super().advance(iteration)
 
     path = tmp_path / "c.safetensors"
     before = signal.getsignal(signal.SIGINT)

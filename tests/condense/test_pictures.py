@@ -59,7 +59,7 @@ def test_the_grid_of_a_set_has_a_row_for_each_class() -> None:
     info = DataInfo("pets", ("cat", "dog", "cow"), (1, 8, 8), True, "ab" * 16, Normalization((0.5,), (0.25,)))
     values = torch.tensor([0.2, 0.8, 0.4, 0.6])
     learned = info.preprocessing.apply(values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
-    synthetic = SyntheticSet(stored=learned, labels=torch.tensor([1, 0, 1, 1]), info=info)
+    synthetic = SyntheticSet(stored=learned, stored_labels=torch.tensor([1, 0, 1, 1]), info=info)
     grid = synthetic.grid(per_class=2)
     assert isinstance(grid, Image.Image)
     pixels = np.asarray(grid)

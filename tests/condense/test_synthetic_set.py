@@ -55,7 +55,7 @@ def images(dtype: torch.dtype, count: int = 6) -> torch.Tensor:
 def make_set(dtype: torch.dtype = torch.float32, **changes: Any) -> SyntheticSet:
     arguments: dict[str, Any] = {
         "stored": images(dtype),
-        "labels": torch.tensor([0, 0, 1, 1, 2, 2]),
+        "stored_labels": torch.tensor([0, 0, 1, 1, 2, 2]),
         "info": data_info(),
         "learned_lr": 0.0123,
         "augmentation": {"operations": ("flip", "crop"), "align_corners": False},
@@ -71,7 +71,7 @@ def make_set(dtype: torch.dtype = torch.float32, **changes: Any) -> SyntheticSet
 
 def soft(kind: str) -> dict[str, Any]:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(3)) * 3
-    return {"targets": logits if kind == "logits" else logits.softmax(1), "label_kind": kind, "temperature": 2.5}
+    return {"stored_targets": logits if kind == "logits" else logits.softmax(1), "label_kind": kind, "temperature": 2.5}
 
 
 def assert_same(left: SyntheticSet, right: SyntheticSet) -> None:
@@ -147,7 +147,7 @@ def test_soft_labels_become_probabilities_at_their_temperature() -> None:
 
 def test_counts_and_bytes() -> None:
     assert make_set().ipc == 2
-    uneven = make_set(labels=torch.tensor([0, 0, 0, 0, 2, 2]))
+    uneven = make_set(stored_labels=torch.tensor([0, 0, 0, 0, 2, 2]))
     assert uneven.ipc is None
     assert uneven.class_counts == (4, 0, 2)
     pixels = 6 * 3 * 4 * 6
@@ -169,17 +169,17 @@ def test_a_set_is_a_copy() -> None:
     [
         ({"stored": images(torch.float32).double()}, "not float64"),
         ({"stored": images(torch.float32)[:, :1]}, r"\[6, 1, 4, 6\]"),
-        ({"stored": images(torch.float32)[:0], "labels": torch.zeros(0, dtype=torch.int64)}, "N > 0"),
+        ({"stored": images(torch.float32)[:0], "stored_labels": torch.zeros(0, dtype=torch.int64)}, "N > 0"),
         ({"stored": images(torch.float32).log()}, "of 6 images hold values that are not finite"),
-        ({"labels": torch.tensor([0, 0, 1, 1, 2])}, r"shape \[6\]"),
-        ({"labels": torch.zeros(6)}, "torch.float32"),
-        ({"labels": torch.tensor([0, 0, 1, 1, 2, 3])}, "from 0 to 3"),
-        ({"labels": torch.tensor([-1, 0, 1, 1, 2, 2])}, "from -1 to 2"),
+        ({"stored_labels": torch.tensor([0, 0, 1, 1, 2])}, r"shape \[6\]"),
+        ({"stored_labels": torch.zeros(6)}, "torch.float32"),
+        ({"stored_labels": torch.tensor([0, 0, 1, 1, 2, 3])}, "from 0 to 3"),
+        ({"stored_labels": torch.tensor([-1, 0, 1, 1, 2, 2])}, "from -1 to 2"),
         ({**soft("logits"), "label_kind": "hard"}, "need both"),
         ({"label_kind": "logits"}, "need both"),
         ({**soft("logits"), "label_kind": "scores"}, "hard, probabilities or logits"),
-        ({**soft("logits"), "targets": torch.zeros(6, 4)}, r"\[6, 3\]"),
-        ({**soft("logits"), "targets": torch.full((6, 3), float("inf"))}, "not finite"),
+        ({**soft("logits"), "stored_targets": torch.zeros(6, 4)}, r"\[6, 3\]"),
+        ({**soft("logits"), "stored_targets": torch.full((6, 3), float("inf"))}, "not finite"),
         ({**soft("logits"), "label_kind": "probabilities"}, "are they logits"),
         ({"learned_lr": -0.01}, "learned_lr -0.01"),
         ({"temperature": float("nan")}, "temperature nan"),
@@ -220,7 +220,7 @@ def test_description_says_what_it_is_and_how_it_was_made() -> None:
         assert fact in text
     assert (
         "4 of 3x4x6, 0 to 3 per class"
-        in make_set(stored=images(torch.float32)[:4], labels=torch.tensor([0, 0, 0, 2])).describe()["images"]
+        in make_set(stored=images(torch.float32)[:4], stored_labels=torch.tensor([0, 0, 0, 2])).describe()["images"]
     )
     assert all(isinstance(value, str) for value in rows.values())
 
@@ -240,7 +240,7 @@ def test_a_loaded_set_is_the_saved_one(tmp_path: Path, dtype: torch.dtype, kind:
 def test_a_set_with_nothing_optional_and_one_with_thousands_of_classes(tmp_path: Path) -> None:
     bare = SyntheticSet(
         stored=images(torch.uint8),
-        labels=torch.zeros(6, dtype=torch.int64),
+        stored_labels=torch.zeros(6, dtype=torch.int64),
         info=data_info(),
         metrics={"loss": torch.zeros(0)},
     )
@@ -265,7 +265,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     make_set().save(path)
     before = path.read_bytes()
-    large = make_set(stored=torch.zeros(6000, *SHAPE), labels=torch.zeros(6000, dtype=torch.int64))
+    large = make_set(stored=torch.zeros(6000, *SHAPE), stored_labels=torch.zeros(6000, dtype=torch.int64))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as on a full disk
     try:

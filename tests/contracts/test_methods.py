@@ -19,7 +19,18 @@ SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
 def small_options(method: str) -> dict:
     """Settings that make any method quick, as far as it has them."""
     fields = load_object(methods().find(method).target).Settings.model_fields
-    quick = {"network": "convnet-d2-w4", "features": "random", "real_batch": 4, "iterations": 2}
+    quick = {
+        "network": "convnet-d2-w4",
+        "features": "random",
+        "real_batch": 4,
+        "iterations": 2,
+        "networks": 2,
+        "network_epochs": 1,
+        "network_images": 8,
+        "network_steps": 1,
+        "network_batch": 8,
+        "frequencies": 8,
+    }
     return {name: value for name, value in quick.items() if name in fields}
 
 
@@ -39,11 +50,15 @@ def data(request, tmp_path_factory):
 def test_a_set_has_the_right_form_and_survives_storage(method: str, data, tmp_path: Path):
     out = tmp_path / "set.h5"
     made = condense.distill(method, data, ipc=2, seed=1, out=out, **small_options(method))
-    assert made.images.shape == (6, *data.image_shape)
-    assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert made.stored.shape == (6, *data.image_shape)
+    assert made.stored_labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert made.images.shape == (len(made), *data.image_shape)
+    assert made.labels.tolist() == made.stored_labels.tolist() * (len(made) // 6)
     assert torch.isfinite(made.images).all()
+    assert made.bytes >= made.stored.numel()
     read = SyntheticSet.load(out)
     assert torch.equal(read.images, made.images)
+    assert torch.equal(read.labels, made.labels)
     assert read.provenance["configuration"]["method"] == method
     assert out.with_suffix(".json").exists()
 
@@ -57,6 +72,56 @@ def test_the_same_request_gives_the_same_file_and_leaves_global_randomness_alone
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
+
+
+LEARNED = [name for name in NAMES if "iterations" in load_object(methods().find(name).target).Settings.model_fields]
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_images_move_in_half_precision_nearly_as_in_full(method: str, data):
+    """Inner networks compute in bfloat16, images stay float32; one update in 8 bits of mantissa is not far off."""
+    options = small_options(method) | {"iterations": 1}
+    start, *ends = (
+        condense.distill(method, data, ipc=1, seed=2, precision=precision, **options | changes).stored
+        for precision, changes in (("float32", {"image_lr": 1e-12}), ("float32", {}), ("bfloat16", {}))
+    )
+    full, half = (end - start for end in ends)
+    assert half.dtype == torch.float32
+    assert 0 < full.norm() < torch.inf
+    assert torch.nn.functional.cosine_similarity(full.flatten(), half.flatten(), dim=0) > 0.5
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_the_average_of_images_lies_between_their_start_and_their_end(method: str, data):
+    options = small_options(method) | {"iterations": 1}
+    start, end, average = (
+        condense.distill(method, data, ipc=1, **options | changes).stored
+        for changes in ({"image_lr": 1e-12}, {}, {"image_average": 0.25})
+    )
+    free = (end != 0) & (end != 1)  # of images that are stored in [0, 1], those that did not leave it
+    torch.testing.assert_close(average[free], (0.25 * start + 0.75 * end)[free], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_every_start_and_representative_batches_go_with_every_method(method: str, data, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+    options = small_options(method) | {"iterations": 1, "real_batches": "representative"}
+    out = tmp_path / "set.h5"
+    starts = ["real", "noise", "kmeans", "herding", "tiles", str(out)]
+    for number, start in enumerate(starts):
+        made = condense.distill(
+            method,
+            data,
+            ipc=2,
+            initialization=start,
+            out=tmp_path / f"{number}.h5" if start == str(out) else out,
+            overwrite=True,
+            **options,
+        )
+        assert torch.isfinite(made.images).all()
+    settings = made.provenance["configuration"]["settings"]
+    assert settings["initialization"] == "set.h5"  # a base name, never a path
+    assert str(tmp_path) not in made.provenance["command"]
 
 
 @pytest.mark.parametrize("method", NAMES)

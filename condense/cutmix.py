@@ -1,0 +1,59 @@
+"""CutMix: Yun et al., ICCV 2019. A window of every image comes from another one, and its label in proportion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """One draw for a batch of N images: who gives to whom, and the window (first and last + 1 row and column)."""
+
+    partner: Tensor  # int64 [N]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+def draw_mix(
+    image_shape: tuple[int, int, int], count: int, probability: float, generator: torch.Generator
+) -> Mix | None:
+    """A mix of `count` images (C, H, W) in this share of the batches, else None.
+
+    The window takes a share of the image that is uniform in [0, 1] (Beta(1, 1)), has its sides in their proportion and
+    a centre anywhere; what lies outside the image is cut off.
+    """
+    chance, share, down, right = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    if chance >= probability:
+        return None
+    _, height, width = image_shape
+    return Mix(
+        partner=torch.randperm(count, generator=generator),
+        rows=_window(height, math.sqrt(share), down),
+        columns=_window(width, math.sqrt(share), right),
+    )
+
+
+def _window(side: int, fraction: float, place: float) -> tuple[int, int]:
+    length, centre = int(side * fraction), int(place * side)
+    return max(0, centre - length // 2), min(side, centre + length // 2)
+
+
+def mix_images(images: Tensor, probabilities: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+    """Images [N, C, H, W] with the window of their partners, and labels [N, K] mixed by area.
+
+    >>> mix = Mix(torch.tensor([1, 0]), (0, 1), (0, 1))
+    >>> images, labels = mix_images(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2), torch.eye(2), mix)
+    >>> images[0, 0].tolist(), labels[0].tolist()
+    ([[1.0, 0.0], [0.0, 0.0]], [0.75, 0.25])
+    """
+    height, width = images.shape[2:]
+    inside = torch.zeros(height, width, dtype=torch.bool, device=images.device)
+    inside[slice(*mix.rows), slice(*mix.columns)] = True
+    partner = mix.partner.to(images.device)
+    area = (mix.rows[1] - mix.rows[0]) * (mix.columns[1] - mix.columns[0]) / (height * width)
+    mixed = torch.where(inside, images[partner], images)
+    return mixed, (1 - area) * probabilities + area * probabilities[partner]

@@ -1,0 +1,246 @@
+"""NCFM: Wang et al., Dataset Distillation with Neural Characteristic Function: A Minmax Perspective, CVPR 2025.
+
+Two distributions are equal where their characteristic functions are, so the features of real and synthetic images are
+compared at many frequencies, in amplitude and in phase. Frequencies are Gaussian noise, or come from a small network
+that learns where the difference is largest. Features come from networks between their initial and trained state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from condense.augmentation import AugmentationName, Draws, draw_per_class
+from condense.data import TrainingData
+from condense.derivatives import Parameters
+from condense.making import Job
+from condense.matching import characteristic_function, match_characteristic_functions
+from condense.networks import Network
+from condense.networks.build import initialize
+from condense.planning import Work
+from condense.runtime.seeds import generator
+from condense.spaces import SPACES
+from condense.synthesizers.base import INITIALIZATION_HELP
+from condense.synthesizers.class_matching import (
+    AUGMENTATION_HELP,
+    ClassMatching,
+    ClassMatchingSettings,
+    network_of,
+    presented_images,
+    real_batch_sizes,
+)
+from condense.synthesizers.initialization import Initialization
+from condense.synthesizers.inner_network import under
+from condense.synthesizers.multi_formation import FACTOR_HELP
+from condense.synthesizers.pretrained import pretrained_network
+from condense.training import TrainingRule
+
+_SCALE = 300.0  # of the loss in the released code; the calibration has weight 1 beside it
+_ROWS_PER_OUTPUT = 16  # frequencies that are the same output of the learned sampler, in the released code
+_PATIENCE = 500  # iterations without a smaller loss after which the learning rate is halved
+
+
+class CharacteristicMatchingSettings(ClassMatchingSettings):
+    """Settings of NCFM; the defaults are those of the released configurations for CIFAR-10."""
+
+    iterations: int = Field(20_000, ge=1, description="updates of the images of every class")
+    image_lr: float = Field(0.01, gt=0, description="learning rate of the images (AdamW, or SGD)")
+    image_optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the images")
+    image_weight_decay: float = Field(5e-4, ge=0, description="weight decay of AdamW")
+    factor: int = Field(2, ge=1, le=8, description=FACTOR_HELP)
+    initialization: Initialization = Field("tiles", description=INITIALIZATION_HELP)
+    augmentation: AugmentationName = Field("color-crop-cutout", description=AUGMENTATION_HELP)
+    real_batch: int = Field(1024, ge=1, description="real images of each class in an iteration (or all, if fewer)")
+    frequencies: int = Field(4096, ge=1, description="at how many frequencies characteristic functions are compared")
+    sampling: Literal["gaussian", "learned"] = Field(
+        "gaussian", description="frequencies from N(0, I), or from a network that learns to enlarge the loss"
+    )
+    sampler_lr: float = Field(1e-3, gt=0, description="learning rate of that network (SGD)")
+    amplitude_weight: float = Field(0.5, ge=0, description="alpha, of the difference in amplitude")
+    phase_weight: float = Field(0.5, ge=0, description="beta, of the difference in phase")
+    calibration: float = Field(1.0, ge=0, description="weight of classification by trained networks; 0 leaves it out")
+    networks: int = Field(20, ge=1, description="networks trained on the real data before the first iteration")
+    network_epochs: int = Field(60, ge=1, description="epochs of their training")
+    network_lr: float = Field(0.01, gt=0, description="learning rate of their training (SGD, momentum 0.9)")
+
+
+class CharacteristicMatching(ClassMatching):
+    """L_c = 300 mean_t sqrt(alpha A + beta P) between the characteristic functions of normalised features.
+
+    In every iteration one pretrained network, with parameters l initial + (1 - l) final for l uniform in [0, 1]; for
+    each class one step down L_c, then for each class one step down the cross-entropy in the trained network. Images are
+    stored in [0, 1] and clamped before every iteration. The learning rate halves after 500 iterations without a smaller
+    loss. As in the released code one optimiser has the images of all classes: its momentum and weight decay also act in
+    the turns of other classes.
+    """
+
+    Settings = CharacteristicMatchingSettings
+    space = SPACES["unit"]
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        super().__init__(job, settings)
+        self.network.eval()
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.5, patience=_PATIENCE)
+        rule = pretraining_rule(settings)
+        self.pretrained = []
+        for number in range(settings.networks):
+            found, saved = pretrained_network(job, settings.network, number, rule)
+            self.pretrained.append(found)
+            self.earlier_seconds += saved
+        self.sampler = None
+        if settings.sampling == "learned":
+            rows = max(2, settings.frequencies // _ROWS_PER_OUTPUT)  # of one row BatchNorm could take no statistics
+            width = self.network.classifier.in_features
+            self.sampler = FrequencySampler(width, rows, settings.sampler_lr, job.seed, job.device)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, unless SGD is asked for."""
+        if self.settings.image_optimizer == "sgd":
+            return super().make_optimizer()
+        settings = self.settings
+        return torch.optim.AdamW([self.images], lr=settings.image_lr, weight_decay=settings.image_weight_decay)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """Match every class in turn, then calibrate every class in turn."""
+        with torch.no_grad():
+            self.images.clamp_(0, 1)
+        draws = generator(self.job.seed, "network", iteration)
+        chosen = self.pretrained[int(torch.randint(len(self.pretrained), (1,), generator=draws))]
+        share = float(torch.rand(1, generator=draws))
+        parameters = {name: torch.lerp(value, chosen.initial[name], share) for name, value in chosen.final.items()}
+        self.choose_representatives(iteration, parameters)
+        metrics = {"loss": self._match(iteration, parameters)}
+        if self.settings.calibration:
+            metrics["calibration"] = self._calibrate(iteration, chosen.final)
+        self.plateau.step(sum(metrics.values()))
+        return metrics
+
+    def _match(self, iteration: int, parameters: Parameters) -> float:
+        draws, total = self.class_draws(iteration), 0.0
+        for label in range(self.classes):
+            real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
+            labels = torch.full((len(real),), label)
+            with torch.no_grad():
+                target = F.normalize(self.engine.features(parameters, self.augmented(real, labels, draws)))
+            leaf, images, labels = self._presented_class(label)
+            found = F.normalize(self.engine.features(parameters, self.augmented(images, labels, draws)))
+            frequencies = self._frequencies(iteration, label, target.shape[1])
+            loss = self._distance(target, found, frequencies.detach())
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            self.descend_class(label, gradient)
+            total += loss.item()
+            if self.sampler is not None:
+                self.sampler.ascend(self._distance(target, found.detach(), frequencies))
+        return total
+
+    def _distance(self, real: Tensor, synthetic: Tensor, frequencies: Tensor) -> Tensor:
+        return _SCALE * match_characteristic_functions(
+            characteristic_function(real, frequencies),
+            characteristic_function(synthetic, frequencies),
+            self.settings.amplitude_weight,
+            self.settings.phase_weight,
+        )
+
+    def _calibrate(self, iteration: int, parameters: Parameters) -> float:
+        draws, total = self._calibration_draws(iteration), 0.0
+        for label in range(self.classes):
+            leaf, images, labels = self._presented_class(label)
+            (logits,) = self.engine.read(parameters, self.augmented(images, labels, draws), _logits)
+            loss = self.settings.calibration * F.cross_entropy(logits, labels.to(logits.device))
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            self.descend_class(label, gradient)
+            total += loss.item()
+        return total
+
+    def _presented_class(self, label: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A leaf with the stored images of a class, what networks see of it, and the labels of that."""
+        leaf = self.images[self.rows(label)].detach().requires_grad_()
+        return leaf, *self.presented(leaf, self.labels[self.rows(label)])
+
+    def _calibration_draws(self, iteration: int) -> Draws | None:
+        if self.augmentation is None:
+            return None
+        draws = generator(self.job.seed, "calibration", iteration)
+        return draw_per_class(self.augmentation, self.data.info.image_shape, self.classes, draws)
+
+    def _frequencies(self, iteration: int, label: int, width: int) -> Tensor:
+        """Frequencies [M, D] for one class in one iteration."""
+        draws = generator(self.job.seed, "frequencies", iteration, label)
+        if self.sampler is not None:
+            return self.sampler.sample(self.settings.frequencies, draws)
+        return torch.randn(self.settings.frequencies, width, generator=draws).to(self.job.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """With the learning rate, what decides about it, and the sampler."""
+        plateau = [self.optimizer.param_groups[0]["lr"], self.plateau.best, self.plateau.num_bad_epochs]
+        kept = torch.tensor(plateau, dtype=torch.float64).nan_to_num(posinf=torch.finfo(torch.float64).max)
+        layers = {} if self.sampler is None else self.sampler.network.state_dict()
+        sampler = {f"sampler.{name}": value for name, value in layers.items()}
+        return super().state() | {"plateau": kept} | sampler
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        super().load_state(state)
+        rate, best, bad = state["plateau"].tolist()
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.plateau.best, self.plateau.num_bad_epochs = best, int(bad)
+        if self.sampler is not None:
+            self.sampler.network.load_state_dict(under("sampler.", state))
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Features of real images class by class, and twice their gradient for the synthetic ones."""
+        network, classes = network_of(settings, data.info), len(data.info.classes)
+        largest = int(real_batch_sizes(data, settings).max())
+        times = classes * (2 if settings.calibration else 1)
+        return [
+            Work("features", *network, batch=largest, times=classes),
+            Work("feature gradient", *network, batch=presented_images(ipc, settings), times=times),
+        ]
+
+
+def pretraining_rule(settings: CharacteristicMatchingSettings) -> TrainingRule:
+    """How the networks are trained before the first iteration: SGD with two drops, IDC's augmentation and CutMix."""
+    return TrainingRule(
+        lr=settings.network_lr,
+        weight_decay=5e-4,
+        batch_size=128,
+        epochs=settings.network_epochs,
+        schedule="two-drops",
+        augmentation="idc",
+        cutmix=0.5,
+    )
+
+
+class FrequencySampler:
+    """Three layers that turn noise into frequencies of `width` dimensions; they learn to make the loss large."""
+
+    def __init__(self, width: int, rows: int, lr: float, seed: int, device: torch.device) -> None:
+        self.width, self.rows, self.lr, self.device = width, rows, lr, device
+        layers: list[nn.Module] = []
+        for activation in (nn.LeakyReLU(0.2), nn.LeakyReLU(0.2), nn.Tanh()):
+            layers += [nn.Linear(width, width, device="meta"), nn.BatchNorm1d(width, device="meta"), activation]
+        self.network = nn.Sequential(*layers).to_empty(device="cpu")
+        initialize(self.network, generator(seed, "frequency sampler"))
+        self.network.to(device)
+
+    def sample(self, count: int, draws: torch.Generator) -> Tensor:
+        """`count` frequencies [M, D], differentiable in the parameters: the outputs, repeated to so many rows."""
+        noise = torch.randn(self.rows, self.width, generator=draws).to(self.device)
+        return self.network(noise).repeat(-(-count // self.rows), 1)[:count]
+
+    def ascend(self, loss: Tensor) -> None:
+        """One step of SGD up the loss."""
+        parameters = list(self.network.parameters())
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for value, gradient in zip(parameters, gradients):
+                value.add_(gradient, alpha=self.lr)
+
+
+def _logits(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+    return (network(images),)

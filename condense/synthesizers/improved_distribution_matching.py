@@ -1,0 +1,170 @@
+"""IDM: Zhao, Li, Qin & Yu, Improved Distribution Matching for Dataset Condensation, CVPR 2023.
+
+Distribution matching with three changes: every stored image holds four smaller ones; features come from a queue of
+networks that are trained on real images step by step, from fresh to good ones; and synthetic images must also be
+classified rightly, the more so the better the network is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from condense.data import TrainingData
+from condense.data.sampling import sample
+from condense.making import Job
+from condense.matching import class_means, match_means
+from condense.networks import Network
+from condense.planning import Work
+from condense.runtime.seeds import derive_seed, generator
+from condense.synthesizers.base import INITIALIZATION_HELP
+from condense.synthesizers.class_matching import (
+    ClassMatching,
+    ClassMatchingSettings,
+    network_of,
+    presented_images,
+    real_batch_sizes,
+)
+from condense.synthesizers.initialization import Initialization
+from condense.synthesizers.inner_network import InnerNetwork, under
+from condense.synthesizers.multi_formation import FACTOR_HELP
+from condense.training import TrainingRule, accuracy
+
+_FIRST_NETWORKS = 3
+
+
+class ImprovedDistributionMatchingSettings(ClassMatchingSettings):
+    """Settings of IDM; the defaults are those published for CIFAR-10 at ten images per class."""
+
+    iterations: int = Field(20_000, ge=1, description="updates of the images of every class")
+    image_lr: float = Field(0.2, gt=0, description="learning rate of the images (SGD)")
+    factor: int = Field(2, ge=1, le=8, description=FACTOR_HELP)
+    initialization: Initialization = Field("tiles", description=INITIALIZATION_HELP)
+    classification_weight: float = Field(
+        0.5, ge=0, description="of the classification loss, times the network's accuracy on real images in percent"
+    )
+    queue: int = Field(100, ge=3, description="networks that are kept; then the oldest one goes")
+    queue_interval: int = Field(30, ge=1, description="iterations after which a new random network comes")
+    networks_trained: int = Field(2, ge=0, description="networks of the queue that are trained in an iteration")
+    network_steps: int = Field(10, ge=1, description="steps of such a training")
+    network_batch: int = Field(256, ge=1, description="real images in one of these steps")
+    network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD, momentum 0.9)")
+
+
+class ImprovedDistributionMatching(ClassMatching):
+    """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
+
+    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the real
+    images of its last training (the released code averages the accuracy over its trainings; zero before the first). One
+    SGD step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
+    released code's exception for one undivided image per class (the second term only where it is classified wrongly)
+    is left out.
+    """
+
+    Settings = ImprovedDistributionMatchingSettings
+    tile_sampling = "bilinear"
+
+    def __init__(self, job: Job, settings: Any) -> None:
+        super().__init__(job, settings)
+        self.network.eval()
+        self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
+        self.accuracies = [0.0] * len(self.queue)  # in percent
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """Match in one network of the queue, then train some of them."""
+        if iteration and iteration % self.settings.queue_interval == 0:
+            self._push(_FIRST_NETWORKS + iteration // self.settings.queue_interval - 1)
+        metrics = self._match(iteration)
+        self._train_some(iteration)
+        return metrics
+
+    def _match(self, iteration: int) -> dict[str, float]:
+        place = self._places(iteration, "matched network", 1)[0]
+        parameters, weight = self.queue[place].parameters, self.settings.classification_weight * self.accuracies[place]
+        self.choose_representatives(iteration, parameters)
+        indices, draws = self.real_batches(iteration), self.class_draws(iteration)
+        labels = self.data.labels[indices]
+        with torch.no_grad():
+            seen = self.augmented(self.data.images(indices).to(self.job.device), labels, draws)
+            features = self.engine.features(parameters, seen)
+            real = class_means(features, labels.to(features.device), self.classes)
+        matched = classified = 0.0
+        for label in range(self.classes):
+            leaf = self.images[self.rows(label)].detach().requires_grad_()
+            images, targets = self.presented(leaf, self.labels[self.rows(label)])
+            features, logits = self.engine.read(parameters, self.augmented(images, targets, draws), _read)
+            distance = match_means(real[label], features.mean(0))
+            loss = F.cross_entropy(logits, targets.to(logits.device))
+            (gradient,) = torch.autograd.grad(distance + weight * loss, leaf)
+            self.descend_class(label, gradient)
+            matched, classified = matched + distance.item(), classified + loss.item() / self.classes
+        return {"loss": matched, "classification": classified}
+
+    def _train_some(self, iteration: int) -> None:
+        everything, settings = torch.arange(len(self.data)), self.settings
+        for place in self._places(iteration, "trained networks", settings.networks_trained):
+            batches = [
+                sample(everything, settings.network_batch, generator(self.job.seed, "inner", iteration, place, step))
+                for step in range(settings.network_steps)
+            ]
+            source, seed = self.data.subset(torch.cat(batches)), derive_seed(self.job.seed, "inner", iteration, place)
+            self.queue[place].train(source, seed=seed, device=self.job.device)
+            last = self.data.subset(batches[-1])
+            self.accuracies[place] = 100 * accuracy(self.queue[place].network, last, self.job.device)
+
+    def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
+        """So many different places in the queue, at random."""
+        draws = generator(self.job.seed, purpose, iteration)
+        return torch.randperm(len(self.queue), generator=draws)[:count].tolist()
+
+    def _push(self, number: int) -> None:
+        """A new network at the end of the queue; the oldest leaves a full one."""
+        if len(self.queue) == self.settings.queue:
+            del self.queue[0], self.accuracies[0]
+        self.queue.append(self._queued(number))
+        self.accuracies.append(0.0)
+
+    def _queued(self, number: int) -> InnerNetwork:
+        rule = TrainingRule(
+            lr=self.settings.network_lr, weight_decay=5e-4, batch_size=self.settings.network_batch, epochs=1
+        )
+        return InnerNetwork(self.new_network(number), rule)
+
+    def state(self) -> dict[str, Tensor]:
+        """With the queue."""
+        queue = {
+            f"queue.{place}.{name}": value
+            for place, inner in enumerate(self.queue)
+            for name, value in inner.state().items()
+        }
+        return super().state() | queue | {"accuracies": torch.tensor(self.accuracies, dtype=torch.float64)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        super().load_state(state)
+        self.accuracies = state["accuracies"].tolist()
+        self.queue = [self._queued(0) for _ in self.accuracies]
+        for place, inner in enumerate(self.queue):
+            inner.load_state(under(f"queue.{place}.", state))
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Features of the real batch, their gradient for each class, and the training of networks."""
+        network, classes = network_of(settings, data.info), len(data.info.classes)
+        steps = settings.networks_trained * settings.network_steps
+        training = Work("training", *network, batch=min(settings.network_batch, len(data)), times=steps)
+        return [
+            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
+            Work("feature gradient", *network, batch=presented_images(ipc, settings), times=classes),
+            *([training] if steps else []),
+        ]
+
+
+def _read(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+    """Features [N, D] and logits [N, C]."""
+    features = network.embed(images)
+    return features, network.classifier(features)

@@ -1,0 +1,53 @@
+"""A network that a method trains while it matches, with an optimiser that goes on from one training to the next."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from condense.derivatives import Parameters
+from condense.networks import Network
+from condense.training import TrainingRule, TrainingSource, make_optimizer, train_network
+
+
+class InnerNetwork:
+    """`network`, trained by `rule` in pieces."""
+
+    def __init__(self, network: Network, rule: TrainingRule) -> None:
+        self.network, self.rule = network, rule
+        self.optimizer = make_optimizer(network, rule)
+
+    @property
+    def parameters(self) -> Parameters:
+        """As the engine takes them."""
+        return {name: value.detach() for name, value in self.network.named_parameters()}
+
+    def train(self, source: TrainingSource, *, seed: int, device: torch.device) -> None:
+        """Go on with the training, on all images of `source` as often as the rule says."""
+        train_network(self.network, source, self.rule, seed=seed, device=device, optimizer=self.optimizer)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that training changes, by names that begin with `network.` and `momentum.`."""
+        momentum = {
+            f"momentum.{name}": self.optimizer.state[value]["momentum_buffer"]
+            for name, value in self.network.named_parameters()
+            if self.optimizer.state.get(value, {}).get("momentum_buffer") is not None
+        }
+        return {f"network.{name}": value for name, value in self.network.state_dict().items()} | momentum
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave; other names are passed over."""
+        self.network.load_state_dict(under("network.", state))
+        momentum = under("momentum.", state)
+        for name, value in self.network.named_parameters():
+            if name in momentum:
+                self.optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names.
+
+    >>> list(under("network.", {"network.bias": torch.zeros(1), "images": torch.zeros(1)}))
+    ['bias']
+    """
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,56 @@
+"""Networks trained on the real data before a run begins, kept in the cache folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from condense.derivatives import Parameters
+from condense.making import Job
+from condense.networks import build_network, canonical_name
+from condense.runtime.files import atomic_write, cached_file
+from condense.runtime.seeds import derive_seed
+from condense.synthesizers.inner_network import under
+from condense.training import TrainingRule, train_network
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A network's parameters before and after its training."""
+
+    initial: Parameters
+    final: Parameters
+
+
+def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) -> tuple[Pretrained, float]:
+    """Network `number` trained on all training images by `rule`, and the seconds that finding it in the cache saved.
+
+    It depends on the data with its preprocessing, the network, the rule, the run's seed and the number.
+    """
+    info = job.data.info
+    name = canonical_name(network, info.image_shape)
+    said = rule.model_dump(mode="json", exclude_defaults=True)
+    kept = cached_file("networks", info.name, info.identity, name, said, job.seed, number)
+    if kept.exists():
+        with safe_open(kept, framework="pt") as file:
+            seconds = float(file.metadata()["seconds"])
+            tensors = {key: file.get_tensor(key).to(job.device) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        return _pair(tensors), seconds
+    started = time.monotonic()
+    module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
+    tensors = {f"initial.{key}": value.detach().clone() for key, value in module.named_parameters()}
+    seed = derive_seed(job.seed, "pretraining", number)
+    train_network(module, job.data, rule, seed=seed, device=job.device, progress=job.progress)
+    tensors |= {f"final.{key}": value.detach() for key, value in module.named_parameters()}
+    with atomic_write(kept) as temporary:
+        on_processor = {key: value.cpu().contiguous() for key, value in tensors.items()}
+        save_file(on_processor, temporary, metadata={"seconds": str(time.monotonic() - started)})
+    return _pair({key: value.to(job.device) for key, value in tensors.items()}), 0.0
+
+
+def _pair(tensors: dict[str, Tensor]) -> Pretrained:
+    return Pretrained(under("initial.", tensors), under("final.", tensors))
