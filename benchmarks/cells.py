@@ -25,13 +25,21 @@ class DataDescription(Closed):
     preprocessing: str
     image_size: int | tuple[int, int] | None  # this and the next as the grid gives them
     normalization: str | None
+    holdout: float | None = None  # fraction of the training images that the test images are, for tuning
+
+    @model_serializer(mode="wrap")
+    def _without_no_holdout(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "holdout" or value is not None}
 
     @property
     def label(self) -> str:
         """What tables call it: its name and what the grid changed about it."""
         _, height, width = self.image_shape
         changes = [f"{height}x{width}"] if self.image_size is not None else []
-        return " ".join([self.name, *changes, *([self.normalization] if self.normalization else [])])
+        changes += [self.normalization] if self.normalization else []
+        changes += [f"({self.holdout:.0%} of the training images held out)"] if self.holdout else []
+        return " ".join([self.name, *changes])
 
 
 class SetDescription(Closed):

@@ -5,6 +5,7 @@ ipc: [1, 10]
 methods:
   - {name: random, set_seeds: 5}
   - {name: dm, recipe: desk, iterations: 500, set_seeds: 3}
+  - {name: dsa, recipe: desk, minutes: {1: 3, 10: 8}}
 columns:
   - {protocol: desk, nets: [convnet, resnet18]}
 network_seeds: 3
@@ -13,6 +14,7 @@ full: true
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,6 +58,19 @@ SeedsOrCount = Annotated[int | tuple[int, ...], BeforeValidator(_seeds_or_count)
 ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_image_size)]
 
 
+def _minutes(given: Any) -> Any:
+    times = [*given.values()] if isinstance(given, dict) else [given]
+    sizes = [*given] if isinstance(given, dict) else [1]
+    if not all(type(time) in (int, float) and 0 < time < math.inf for time in times) or not sizes:
+        raise ValueError("must be greater than 0, or such a number for each number of images per class: {1: 3, 10: 8}")
+    if not all(type(ipc) is int and ipc >= 1 for ipc in sizes):
+        raise ValueError("must be given for numbers of images per class, as in {1: 3, 10: 8}")
+    return given
+
+
+Minutes = Annotated[float | dict[int, float], BeforeValidator(_minutes)]
+
+
 class DataEntry(Closed):
     """A data set by name or path, with the options of `condense.load_data`."""
 
@@ -63,6 +78,9 @@ class DataEntry(Closed):
     image_size: ImageSize = Field(None, description="pixels of both sides, or [height, width]")
     normalization: str | None = Field(None, description="computed, zca, none or a known set; default: the data's own")
     mirror: bool | None = Field(None, description="may images be mirrored; default: the data's own")
+    holdout: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = Field(
+        None, description="for tuning: score on this fraction of the training images, which methods do not see then"
+    )
 
 
 class MethodEntry(Closed):
@@ -72,12 +90,23 @@ class MethodEntry(Closed):
     recipe: str | None = Field(None, description="name or YAML file of a recipe; default: the published settings")
     options: dict[str, Any] = Field({}, description="settings that replace those of the recipe")
     iterations: Annotated[int, Field(ge=1, strict=True)] | None = Field(None, description="updates of the images")
-    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="time after which a set is done, if its iterations do not end before"
+    minutes: Minutes | None = Field(
+        None, description="time after which a set is done, one for all or one for each number of images per class"
     )
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
     compile: Literal["on", "off"] | None = Field(None, description="default: where it saves time")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
+
+    def minutes_at(self, ipc: int) -> float | None:
+        """The time of a set of so many images per class.
+
+        Raises `CondenseError` if times are given for other numbers only.
+        """
+        if not isinstance(self.minutes, dict):
+            return self.minutes
+        if ipc not in self.minutes:
+            raise CondenseError(f"minutes are given for {sorted(self.minutes)} images per class, not for {ipc}; add it")
+        return self.minutes[ipc]
 
 
 class ColumnEntry(Closed):

@@ -39,7 +39,8 @@ def plan(grid: Grid, origin: str) -> list[Work]:
 
 def read_data(entry: DataEntry) -> RealData:
     """The real data of a grid's entry."""
-    return load_data(entry.name, **entry.model_dump(exclude={"name"}))
+    data = load_data(entry.name, **entry.model_dump(exclude={"name", "holdout"}))
+    return data if entry.holdout is None else data.holdout(entry.holdout)
 
 
 @contextmanager
@@ -60,6 +61,7 @@ def _cells(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterato
         preprocessing=data.preprocessing.kind,
         image_size=entry.image_size,
         normalization=entry.normalization,
+        holdout=entry.holdout,
     )
     columns = [
         (protocol, net)
@@ -101,14 +103,14 @@ def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = N
 
 
 def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
-    method = methods().find(entry.name)
+    method, minutes = methods().find(entry.name), entry.minutes_at(ipc)
     settings = resolve_settings(
         method,
         data.info,
         ipc,
         recipe=entry.recipe,
         iterations=entry.iterations,
-        minutes=entry.minutes,
+        minutes=minutes,
         **entry.options,
     )
     if issubclass(load_object(method.target), Selector) or getattr(settings, "initialization", None) == "real":
@@ -121,7 +123,7 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
             recipe=Path(entry.recipe).stem if entry.recipe else None,
             options=entry.options,
             iterations=entry.iterations,
-            minutes=entry.minutes,
+            minutes=minutes,
             ipc=ipc,
             seed=seed,
             plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),

@@ -25,9 +25,10 @@ class Record(Closed):
     Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
     from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
-    `bytes` is what the set truly costs; `iterations` is how many were reached (None where real images are chosen).
-    `versions`, `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older.
-    `compiled` says whether the training step of the scoring was. A failed cell has an `error` and no result.
+    `images` are trained on, `stored_images` stored (None in old records: as many); `bytes` is what the set truly costs;
+    `iterations` is how many were reached (None where real images are chosen). `versions`, `hardware` and `commit` are
+    those of the scoring, `made_with` has those of the set, which may be older. `compiled` says whether the training
+    step of the scoring was. A failed cell has an `error` and no result.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Record(Closed):
     mean: float | None = None
     std: float | None = None
     images: int | None = None
+    stored_images: int | None = None
     bytes: int | None = None
     label_source: str | None = None
     compiled: bool = False

@@ -115,7 +115,7 @@ def _scores(table: Table) -> str:
         "Test accuracy in percent: mean ± sample standard deviation over all networks on all sets (sets x networks on "
         "each). Headings give protocol, protocol hash and network; seconds are those of making one set."
     )
-    return f"{text}\n\n" + _grid(["data", "ipc", "method", *columns, "seconds", "bytes", "iterations"], lines)
+    return f"{text}\n\n" + _grid(["data", "ipc", "method", *columns, "seconds", "images", "bytes", "iterations"], lines)
 
 
 def _cell(row: Row, column: Column, table: Table) -> str:
@@ -128,7 +128,13 @@ def _cell(row: Row, column: Column, table: Table) -> str:
 def _costs(row: Row, table: Table) -> list[str]:
     score = next(table.scores[row, column] for column in table.columns if (row, column) in table.scores)
     seconds = "" if score.making_seconds is None else f"{score.making_seconds:.1f}"
-    return [seconds, f"{score.records[0].bytes or 0:,}", shown_range(score.iterations)]
+    return [seconds, _images(score.records[0]), f"{score.records[0].bytes or 0:,}", shown_range(score.iterations)]
+
+
+def _images(record: Record) -> str:
+    """How many images networks train on, and of how many stored ones they are decoded."""
+    decoded = record.stored_images not in (None, record.images)
+    return f"{record.images:,}" + (f" of {record.stored_images:,} stored" if decoded else "")
 
 
 def _references(table: Table) -> str:

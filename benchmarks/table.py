@@ -144,6 +144,7 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "std_between_sets": spread.std_between_sets,
         "std_between_networks": spread.std_between_networks,
         "images": records[0].images,
+        "stored_images": records[0].stored_images or records[0].images,
         "bytes": records[0].bytes,
         "iterations": shown_range(score.iterations),
         "making_seconds": score.making_seconds,

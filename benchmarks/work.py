@@ -27,6 +27,7 @@ _SAME_IN_ALL_RESULTS = (
     "protocol_hash",
     "network",
     "images",
+    "stored_images",
     "bytes",
     "label_source",
     "compiled",

@@ -19,9 +19,10 @@ from condense.training import ImageSource, TensorSource, TrainingSource
 
 @dataclass(frozen=True)
 class Material:
-    """Images and labels to train on, where the labels came from, and what all of it costs to keep."""
+    """Images and labels to train on, how many are stored, where labels came from, and what all of it costs to keep."""
 
     source: TrainingSource
+    stored_images: int
     label_source: str
     bytes: int
 
@@ -56,17 +57,18 @@ def training_material(
     trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
     """
     source = _hard(given, train.info)
+    stored = len(given.stored) if isinstance(given, SyntheticSet) else len(given)
     cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
     if protocol.labels == "hard":
-        return Material(source, "class index", cost)
+        return Material(source, stored, "class index", cost)
     if isinstance(given, SyntheticSet) and given.probabilities is not None:
-        return Material(Relabelled(source, given.probabilities, source.info), f"own {given.label_kind}", cost)
+        return Material(Relabelled(source, given.probabilities, source.info), stored, f"own {given.label_kind}", cost)
     logits = static_logits(source, train, protocol.network, protocol.labels, device=device, progress=progress)
     labels = protocol.labels
     teachers = f"{labels.networks} x {canonical_name(protocol.network, train.info.image_shape)}"
     label_source = f"{teachers}, {labels.training.epochs_run} epochs on the real data"
     cost += logits.numel() * logits.element_size()
-    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), label_source, cost)
+    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), stored, label_source, cost)
 
 
 def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:

@@ -23,6 +23,7 @@ class NetworkResult:
         diverged: the k whose loss became infinite or whose accuracy is below 1.5 times chance; they count in the mean.
         seconds: for training and testing all of them, label networks aside.
         images: number of training images.
+        stored_images: number of images that are stored; less, if each is decoded to several.
         bytes: what they cost to keep, labels included.
         seed: from which networks, order of images and augmentation were drawn.
         label_source: where the labels came from.
@@ -38,6 +39,7 @@ class NetworkResult:
     diverged: tuple[int, ...]
     seconds: float
     images: int
+    stored_images: int
     bytes: int
     seed: int
     label_source: str

@@ -138,6 +138,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         diverged=tuple(diverged),
         seconds=time.perf_counter() - started,
         images=len(shared.material.source),
+        stored_images=shared.material.stored_images,
         bytes=shared.material.bytes,
         seed=shared.seed,
         label_source=shared.material.label_source,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.grid import load_grid, parse_grid
-from benchmarks.plan import plan
+from benchmarks.plan import plan, read_data
 from condense.runtime.errors import CondenseError
 
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
@@ -54,7 +54,11 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
         ({"methods": [{"name": "random", "set_seeds": 0}]}, "methods.0: set_seeds 0: must be how many seeds"),
         ({"methods": [{"name": "random", "set_seeds": [1, 1]}]}, "methods.0: set_seeds: must be how many seeds"),
         ({"methods": [{"name": "dm", "iterations": -1}]}, "methods.0: iterations -1"),
-        ({"methods": [{"name": "dm", "minutes": 0}]}, "methods.0: minutes 0"),
+        ({"methods": [{"name": "dm", "minutes": 0}]}, "methods.0: minutes 0: must be greater than 0"),
+        ({"methods": [{"name": "dm", "minutes": {}}]}, "methods.0: minutes: must be greater than 0"),
+        ({"methods": [{"name": "dm", "minutes": {1: -1}}]}, "methods.0: minutes: must be greater than 0"),
+        ({"methods": [{"name": "dm", "minutes": {"one": 1}}]}, "methods.0: minutes: must be given for numbers"),
+        ({"data": [{"name": "digits", "holdout": 1}]}, "data.0: holdout"),
         ({"columns": [{"protocol": "demo", "nets": []}]}, "columns.0: nets: .* at least 1 item"),
         ({"columns": [{"protocol": "demo"}, {"protocol": "demo"}]}, "columns: demo with convnet is given twice"),
         ({"network_seeds": 10**12}, "network_seeds 1000000000000: must be how many seeds, from 1 to 1000"),
@@ -188,3 +192,27 @@ def test_a_plan_counts_only_where_one_is_asked_for():
     assert cells[-1].made.plan == {"compile": "on", "precision": "float32"}
     assert cells[-1].made.label == "dm (precision float32, compile on)"
     assert len({cell.key for cell in cells}) == len(cells)
+
+
+def test_minutes_may_depend_on_the_number_of_images():
+    grid = {"data": ["digits"], "ipc": [1, 10], "columns": [{"protocol": "demo"}]}
+    timed = grid | {"methods": [{"name": "dm", "minutes": {1: 3, 10: 8}}]}
+    cells = plan(parse_grid(timed, "g.yaml"), "g.yaml")
+    assert [work.cell.made.minutes for work in cells] == [3, 8]
+    with pytest.raises(CondenseError, match=r"given for \[1\] images per class, not for 10"):
+        plan(parse_grid(grid | {"methods": [{"name": "dm", "minutes": {1: 3}}]}, "g.yaml"), "g.yaml")
+
+
+def test_a_holdout_is_scored_on_training_images_only():
+    content = {
+        "data": ["digits", {"name": "digits", "holdout": 0.25}],
+        "ipc": [1],
+        "methods": [{"name": "random"}],
+        "columns": [{"protocol": "demo"}],
+    }
+    usual, tuning = (work.cell for work in plan(parse_grid(content, "g.yaml"), "g.yaml"))
+    assert usual.data.fingerprint != tuning.data.fingerprint
+    assert tuning.data.label == "digits (25% of the training images held out)"
+    assert "holdout" not in usual.data.model_dump()  # so that older cells keep their identity
+    data = read_data(plan(parse_grid(content, "g.yaml"), "g.yaml")[1].source)
+    assert len(data.train) + len(data.test) == 1438
