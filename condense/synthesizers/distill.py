@@ -9,18 +9,16 @@ from typing import Any, Literal
 
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
-from condense.making import Job, Maker, Product
-from condense.runtime.device import choose_device
+from condense.making import Job, Product
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import commit, hardware, peak_memory, versions
-from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name
 from condense.synthesizers.checkpoints import checkpoint_path
 from condense.synthesizers.initialization import file_digest
-from condense.synthesizers.registry import Method, methods
-from condense.synthesizers.request import AskedPlan, resolve_plan, resolve_settings
+from condense.synthesizers.registry import Method
+from condense.synthesizers.request import AskedPlan, Request
 from condense.synthetic_set import SyntheticSet
 
 
@@ -74,24 +72,22 @@ def distill(
         CondenseError: for anything wrong in the request, before any work is lost.
         KeyboardInterrupt: after a Ctrl-C; an unfinished run is saved first if `out` is given.
     """
-    entry = methods().find(method)
-    maker: type[Maker] = load_object(entry.target)
-    settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
+    request = Request.of(
+        method, data, ipc, device=device, recipe=recipe, iterations=iterations, minutes=minutes, **options
+    )
+    settings = request.settings
     target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
-    where = choose_device(device)
-    configuration = _configuration(entry, data.info, ipc, seed, settings)
-    asked = AskedPlan(precision, compile, micro_batch, threads)
-    work = maker.work(data.train, ipc, settings)
-    plan = resolve_plan(asked, where, work, settings, minutes=minutes, unfinished=checkpoint)
+    configuration = _configuration(request.entry, data.info, ipc, seed, settings)
+    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
 
     started = time.monotonic()
     end = iterations if minutes is not None else getattr(settings, "iterations", None)
-    job = Job(data.train, ipc, seed, where, plan, progress, end, minutes, checkpoint, must_agree)
+    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree)
     with memory_errors_named():
-        product = maker.make(job, settings)
+        product = request.maker.make(job, settings)
     synthetic = _as_set(product, data.info, configuration | {"settings": product.settings.model_dump(mode="json")})
     if target is not None:
         synthetic.save(target)

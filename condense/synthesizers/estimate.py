@@ -12,14 +12,11 @@ import torch
 from condense.data import RealData
 from condense.making import Job
 from condense.planning import largest_micro_batch
-from condense.runtime.device import choose_device
 from condense.runtime.memory import keep_freed_memory, memory_errors_named
 from condense.runtime.plan import Plan
 from condense.runtime.provenance import peak_memory
-from condense.runtime.registry import load_object
 from condense.synthesizers.base import Synthesizer
-from condense.synthesizers.registry import methods
-from condense.synthesizers.request import AskedPlan, resolve_plan, resolve_settings
+from condense.synthesizers.request import AskedPlan, Request
 
 _UPDATES, _SECONDS = 5, 20.0  # as many measured updates as fit into this time, at least one
 
@@ -91,20 +88,18 @@ def estimate(
 
     Raises `CondenseError` as `distill` does.
     """
-    entry = methods().find(method)
-    maker = load_object(entry.target)
-    settings = resolve_settings(entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options)
-    where = choose_device(device)
-    work = maker.work(data.train, ipc, settings)
-    asked = AskedPlan(precision, compile, micro_batch, threads)
-    plan = resolve_plan(asked, where, work, settings, minutes=minutes)
+    request = Request.of(
+        method, data, ipc, device=device, recipe=recipe, iterations=iterations, minutes=minutes, **options
+    )
+    settings, where, work = request.settings, request.device, request.work
+    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
     job = Job(data.train, ipc, seed, where, plan)
-    if not issubclass(maker, Synthesizer):
+    if not issubclass(request.maker, Synthesizer):
         return Estimate(plan, None, None, 0.0, peak_memory(), None)
     keep_freed_memory()
     with memory_errors_named():
-        first, seconds = _measured(maker(job, settings))
-    planned: int = settings.iterations  # type: ignore[attr-defined]  # every synthesizer has them
+        first, seconds = _measured(request.maker(job, settings))
+    planned: int = settings.iterations
     if minutes is not None:
         within = max(1, int(60 * minutes / seconds))
         planned = within if iterations is None else min(within, iterations)

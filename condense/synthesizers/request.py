@@ -8,17 +8,18 @@ from typing import Any, Literal
 
 import torch
 
-from condense.data import DataInfo
+from condense.data import DataInfo, RealData
+from condense.making import Maker
 from condense.networks import canonical_name
 from condense.planning import Work, choose_plan
 from condense.recipes import load_recipe
-from condense.runtime.device import set_threads
+from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
 from condense.synthesizers.checkpoints import read_header
-from condense.synthesizers.registry import Method
+from condense.synthesizers.registry import Method, methods
 
 
 def resolve_settings(
@@ -56,6 +57,64 @@ def resolve_settings(
 
 
 @dataclass(frozen=True)
+class Request:
+    """A method with its settings for some data, ready to be planned and run."""
+
+    entry: Method
+    maker: type[Maker]
+    settings: Closed
+    device: torch.device
+    work: list[Work]
+    minutes: float | None
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        data: RealData,
+        ipc: int,
+        *,
+        device: str,
+        recipe: str | None,
+        iterations: int | None,
+        minutes: float | None,
+        **options: Any,
+    ) -> Request:
+        """What these arguments of `distill` ask for; raises `CondenseError` for anything wrong in them."""
+        entry = methods().find(method)
+        maker: type[Maker] = load_object(entry.target)
+        settings = resolve_settings(
+            entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
+        )
+        where = choose_device(device)
+        return cls(entry, maker, settings, where, maker.work(data.train, ipc, settings), minutes)
+
+    def plan(self, asked: AskedPlan, unfinished: Path | None = None) -> Plan:
+        """The plan of the unfinished run, with what is asked for explicitly; for a new run, one made for its work.
+
+        A plan is fixed for the whole run: sums that are divided otherwise can end in other last bits.
+        """
+        explicit = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
+        recorded = {}
+        if unfinished is not None and unfinished.exists():
+            recorded = read_header(unfinished)["configuration"]["plan"]
+        plan = validated(Plan, recorded | explicit | {"device": self.device.type}, spell=option_name)
+        set_threads(plan.threads if recorded else asked.threads)
+        if recorded:
+            return plan
+        return choose_plan(
+            self.work,
+            getattr(self.settings, "iterations", None),
+            device=self.device,
+            threads=torch.get_num_threads(),
+            precision=asked.precision,
+            compile=asked.compile,
+            micro_batch=asked.micro_batch,
+            seconds=None if self.minutes is None else 60 * self.minutes,
+        )
+
+
+@dataclass(frozen=True)
 class AskedPlan:
     """What the user wants of the plan; `auto` and None leave it open."""
 
@@ -63,36 +122,3 @@ class AskedPlan:
     compile: Literal["auto", "on", "off"]
     micro_batch: int | None
     threads: int | None
-
-
-def resolve_plan(
-    asked: AskedPlan,
-    device: torch.device,
-    work: list[Work],
-    settings: Closed,
-    *,
-    minutes: float | None = None,
-    unfinished: Path | None = None,
-) -> Plan:
-    """The plan of the unfinished run, with what is asked for explicitly; for a new run, one made for its work.
-
-    A plan is fixed for the whole run: sums that are divided otherwise can end in other last bits.
-    """
-    explicit = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
-    recorded = {}
-    if unfinished is not None and unfinished.exists():
-        recorded = read_header(unfinished)["configuration"]["plan"]
-    plan = validated(Plan, recorded | explicit | {"device": device.type}, spell=option_name)
-    set_threads(plan.threads if recorded else asked.threads)
-    if recorded:
-        return plan
-    return choose_plan(
-        work,
-        getattr(settings, "iterations", None),
-        device=device,
-        threads=torch.get_num_threads(),
-        precision=asked.precision,
-        compile=asked.compile,
-        micro_batch=asked.micro_batch,
-        seconds=None if minutes is None else 60 * minutes,
-    )

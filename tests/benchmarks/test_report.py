@@ -103,7 +103,7 @@ def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
 
     text = markdown(build_table(records), records)
     shown = f"{100 * statistics.mean(everything):.1f} ± {100 * statistics.stdev(everything):.1f} (3 x 3)"
-    assert f"| digits | 1 | dm | {shown} | 3.0 | 2,640 | 500-502 |" in text
+    assert f"| digits | 1 | dm | {shown} | 3.0 | 10 | 2,640 | 500-502 |" in text
     assert "| between sets | between networks |" in text
     assert f"{100 * between_sets**0.5:.2f} | {100 * between_networks**0.5:.2f} |" in text
 
@@ -116,12 +116,18 @@ def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
     ]
     text = markdown(build_table(records), records)
     assert (
-        "| data | ipc | method | desk aaaaaaaaaaaa convnet | dc bbbbbbbbbbbb convnet | seconds | bytes | iterations |"
-        in text
+        "| data | ipc | method | desk aaaaaaaaaaaa convnet | dc bbbbbbbbbbbb convnet | seconds | images | bytes "
+        "| iterations |" in text
     )
     assert "| digits | 1 | dm | 25.0 ± 7.1 (1 x 2) | 85.0 ± 7.1 (1 x 2) | 2.0 |" in text
     assert "| digits | 1 | random | 11.0 ± 1.4 (1 x 2) | failed |" in text
     assert "- diverged or near chance: digits, 1 per class, random, seed 0, desk convnet: 10.0 %, 12.0 %" in text
+
+
+def test_decoded_and_stored_images_are_both_shown():
+    decoded = record().model_copy(update={"images": 40, "stored_images": 10})
+    assert "| 2.0 | 40 of 10 stored | 2,640 |" in markdown(build_table([decoded]), [decoded])
+    assert next(csv.DictReader(io.StringIO(comma_separated(build_table([decoded])))))["stored_images"] == "10"
 
 
 def test_two_hashes_in_one_column_are_refused(tmp_path: Path):
