@@ -76,11 +76,11 @@ class _Reading(nn.Module):
 
 
 def _state(network: nn.Module, parameters: Parameters, dtype: torch.dtype) -> Parameters:
-    """Parameters and copies of the buffers, in this type."""
-    return {name: value.to(dtype) for name, value in parameters.items()} | {
+    """Copies of the buffers, and parameters in this type; where features are read, these may replace buffers too."""
+    return {
         name: buffer.to(dtype, copy=True) if buffer.is_floating_point() else buffer.clone()
         for name, buffer in network.named_buffers()
-    }
+    } | {name: value.to(dtype) for name, value in parameters.items()}
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -74,7 +74,9 @@ def distill(words: Sequence[str]) -> int:
             print(line)
         return 0
     synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
-    print(f"{options.out}: {len(synthetic)} images ({options.ipc} per class), {synthetic.bytes:,} bytes")
+    decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
+    stored = f"{len(synthetic.stored)} images ({options.ipc} per class){decoded}"
+    print(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
     return 0
 
 

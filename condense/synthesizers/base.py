@@ -50,6 +50,8 @@ class Synthesizer(ABC):
         self.data = job.data
         self.settings = settings
         self.decoder = decoder_of(settings)
+        if self.decoder is not None:
+            self.decoder.tile_size(*job.data.info.image_shape[1:])  # refuses a factor that is too large
         images, self.earlier_seconds = initial_images(
             settings.initialization,
             job,

@@ -18,6 +18,7 @@ from condense.engine import Engine
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
+from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
@@ -62,6 +63,12 @@ class ClassMatching(Synthesizer):
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror)
         self.network = self.new_network(0)
         self.engine = Engine(self.network, job.plan)
+        smallest = min(int(real_batch_sizes(job.data, settings).sum()), len(self.labels))
+        if self.engine.whole_batches and smallest < 2:
+            raise CondenseError(
+                f"BatchNorm in {self.network.name} needs at least 2 images in a batch, not {smallest}; "
+                "give a larger --ipc and --real-batch, or a network with another norm"
+            )
         self.representatives: list[Tensor] = []  # training indices, class by class
         if settings.flip_closure and not info.mirror:
             say(f"note: mirror images of {info.name} are of no class or another one; a flip closure may harm")

@@ -28,6 +28,7 @@ from condense.matching import (
     match_gradients_squared,
 )
 from condense.planning import Work
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
@@ -113,6 +114,11 @@ class GradientMatching(ClassMatching):
 
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
+        if settings.distance in ("l1", "l2") and all(value.dim() < 4 for value in self.network.parameters()):
+            raise CondenseError(
+                f"--distance {settings.distance} compares convolutions, and {self.network.name} has none; "
+                "give a convnet, or --distance rows"
+            )
         self.inner = InnerNetwork(self.network, self.inner_rule())
         self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
 

@@ -84,7 +84,7 @@ class ImprovedDistributionMatching(ClassMatching):
 
     def _match(self, iteration: int) -> dict[str, float]:
         place = self._places(iteration, "matched network", 1)[0]
-        parameters, weight = self.queue[place].parameters, self.settings.classification_weight * self.accuracies[place]
+        parameters, weight = self.queue[place].values, self.settings.classification_weight * self.accuracies[place]
         self.choose_representatives(iteration, parameters)
         indices, draws = self.real_batches(iteration), self.class_draws(iteration)
         labels = self.data.labels[indices]

@@ -22,6 +22,11 @@ class InnerNetwork:
         """As the engine takes them."""
         return {name: value.detach() for name, value in self.network.named_parameters()}
 
+    @property
+    def values(self) -> Parameters:
+        """Parameters, and the statistics of BatchNorm with them: what reads features in evaluation mode."""
+        return float_values(self.network)
+
     def train(self, source: TrainingSource, *, seed: int, device: torch.device) -> None:
         """Go on with the training, on all images of `source` as often as the rule says."""
         train_network(self.network, source, self.rule, seed=seed, device=device, optimizer=self.optimizer)
@@ -42,6 +47,11 @@ class InnerNetwork:
         for name, value in self.network.named_parameters():
             if name in momentum:
                 self.optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
+
+
+def float_values(network: Network) -> Parameters:
+    """Parameters and statistics of a network, detached."""
+    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
 def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

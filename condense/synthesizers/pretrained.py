@@ -14,13 +14,13 @@ from condense.making import Job
 from condense.networks import build_network, canonical_name
 from condense.runtime.files import atomic_write, cached_file
 from condense.runtime.seeds import derive_seed
-from condense.synthesizers.inner_network import under
+from condense.synthesizers.inner_network import float_values, under
 from condense.training import TrainingRule, train_network
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A network's parameters before and after its training."""
+    """A network's parameters, with the statistics of BatchNorm, before and after its training."""
 
     initial: Parameters
     final: Parameters
@@ -42,10 +42,10 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
         return _pair(tensors), seconds
     started = time.monotonic()
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
-    tensors = {f"initial.{key}": value.detach().clone() for key, value in module.named_parameters()}
+    tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
     seed = derive_seed(job.seed, "pretraining", number)
     train_network(module, job.data, rule, seed=seed, device=job.device, progress=job.progress)
-    tensors |= {f"final.{key}": value.detach() for key, value in module.named_parameters()}
+    tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
     with atomic_write(kept) as temporary:
         on_processor = {key: value.cpu().contiguous() for key, value in tensors.items()}
         save_file(on_processor, temporary, metadata={"seconds": str(time.monotonic() - started)})

@@ -1,0 +1,260 @@
+"""IDM against a naive reference: class means by hand, torch's optimisers, and the queue step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import condense
+from condense.augmentation import augment
+from condense.data import TrainingData
+from condense.making import Job
+from condense.networks import Network, build_network
+from condense.runtime.seeds import derive_seed
+from condense.synthesizers.improved_distribution_matching import ImprovedDistributionMatching
+
+CPU = torch.device("cpu")
+QUICK = {"network": "convnet-d2-w4-in", "real_batch": 5, "network_batch": 8, "network_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """45 images in three classes of different brightness: less than a usual batch."""
+    draws = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    labels = np.arange(45) % 3
+    images = (draws.integers(0, 128, (45, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    return condense.load_data(path)
+
+
+def synthesizer(data: TrainingData, ipc: int = 1, **settings) -> ImprovedDistributionMatching:
+    values = ImprovedDistributionMatching.Settings(**QUICK | settings)
+    return ImprovedDistributionMatching(Job(data, ipc, 0, CPU), values)
+
+
+def fresh_network(number: int, network: str = QUICK["network"], classes: int = 10) -> Network:
+    return build_network(network, (1, 8, 8), classes, derive_seed(0, "network", number))
+
+
+def values_of(network: Network) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in network.parameters()])
+
+
+def naive_decode(images: Tensor) -> Tensor:
+    tiles = [images[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] for row in (0, 1) for column in (0, 1)]
+    return torch.cat([F.interpolate(tile, size=(8, 8), mode="bilinear") for tile in tiles])
+
+
+class Reference:
+    """The images and their optimiser; a step in a given network with a given weight of the classification."""
+
+    def __init__(self, made: ImprovedDistributionMatching, images: Tensor, momentum: Tensor | None = None) -> None:
+        self.made, self.images = made, images.clone().requires_grad_()
+        self.optimizer = torch.optim.SGD([self.images], lr=0.2, momentum=0.5)
+        if momentum is not None:
+            self.optimizer.state[self.images]["momentum_buffer"] = momentum.clone()
+
+    def step(self, iteration: int, network: Network, weight: float, ipc: int) -> tuple[float, float]:
+        """L_c = |mean f(real) - mean f(synthetic)|^2 + weight CE, one step for each class."""
+        network.eval()
+        draws, matched, classified = self.made.class_draws(iteration), 0.0, 0.0
+        for label in range(10):
+            row = draws.expand(torch.tensor([label]))
+            real = self.made.data.images(self.made.real_batch(iteration, label))
+            decoded = naive_decode(self.images[label * ipc : (label + 1) * ipc])
+            real, seen = (augment(self.made.augmentation, images, row) for images in (real, decoded))
+            difference = network.features(real).flatten(1).mean(0).detach() - network.features(seen).flatten(1).mean(0)
+            entropy = -network(seen).log_softmax(1)[:, label].mean()
+            loss = (difference**2).sum() + weight * entropy
+            self.optimizer.zero_grad()
+            (self.images.grad,) = torch.autograd.grad(loss, self.images)
+            self.optimizer.step()
+            matched, classified = matched + (difference**2).sum().item(), classified + entropy.item() / 10
+        return matched, classified
+
+
+@pytest.mark.parametrize("network", ["convnet-d2-w4-in", "convnet-d2-w4-bn"])
+def test_iterations_against_a_naive_reference(digits, network: str):
+    """In one network of the queue, which differ in weight: the reference has to agree for exactly one of them."""
+    made = synthesizer(digits.train, 2, network=network, classification_weight=0.02, networks_trained=2)
+    made.step(0)
+    places = set()
+    for iteration in (1, 2):
+        made.accuracies = [10.0, 40.0, 90.0]
+        images, networks = made.images.detach().clone(), []
+        momentum = made.optimizer.state[made.images]["momentum_buffer"]
+        references = [Reference(made, images, momentum) for _ in range(3)]
+        for inner in made.queue:
+            networks.append(build_network(network, (1, 8, 8), 10, 0))
+            networks[-1].load_state_dict(inner.network.state_dict())
+        expected = [
+            reference.step(iteration, each, 0.02 * accuracy, 2)
+            for reference, each, accuracy in zip(references, networks, made.accuracies)
+        ]
+        found = made.step(iteration)
+        agree = [
+            place
+            for place in range(3)
+            if found["loss"] == pytest.approx(expected[place][0], rel=1e-3)
+            and found["classification"] == pytest.approx(expected[place][1], rel=1e-3)
+        ]
+        assert len(agree) == 1
+        moved = made.images.detach() - images
+        torch.testing.assert_close(moved, references[agree[0]].images.detach() - images, rtol=1e-3, atol=1e-5)
+        places.add(agree[0])
+    assert len(places) == 2  # drawn anew
+
+
+def test_the_classification_weighs_as_much_as_the_network_is_accurate(digits):
+    """With accuracy zero there is only matching; w a counts as a product."""
+
+    def moved(weight: float, accuracy: float) -> Tensor:
+        made = synthesizer(digits.train, classification_weight=weight, networks_trained=0)
+        made.accuracies = [accuracy] * 3
+        start = made.images.detach().clone()
+        made.step(0)
+        return made.images.detach() - start
+
+    plain = moved(0.0, 50.0)
+    assert torch.equal(moved(0.5, 0.0), plain)
+    torch.testing.assert_close(moved(0.5, 20.0), moved(0.1, 100.0), rtol=1e-4, atol=1e-6)
+    once, twice = moved(0.5, 10.0) - plain, moved(0.5, 20.0) - plain
+    assert once.norm() > 0.01
+    torch.testing.assert_close(twice[0], 2 * once[0], rtol=1e-2, atol=1e-4)
+
+
+def test_accuracies_are_percentages_and_begin_at_zero(small):
+    """One step on all images: the accuracy on them, afterwards."""
+    made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45, network_lr=0.1)
+    assert made.accuracies == [0.0, 0.0, 0.0]
+    for iteration in range(8):
+        made.step(iteration)
+    images, labels = small.train.images(torch.arange(45)), small.train.labels
+    for inner, found in zip(made.queue, made.accuracies):
+        right = sum(int(row.argmax()) == int(label) for row, label in zip(inner.network(images), labels))
+        assert found == pytest.approx(100 * right / 45)
+    assert max(made.accuracies) > 50
+
+
+def test_networks_are_trained_on_real_images_and_keep_their_momentum(small):
+    """Batches of all images need no draws: SGD 0.01 with momentum 0.9 and weight decay 5e-4, no augmentation."""
+    made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45)
+    networks = [fresh_network(number, classes=3) for number in range(3)]
+    optimizers = [
+        torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4) for network in networks
+    ]
+    images, labels = small.train.images(torch.arange(45)), small.train.labels
+    for iteration in range(4):
+        made.step(iteration)
+        for network, optimizer in zip(networks, optimizers):
+            optimizer.zero_grad()
+            (-network(images).log_softmax(1)[torch.arange(45), labels].mean()).backward()
+            optimizer.step()
+    for inner, network in zip(made.queue, networks):
+        torch.testing.assert_close(values_of(inner.network), values_of(network), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [15, 45, 64])
+def test_a_training_has_so_many_steps_however_few_images_there_are(small, batch: int):
+    made = synthesizer(small.train, networks_trained=1, network_steps=6, network_batch=batch)
+    sizes = []
+    for inner in made.queue:
+        inner.network.register_forward_pre_hook(
+            lambda network, inputs: sizes.append(len(inputs[0])) if torch.is_grad_enabled() else None
+        )
+    made.step(0)
+    assert sizes == [min(batch, 45)] * 6
+
+
+def test_so_many_networks_are_trained_in_an_iteration(digits):
+    for count in (0, 1, 2, 3):
+        made = synthesizer(digits.train, networks_trained=count)
+        before = [values_of(inner.network) for inner in made.queue]
+        made.step(0)
+        after = [values_of(inner.network) for inner in made.queue]
+        assert sum(not torch.equal(*pair) for pair in zip(before, after)) == count
+    made = synthesizer(digits.train, networks_trained=1)
+    trained = set()
+    for iteration in range(8):
+        before = [values_of(inner.network) for inner in made.queue]
+        made.step(iteration)
+        pairs = zip(before, made.queue)
+        trained |= {place for place, (old, inner) in enumerate(pairs) if not torch.equal(old, values_of(inner.network))}
+    assert trained == {0, 1, 2}
+
+
+def test_the_queue_grows_and_then_drops_the_oldest(digits):
+    made = synthesizer(digits.train, networks_trained=0, queue=5, queue_interval=2)
+    fresh = [values_of(fresh_network(number)) for number in range(8)]
+    held = []
+    for iteration in range(9):
+        made.step(iteration)
+        held.append([values_of(inner.network) for inner in made.queue])
+        assert len(made.accuracies) == len(made.queue)
+    assert [len(networks) for networks in held] == [3, 3, 4, 4, 5, 5, 5, 5, 5]
+    for iteration, first in ((0, 0), (2, 0), (4, 0), (6, 1), (8, 2)):
+        for place, values in enumerate(held[iteration]):
+            assert torch.equal(values, fresh[first + place])
+
+
+def test_accuracies_stay_with_their_networks(digits):
+    made = synthesizer(digits.train, networks_trained=0, queue=3, queue_interval=1)
+    made.accuracies = [11.0, 22.0, 33.0]
+    made.step(0)
+    made.step(1)
+    assert made.accuracies == [22.0, 33.0, 0.0]
+
+
+def test_a_run_goes_on_with_its_queue(digits):
+    """From saved tensors alone, the same numbers: networks, their momentum and accuracies."""
+    settings = {"queue": 4, "queue_interval": 2, "networks_trained": 2}
+    whole = synthesizer(digits.train, **settings)
+    for iteration in range(3):
+        whole.step(iteration)
+    state = {name: value.clone() for name, value in whole.state().items()}
+    assert any(".momentum." in name for name in state)
+    resumed = synthesizer(digits.train, **settings)
+    resumed.load_state(state)
+    assert len(resumed.queue) == 4
+    assert resumed.accuracies == whole.accuracies
+    for iteration in range(3, 7):
+        assert whole.step(iteration) == resumed.step(iteration)
+    assert torch.equal(whole.images, resumed.images)
+    left, right = whole.state(), resumed.state()
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_images_are_in_preprocessed_space_and_start_from_halved_real_ones(digits):
+    made = synthesizer(digits.train)
+    assert made.space.name == "preprocessed"
+    for label in range(10):
+        real = digits.train.images(digits.train.class_indices(label))
+        halved = real.unflatten(2, (4, 2)).unflatten(4, (4, 2)).mean((3, 5))  # bilinear by two: means of 2 x 2 pixels
+        tiles = [
+            made.images.detach()[label, :, row : row + 4, column : column + 4] for row in (0, 4) for column in (0, 4)
+        ]
+        found = [(halved - tile).abs().flatten(1).amax(1).argmin().item() for tile in tiles]
+        for number, tile in zip(found, tiles):
+            torch.testing.assert_close(tile, halved[number])
+        assert len(set(found)) == 4
+
+
+def test_it_beats_random_on_digits(digits):
+    options = {"network": "convnet-w16", "real_batch": 64, "network_batch": 64, "network_steps": 1}
+    made = condense.distill(
+        "idm", digits, 1, iterations=50, image_lr=0.5, classification_weight=0.02, networks_trained=1, **options
+    )
+    chosen = condense.distill("random", digits, 1)
+    assert made.stored.shape == chosen.stored.shape
+    scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]
+    assert scores[0] > scores[1] + 0.03
