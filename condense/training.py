@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.cutmix import draw_mix, mix_images
 from condense.data.info import DataInfo
+from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.networks import build_network
 from condense.planning import Asked, Work, choose_plan
@@ -26,10 +28,13 @@ from condense.training_rule import TrainingRule
 __all__ = [
     "Diverged",
     "ImageSource",
+    "Step",
     "TensorSource",
     "TrainingRule",
     "TrainingSource",
+    "Update",
     "accuracy",
+    "descend",
     "make_optimizer",
     "predict",
     "train_network",
@@ -76,6 +81,33 @@ class TensorSource:
         return self.tensor[indices]
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step of a training has at hand: a batch as the network sees it, and `plain`, before augmentation.
+
+    `state` has the parameters and buffers of `engine.network`, the parameters as leaves.
+    """
+
+    engine: Engine
+    state: Parameters
+    optimizer: torch.optim.Optimizer
+    images: Tensor
+    labels: Tensor
+    plain: Tensor
+
+
+Update = Callable[[Step], Tensor]  # changes the parameters and gives the loss
+
+
+def descend(step: Step) -> Tensor:
+    """One step of the optimiser down the mean loss of the batch, which is returned."""
+    loss = step.engine.loss(step.state, step.images, step.labels)
+    step.optimizer.zero_grad()
+    loss.backward()
+    step.optimizer.step()
+    return loss.detach()
+
+
 class Diverged(CondenseError):  # noqa: N818 (it is what happened, and callers may well go on)
     """Training gave a loss that is not finite; the network is left as it was after that epoch."""
 
@@ -89,6 +121,7 @@ def train_network(
     device: torch.device,
     engine: Engine | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    update: Update = descend,
     progress: bool = False,
 ) -> nn.Module:
     """Train `network` on `source` as `rule` says, in place; return it, on `device` and in evaluation mode.
@@ -97,13 +130,14 @@ def train_network(
     are probabilities. The order of the images in an epoch depends on (seed, epoch) and the augmentation of a batch on
     (seed, epoch, batch) only, so equal arguments give equal networks and two data sets of one size meet equal draws.
     `engine` is one of `training_engine` for networks of this structure; without it nothing is compiled. With an
-    `optimizer` an earlier training goes on: it is used as it is, from epoch 0 of the rule to its end.
+    `optimizer` an earlier training goes on: it is used as it is, from epoch 0 of the rule to its end. `update` makes
+    the step of every batch.
 
     Raises `Diverged` at the end of the first epoch whose mean loss is not finite.
     """
     keep_freed_memory()
     network.to(device).train()
-    training = _Training(network, source, rule, seed, device, engine or Engine(network, Plan()))
+    training = _Training(network, source, rule, seed, device, engine or Engine(network, Plan()), update)
     name = getattr(network, "name", "") or type(network).__name__
     given = optimizer
     try:
@@ -167,8 +201,10 @@ class _Training:
         seed: int,
         device: torch.device,
         engine: Engine,
+        update: Update,
     ) -> None:
-        self.source, self.rule, self.seed, self.device, self.engine = source, rule, seed, device, engine
+        self.source, self.rule, self.seed, self.device = source, rule, seed, device
+        self.engine, self.update = engine, update
         self.state = dict(network.named_parameters()) | dict(network.named_buffers())
         self.usual_batch = min(rule.batch_size, len(source))
         self.plain = Engine(network, Plan())  # for a last, smaller batch, which is not worth a compilation of its own
@@ -180,18 +216,15 @@ class _Training:
         order = torch.randperm(len(self.source), generator=generator(self.seed, "order", epoch))
         total = torch.zeros((), device=self.device)
         for number, indices in enumerate(order.split(self.rule.batch_size)):
-            images, labels = self.batch(indices, epoch, number)
+            plain = self.source.images(indices).to(self.device)
+            images, labels = self.batch(plain, indices, epoch, number)
             engine = self.engine if len(indices) == self.usual_batch else self.plain
-            loss = engine.loss(self.state, images, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(indices)
+            total += self.update(Step(engine, self.state, optimizer, images, labels, plain)) * len(indices)
         return total.item() / len(self.source)
 
-    def batch(self, indices: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """These images and labels as the network is to see them in batch `number` of an epoch."""
-        images, labels = self.source.images(indices).to(self.device), self.source.labels[indices].to(self.device)
+    def batch(self, images: Tensor, indices: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """These images and their labels as the network is to see them in batch `number` of an epoch."""
+        labels = self.source.labels[indices].to(self.device)
         shape = self.source.info.image_shape
         if self.strategy is not None:
             draws = generator(self.seed, "augmentation", epoch, number)

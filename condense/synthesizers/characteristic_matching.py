@@ -116,7 +116,7 @@ class CharacteristicMatching(ClassMatching):
         metrics = {"loss": self._match(iteration, parameters)}
         if self.settings.calibration:
             metrics["calibration"] = self._calibrate(iteration, chosen.final)
-        self.plateau.step(sum(metrics.values()))
+        self.plateau.step(metrics["loss"])
         return metrics
 
     def _match(self, iteration: int, parameters: Parameters) -> float:

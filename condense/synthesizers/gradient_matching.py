@@ -138,7 +138,7 @@ class GradientMatching(ClassMatching):
         if match == 0:
             self.begin_network(number)
         self._set_statistics(iteration)
-        self.choose_representatives(iteration, self.inner.parameters)
+        self.choose_representatives(iteration, self.inner.parameters, age=match)
         loss = self.match(iteration)
         if match + 1 < self.settings.matching_steps:
             self.train_inner(iteration)

@@ -58,9 +58,9 @@ class ImprovedDistributionMatchingSettings(ClassMatchingSettings):
 class ImprovedDistributionMatching(ClassMatching):
     """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
 
-    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the real
-    images of its last training (the released code averages the accuracy over its trainings; zero before the first). One
-    SGD step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
+    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the
+    last batch that it was trained on (the released code averages over its trainings; zero before the first). One SGD
+    step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
     released code's exception for one undivided image per class (the second term only where it is classified wrongly)
     is left out.
     """
@@ -111,8 +111,9 @@ class ImprovedDistributionMatching(ClassMatching):
                 sample(everything, settings.network_batch, generator(self.job.seed, "inner", iteration, place, step))
                 for step in range(settings.network_steps)
             ]
-            source, seed = self.data.subset(torch.cat(batches)), derive_seed(self.job.seed, "inner", iteration, place)
-            self.queue[place].train(source, seed=seed, device=self.job.device)
+            seed = derive_seed(self.job.seed, "inner", iteration, place)
+            for batch in batches:
+                self.queue[place].train(self.data.subset(batch), seed=seed, device=self.job.device)
             last = self.data.subset(batches[-1])
             self.accuracies[place] = 100 * accuracy(self.queue[place].network, last, self.job.device)
 

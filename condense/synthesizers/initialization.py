@@ -131,7 +131,8 @@ def _from_file(path: str, data: TrainingData, ipc: int, space: Space, decoder: T
         raise CondenseError(f"--initialization {path} stores {found}; give a set with the --factor of this run")
     order = start.stored_labels.argsort(stable=True)
     stored = start.stored[order]
-    if space.name == start.space:
+    same = space.name == "unit" or start.info.preprocessing.equals(data.info.preprocessing)
+    if space.name == start.space and same:
         return stored
     plain = SPACES[start.space].plain(stored, start.info.preprocessing)
     return plain.clamp(0, 1) if space.name == "unit" else data.info.preprocessing.apply(plain)

@@ -20,8 +20,9 @@ from condense.data import TrainingData
 from condense.making import Job
 from condense.matching import characteristic_function, match_characteristic_functions
 from condense.networks import build_network
-from condense.runtime.seeds import generator
+from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.characteristic_matching import CharacteristicMatching, pretraining_rule
+from condense.training import train_network
 
 CPU = torch.device("cpu")
 QUICK = {"network": "convnet-d2-w4-in", "real_batch": 6, "frequencies": 12, "networks": 1, "network_epochs": 1}
@@ -139,7 +140,7 @@ class Reference:
         if optimizer == "adamw":
             self.optimizer = torch.optim.AdamW([self.images], lr=0.1, weight_decay=5e-4)
         else:
-            self.optimizer = torch.optim.SGD([self.images], lr=0.1, momentum=0.5)
+            self.optimizer = torch.optim.SGD([self.images], lr=0.01, momentum=0.5)
         self.network = build_network(made.settings.network, (1, 8, 8), 3, 0).eval()
 
     def down(self, loss: Tensor) -> float:
@@ -186,13 +187,16 @@ def network_of_iteration(made: CharacteristicMatching, iteration: int) -> tuple[
     draws = generator(0, "network", iteration)
     chosen = made.pretrained[int(torch.randint(len(made.pretrained), (1,), generator=draws))]
     share = torch.rand(1, generator=draws).item()
-    return {name: share * chosen.initial[name] + (1 - share) * chosen.final[name] for name in chosen.final}, chosen.final
+    return {
+        name: share * chosen.initial[name] + (1 - share) * chosen.final[name] for name in chosen.final
+    }, chosen.final
 
 
 @pytest.mark.parametrize(("optimizer", "ipc"), [("adamw", 1), ("adamw", 2), ("sgd", 1)])
 def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int):
     """Two sweeps of steps on the whole tensor: momenta and decay act in the turns of other classes as well."""
-    made = synthesizer(small.train, ipc, image_lr=0.1, image_optimizer=optimizer, networks=2, network_epochs=3)
+    image_lr = {"adamw": 0.1, "sgd": 0.01}[optimizer]
+    made = synthesizer(small.train, ipc, image_lr=image_lr, image_optimizer=optimizer, networks=2, network_epochs=3)
     reference = Reference(made, ipc, optimizer)
     start = reference.images.detach().clone()
     for iteration in range(3):
@@ -200,8 +204,8 @@ def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int):
         expected = reference.match(iteration, mixed), reference.calibrate(iteration, final)
         found = made.step(iteration)
         assert (found["loss"], found["calibration"]) == pytest.approx(expected, rel=1e-3)
-        moved = made.images.detach() - start
-        torch.testing.assert_close(moved, reference.images.detach() - start, rtol=5e-3, atol=5e-4)
+        moved, wanted = made.images.detach() - start, reference.images.detach() - start
+        assert (moved - wanted).norm() < 2e-3 * wanted.norm()  # phase is a small difference of large numbers
         start = made.images.detach().clone()
         reference.images.data.copy_(start)  # so that rounding does not add up
     assert start.min() < 0 or start.max() > 1  # and the next iteration begins by clamping
@@ -263,11 +267,6 @@ def test_networks_lie_between_their_initial_and_their_final_state(small):
 def test_calibration_is_the_cross_entropy_in_the_trained_network(small, network: str):
     """With BatchNorm: by the statistics of its training."""
     made = synthesizer(small.train, network=network, network_epochs=5, image_lr=1e-9, calibration=0.25)
-    trained = build_network(network, (1, 8, 8), 3, 0)
-    # the same training by hand; its images and labels leave nothing to choose
-    from condense.runtime.seeds import derive_seed
-    from condense.training import train_network
-
     trained = build_network(network, (1, 8, 8), 3, derive_seed(0, "pretrained", 0))
     rule = pretraining_rule(made.settings)
     train_network(trained, small.train, rule, seed=derive_seed(0, "pretraining", 0), device=CPU)
@@ -402,8 +401,8 @@ def test_the_learning_rate_halves_on_a_plateau_and_a_run_goes_on_with_it(small):
     parameter = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([parameter], lr=0.01)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=500)
-    lowest = made.plateau.best
-    for loss in [lowest, *[2 * lowest] * 700]:
+    lowest = 1e-6  # no iteration is better
+    for loss in [lowest, *[1.0] * 700]:
         made.plateau.step(loss)
         scheduler.step(loss)
     assert optimizer.param_groups[0]["lr"] == made.optimizer.param_groups[0]["lr"] == 0.005
@@ -415,13 +414,14 @@ def test_the_learning_rate_halves_on_a_plateau_and_a_run_goes_on_with_it(small):
         assert made.step(iteration) == resumed.step(iteration)
         assert torch.equal(made.images, resumed.images)
     for each in (made, resumed):
-        for _ in range(300):
-            each.plateau.step(2 * lowest)
-        assert each.optimizer.param_groups[0]["lr"] == pytest.approx(0.0025)
-    assert made.plateau.num_bad_epochs == resumed.plateau.num_bad_epochs
+        for _ in range(299):
+            each.plateau.step(1.0)
+        assert each.optimizer.param_groups[0]["lr"] == 0.005  # 199 before, 2 iterations, 299: not more than 500
+        each.plateau.step(1.0)
+        assert each.optimizer.param_groups[0]["lr"] == 0.0025
 
 
-def test_a_step_counts_for_the_plateau_and_a_new_run_has_none(small):
+def test_an_iteration_counts_for_the_plateau_and_a_new_run_has_no_loss_yet(small):
     made = synthesizer(small.train)
     state = {name: value.clone() for name, value in made.state().items()}
     assert all(torch.isfinite(value).all() for value in state.values())  # or the loop would call it diverged
@@ -438,8 +438,8 @@ def test_a_step_counts_for_the_plateau_and_a_new_run_has_none(small):
 
 def test_it_beats_random_on_digits():
     digits = condense.load_data("digits")
-    options = {"network": "convnet-w16", "real_batch": 64, "frequencies": 256, "networks": 2, "network_epochs": 4}
-    made = condense.distill("ncfm", digits, 1, iterations=25, image_lr=0.02, **options)
+    options = {"network": "convnet-w16", "real_batch": 64, "frequencies": 256, "networks": 2, "network_epochs": 5}
+    made = condense.distill("ncfm", digits, 1, iterations=35, image_lr=0.01, **options)
     chosen = condense.distill("random", digits, 1)
     assert made.stored.shape == chosen.stored.shape
     scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]

@@ -298,8 +298,8 @@ def test_a_factor_that_cuts_tiles_of_nothing_is_refused_in_one_line(tmp_path, in
 
 
 def test_it_beats_random_on_digits(digits):
-    options = {"network": "convnet-d2-w8", "real_batch": 16, "matching_steps": 10, "network_images": 64}
-    made = condense.distill("idc", digits, 1, iterations=30, image_lr=0.03, **options)
+    options = {"network": "convnet-d2-w8", "real_batch": 16, "matching_steps": 8, "network_images": 64}
+    made = condense.distill("idc", digits, 1, iterations=25, image_lr=0.03, **options)
     chosen = condense.distill("random", digits, 1)
     assert made.stored.shape == chosen.stored.shape
     scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]

@@ -1,0 +1,154 @@
+"""Training one expert: a job that can run anywhere, and that goes on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from buffers.layout import Layout
+from buffers.rules import ExpertRule
+from buffers.steps import flat_step, smooth_step
+from buffers.store import Trajectory
+from condense.data import RealData, load_data
+from condense.networks import Network, build_network
+from condense.runtime.files import atomic_write
+from condense.runtime.seeds import derive_seed
+from condense.synthesizers.inner_network import InnerNetwork
+from condense.training import TrainingRule, Update, accuracy, descend, train_network
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ExpertJob:
+    """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far."""
+
+    data: str
+    network: str
+    rule: ExpertRule
+    epochs: int
+    seed: int
+    number: int
+    partial: str
+
+
+def train_expert(job: ExpertJob) -> Trajectory:
+    """The whole trajectory, from the initialisation to the last epoch.
+
+    After every epoch, what it takes to go on is stored in `job.partial`; an earlier start is continued from there, to
+    the same bits.
+    """
+    data = _read(job.data)
+    seed = derive_seed(job.seed, "expert network", job.number)
+    network = build_network(job.network, data.image_shape, len(data.classes), seed)
+    inner = InnerNetwork(network, training_rule(job.rule, job.epochs, 0))
+    partial = Path(job.partial)
+    epoch = _resume(inner, partial, job.epochs)
+    if epoch < 0:
+        epoch = 0
+        _store(partial, inner, epoch, accuracy(network, data.test, _CPU), 0.0)
+    while epoch < job.epochs:
+        started = time.monotonic()
+        rule = training_rule(job.rule, job.epochs, epoch)
+        if job.rule.drop < 1 and epoch == _first_after_drop(job.epochs):
+            inner = InnerNetwork(network, rule)  # the published code makes a new optimiser at the drop
+        train_network(
+            network,
+            data.train,
+            rule,
+            seed=derive_seed(job.seed, "expert training", job.number, epoch),
+            device=_CPU,
+            optimizer=inner.optimizer,
+            update=epoch_update(job.rule, epoch),
+        )
+        epoch += 1
+        _store(partial, inner, epoch, accuracy(network, data.test, _CPU), time.monotonic() - started)
+    return _whole(partial, network, job.epochs)
+
+
+def training_rule(rule: ExpertRule, epochs: int, epoch: int) -> TrainingRule:
+    """One epoch of an expert's training."""
+    dropped = epoch >= _first_after_drop(epochs)
+    return TrainingRule(
+        lr=rule.lr * (rule.drop if dropped else 1.0),
+        momentum=rule.momentum,
+        weight_decay=rule.weight_decay,
+        batch_size=rule.batch_size,
+        epochs=1,
+        augmentation=rule.augmentation,
+        align_corners=True,
+    )
+
+
+def _first_after_drop(epochs: int) -> int:
+    return epochs // 2 + 2
+
+
+def epoch_update(rule: ExpertRule, epoch: int) -> Update:
+    """How every batch of this epoch moves the network."""
+    if rule.optimizer == "flat":
+        return flat_step(rule.radius, rule.ascent_weight)
+    if rule.optimizer == "smooth":
+        clipped = epoch < rule.clipped_epochs
+        return smooth_step(0.5 + 0.5 * epoch / rule.clipped_epochs if clipped else 1.0, rule.penalty)
+    return descend
+
+
+@lru_cache(maxsize=1)
+def _read(path: str) -> RealData:
+    return load_data(path)
+
+
+def _epoch_path(partial: Path, epoch: int) -> Path:
+    return partial / f"epoch-{epoch:04d}.safetensors"
+
+
+def _store(partial: Path, inner: InnerNetwork, epoch: int, score: float, seconds: float) -> None:
+    partial.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().contiguous() for name, value in inner.state().items()}
+    with atomic_write(_epoch_path(partial, epoch)) as temporary:
+        save_file(state, temporary, metadata={"accuracy": repr(score), "seconds": repr(seconds)})
+
+
+def _resume(inner: InnerNetwork, partial: Path, epochs: int) -> int:
+    """Load the last stored epoch and return its number; -1 if there is none."""
+    last = -1
+    while last < epochs and _epoch_path(partial, last + 1).exists():
+        last += 1
+    if last >= 0:
+        state, _ = _load(_epoch_path(partial, last))
+        inner.load_state(state)
+    return last
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (no mapping)
+
+
+def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:
+    """All stored epochs as one trajectory."""
+    layouts = Layout.of_parameters(network), Layout.of_statistics(network)
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    accuracies, seconds = [], 0.0
+    for epoch in range(epochs + 1):
+        state, facts = _load(_epoch_path(partial, epoch))
+        values = {name.removeprefix("network."): value for name, value in state.items()}
+        for layout, kept in zip(layouts, rows):
+            kept.append(layout.flatten(values))
+        accuracies.append(float(facts["accuracy"]))
+        seconds += float(facts["seconds"])
+    return Trajectory(torch.stack(rows[0]), torch.stack(rows[1]), tuple(accuracies), seconds)
+
+
+def remove_partial(job: ExpertJob) -> None:
+    """Forget how a finished expert was made."""
+    shutil.rmtree(job.partial, ignore_errors=True)

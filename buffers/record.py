@@ -1,0 +1,153 @@
+"""Recording experts: independent jobs, here or on workers, each stored as soon as it is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from buffers.experts import ExpertJob, remove_partial, train_expert
+from buffers.layout import Layout
+from buffers.rules import ExpertRule, expert_rule
+from buffers.store import (
+    INDEX,
+    BufferDescription,
+    expert_path,
+    read_description,
+    write_description,
+    write_expert,
+)
+from condense.data import RealData
+from condense.data.packing import pack
+from condense.networks import build_network, canonical_name
+from condense.runtime.errors import CondenseError
+from condense.runtime.executors import Executor, InProcess
+from condense.runtime.files import cache_directory
+from condense.runtime.progress import progress_bar
+from condense.runtime.provenance import versions
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What became of the experts that were asked for: the error of each that failed, by its number."""
+
+    folder: Path
+    finished: int
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+def record_experts(
+    data: RealData,
+    network: str,
+    experts: int,
+    epochs: int,
+    out: str | Path,
+    *,
+    optimizer: Literal["sgd", "flat", "smooth"] = "sgd",
+    rule: ExpertRule | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> Recording:
+    """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
+
+    The same call goes on where an earlier one stopped, within an expert as well, and adds experts if it asks for more.
+    Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained.
+
+    Args:
+        data: from `load_data`; its test part only serves to tell the accuracy of experts.
+        network: name of a network; a plain `convnet` is of width 128 with instance norm.
+        experts: how many, at least 1.
+        epochs: of each expert; as many as a method's latest start and its span together.
+        out: folder of the buffer.
+        optimizer: `sgd` as MTT, `flat` as FTD and DATM, `smooth` as AST; `rule` replaces the published values.
+        dtype: of the stored snapshots; float16 halves the size and rounds each weight by about 5e-4 of it.
+        seed: of initialisations, order of images and augmentation.
+        executor: where experts are trained; default: in this process with one thread.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        CondenseError: for an unknown network, numbers below 1, and a folder with experts of another kind, naming the
+            field that differs. A failed expert is no error: it is listed in the result.
+    """
+    if experts < 1 or epochs < 1:
+        raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
+    folder = Path(out)
+    description = _describe(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
+    if (folder / INDEX).exists():
+        _check_same(read_description(folder), description, folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_description(folder, description)
+    missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
+    failed: dict[int, str] = {}
+    if missing:
+        packed = _packed(data)
+        jobs = [
+            ExpertJob(
+                data=str(packed),
+                network=description.network,
+                rule=description.rule,
+                epochs=epochs,
+                seed=seed,
+                number=number,
+                partial=str(folder / f"expert-{number:04d}.partial"),
+            )
+            for number in missing
+        ]
+        with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
+            for outcome in (executor or InProcess()).run(train_expert, jobs):
+                if outcome.value is None:
+                    failed[outcome.job.number] = outcome.error or "no result"
+                else:
+                    write_expert(expert_path(folder, outcome.job.number), outcome.value, dtype)
+                    remove_partial(outcome.job)
+                    bar.update(experts - len(missing) + 1, {"accuracy": outcome.value.accuracies[-1]})
+    return Recording(folder, experts - len(failed), failed)
+
+
+def _describe(
+    data: RealData, network: str, rule: ExpertRule, epochs: int, dtype: Literal["float32", "float16"], seed: int
+) -> BufferDescription:
+    name = canonical_name(network, data.image_shape)
+    module = build_network(name, data.image_shape, len(data.classes), seed=0)
+    parameters, statistics = Layout.of_parameters(module), Layout.of_statistics(module)
+    return BufferDescription(
+        network=name,
+        image_shape=data.image_shape,
+        classes=data.classes,
+        parameters=tuple(zip(parameters.names, parameters.shapes)),
+        statistics=tuple(zip(statistics.names, statistics.shapes)),
+        data=data.name,
+        fingerprint=data.fingerprint,
+        preprocessing=data.preprocessing.kind,
+        identity=data.info.identity,
+        mirror=data.mirror,
+        rule=rule,
+        epochs=epochs,
+        dtype=dtype,
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def _check_same(found: BufferDescription, asked: BufferDescription, folder: Path) -> None:
+    for name in BufferDescription.model_fields:
+        here, there = getattr(asked, name), getattr(found, name)
+        if name != "versions" and here != there:
+            raise CondenseError(
+                f"{folder} has experts with another {name.replace('_', ' ')} ({_short(there)}, not {_short(here)}); "
+                "give the same, or another --out"
+            )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _packed(data: RealData) -> Path:
+    """The data as one file that jobs can name, written once."""
+    path = cache_directory() / "packed" / f"{data.info.identity}" / f"{data.name}.h5"
+    return path if path.exists() else pack(data, path)

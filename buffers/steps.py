@@ -1,0 +1,86 @@
+"""The steps by which experts are trained that are easier to imitate: towards flat regions, and smoothly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from condense.derivatives import Parameters
+from condense.training import Step, Update, descend
+
+_TINY = 1e-12
+
+
+def adaptive_ascent(weights: Parameters, gradient: Parameters, radius: float) -> Parameters:
+    """Where the loss rises fastest, in proportion to the weights: e = rho w^2 g / | |w| g |.
+
+    The norm is over all parameters (ASAM: Kwon et al., ICML 2021; Du et al., CVPR 2023, released code).
+
+    >>> adaptive_ascent({"weight": torch.tensor([2.0])}, {"weight": torch.tensor([1.0])}, 0.5)
+    {'weight': tensor([1.])}
+    """
+    length = _norm({name: weights[name].abs() * value for name, value in gradient.items()})
+    return {name: radius * weights[name].square() * value / (length + _TINY) for name, value in gradient.items()}
+
+
+def flat_direction(gradient: Parameters, perturbed: Parameters, ascent_weight: float) -> Parameters:
+    """GSAM's direction: g_p - alpha g', g' being the part of g at right angles to g_p.
+
+    g is the gradient at the weights, g_p that at the perturbed ones; angles are between whole vectors (Zhuang et al.,
+    ICLR 2022).
+    """
+    square = _norm(perturbed).square() + _TINY
+    along = torch.stack([(gradient[name] * value).sum() for name, value in perturbed.items()]).sum() / square
+    return {name: value - ascent_weight * (gradient[name] - along * value) for name, value in perturbed.items()}
+
+
+def _norm(values: Parameters) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values.values()]))
+
+
+def image_gradient_penalty(network: nn.Module, state: Parameters, images: Tensor) -> Tensor:
+    """mean (|J| - 1)^2 with J = d sum_c f_c(x) / dx, its norm over the channels of every pixel.
+
+    `images` [N, C, H, W] are not augmented; differentiable in the parameters in `state` (Shen et al., 2023: AST).
+    """
+    leaf = images.detach().requires_grad_()
+    logits = functional_call(network, state, (leaf,))
+    (jacobian,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)  # (N, C, H, W)
+    return (torch.linalg.vector_norm(jacobian, dim=1) - 1).square().mean()
+
+
+def flat_step(radius: float, ascent_weight: float) -> Update:
+    """A step of GSAM: two gradients of one augmented batch; statistics of BatchNorm move in the first only."""
+
+    def update(step: Step) -> Tensor:
+        leaves = {name: value for name, value in step.state.items() if value.requires_grad}
+        loss = step.engine.loss(step.state, step.images, step.labels)
+        gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+        weights = {name: value.detach() for name, value in leaves.items()}
+        moved = {name: weights[name] + value for name, value in adaptive_ascent(weights, gradient, radius).items()}
+        _, perturbed = step.engine.gradient(moved, step.images, step.labels)
+        for name, value in flat_direction(gradient, perturbed, ascent_weight).items():
+            leaves[name].grad = value
+        step.optimizer.step()
+        return loss.detach()
+
+    return update
+
+
+def smooth_step(loss_weight: float, penalty: float) -> Update:
+    """A step down the weighted loss and the penalty on image gradients."""
+    if not penalty and loss_weight == 1:
+        return descend
+
+    def update(step: Step) -> Tensor:
+        loss = step.engine.loss(step.state, step.images, step.labels)
+        total = loss_weight * loss
+        if penalty:
+            total = total + penalty * image_gradient_penalty(step.engine.network, step.state, step.plain)
+        step.optimizer.zero_grad()
+        total.backward()
+        step.optimizer.step()
+        return loss.detach()
+
+    return update

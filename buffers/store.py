@@ -1,0 +1,224 @@
+"""A folder of expert trajectories: one HDF5 file for each expert, and one JSON that says what they are of.
+
+    buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
+    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums
+    expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.progress`)
+
+A snapshot is one chunk, so reading one costs its own bytes and no more. Expert files appear when they are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from buffers.layout import Layout
+from buffers.rules import ExpertRule
+from condense.data.info import DataInfo
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import atomic_write, write_json
+from condense.runtime.seeds import generator
+from condense.runtime.validation import Closed, validated
+
+INDEX = "buffer.json"
+SCHEMA = 1
+
+
+class BufferDescription(Closed):
+    """What a buffer is of: everything that must agree before its experts can be used, and how they were trained."""
+
+    format: Literal["condense expert buffer"] = "condense expert buffer"
+    schema_version: int = SCHEMA
+    network: str = Field(description="full name")
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    parameters: tuple[tuple[str, tuple[int, ...]], ...] = Field(
+        description="name and shape, in the order of a snapshot"
+    )
+    statistics: tuple[tuple[str, tuple[int, ...]], ...] = Field(description="those of BatchNorm, in their order")
+    data: str = Field(description="base name of the real data")
+    fingerprint: str
+    preprocessing: str = Field(description="its kind")
+    identity: str = Field(description="digest of fingerprint, mirroring and preprocessing")
+    mirror: bool
+    rule: ExpertRule
+    epochs: int = Field(ge=1)
+    dtype: Literal["float32", "float16"] = "float32"
+    seed: int = Field(ge=0)
+    versions: dict[str, str]
+
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies in a snapshot."""
+        return _layout(self.parameters)
+
+    @property
+    def statistics_layout(self) -> Layout:
+        """Where each statistic of BatchNorm lies."""
+        return _layout(self.statistics)
+
+
+def _layout(entries: tuple[tuple[str, tuple[int, ...]], ...]) -> Layout:
+    return Layout(tuple(name for name, _ in entries), tuple(shape for _, shape in entries))
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One whole expert: `snapshots` float32 [epochs + 1, P], `statistics` [epochs + 1, S], test accuracy by epoch."""
+
+    snapshots: Tensor
+    statistics: Tensor
+    accuracies: tuple[float, ...]
+    seconds: float
+
+
+class ExpertBuffer:
+    """Experts to read from.
+
+    `experts` and `epochs` count; epoch 0 is the initialisation. Vectors are flat float32 [P] in the order of
+    `layout`, whatever they are stored as.
+    """
+
+    def __init__(self, folder: str | Path, description: BufferDescription) -> None:
+        self.folder, self.description = Path(folder), description
+        self.layout = description.layout
+        self.epochs = description.epochs
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ExpertBuffer:
+        """The buffer in `folder`; raises `CondenseError` if there is none, or none that can be read."""
+        buffer = cls(folder, read_description(Path(folder)))
+        if not buffer.experts:
+            raise CondenseError(f"{folder} has no finished expert yet; go on with `condense experts`")
+        return buffer
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The finished experts."""
+        return sorted(self.folder.glob("expert-*.h5"))
+
+    @property
+    def experts(self) -> int:
+        """How many are finished."""
+        return len(self.files)
+
+    def sample(self, seed: int, iteration: int, max_start: int, span: int, min_start: int = 0) -> tuple[Tensor, Tensor]:
+        """The parameters at a drawn start, `min_start` <= start < `max_start`, and `span` epochs later.
+
+        Raises `CondenseError` where the experts end before.
+        """
+        self.check_window(max_start, span, min_start)
+        expert, start = self.draw(seed, iteration, max_start, min_start)
+        return self.snapshot(expert, start), self.snapshot(expert, start + span)
+
+    def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
+        """An expert and an epoch, `min_start` <= epoch < `max_start`: a function of seed and iteration."""
+        draws = generator(seed, "expert", iteration)
+        expert = int(torch.randint(self.experts, (1,), generator=draws))
+        return expert, int(torch.randint(min_start, max_start, (1,), generator=draws))
+
+    def check_window(self, max_start: int, span: int, min_start: int = 0) -> None:
+        """Raise `CondenseError` unless starts below `max_start` with `span` epochs after them are recorded."""
+        if not 0 <= min_start < max_start or span < 1:
+            raise CondenseError(f"starts from {min_start} to below {max_start} and a span of {span} make no window")
+        if max_start - 1 + span > self.epochs:
+            raise CondenseError(
+                f"starts below {max_start} with {span} epochs after them need experts of {max_start - 1 + span} "
+                f"epochs, these have {self.epochs}; lower --max-start or --span, or record longer ones"
+            )
+
+    def snapshot(self, expert: int, epoch: int) -> Tensor:
+        """The parameters of an expert after so many epochs, a new float32 [P]."""
+        return self._row("snapshots", expert, epoch)
+
+    def statistics(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """The running statistics of BatchNorm by name; empty for networks without it."""
+        return self.description.statistics_layout.unflatten(self._row("statistics", expert, epoch))
+
+    def accuracies(self, expert: int) -> list[float]:
+        """Test accuracy, a fraction, after each epoch."""
+        with self._file(expert) as file:
+            return [float(value) for value in file["accuracies"]]
+
+    def _row(self, name: str, expert: int, epoch: int) -> Tensor:
+        with self._file(expert) as file:
+            row, digest = file[name][epoch], file[f"{name}_checksums"][epoch].decode()
+        if _digest(row) != digest:
+            raise CondenseError(f"{self.files[expert]} was altered: epoch {epoch} does not fit its checksum; remove it")
+        return torch.from_numpy(row.astype(np.float32))
+
+    def _file(self, expert: int) -> h5py.File:
+        try:
+            return h5py.File(self.files[expert], "r")
+        except OSError as error:
+            raise CondenseError(f"{self.files[expert]} is damaged; remove it and record it again") from error
+
+    def check_matches(self, network: str, info: DataInfo) -> None:
+        """Raise `CondenseError` with the field that differs unless the experts are such networks on this data."""
+        mine = self.description
+        for field, here, there, way_out in (
+            ("network", network, mine.network, f"give --network {mine.network}"),
+            ("image shape", info.image_shape, mine.image_shape, "load the data at that --image-size"),
+            ("classes", info.classes, mine.classes, f"give the data of the experts ({mine.data})"),
+            ("fingerprint", info.fingerprint, mine.fingerprint, f"give the data of the experts ({mine.data})"),
+            ("mirror", info.mirror, mine.mirror, "give --mirror or --no-mirror as for the experts"),
+            ("preprocessing", info.preprocessing.kind, mine.preprocessing, "give the --normalization of the experts"),
+            ("preprocessing", info.identity, mine.identity, "give the --normalization of the experts"),
+        ):
+            if here != there:
+                raise CondenseError(
+                    f"the experts of {self.folder} have another {field} ({there}, not {here}); {way_out}, "
+                    "or record new ones"
+                )
+
+
+def read_description(folder: Path) -> BufferDescription:
+    """What the buffer in `folder` is of; raises `CondenseError` if there is none."""
+    try:
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CondenseError(
+            f"{folder} is no expert buffer (it has no {INDEX}); record one with `condense experts`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CondenseError(f"{folder / INDEX} cannot be read ({error}); record the experts again") from error
+    content = content if isinstance(content, dict) else {}
+    if content.get("schema_version", SCHEMA) > SCHEMA:
+        raise CondenseError(f"{folder} has schema {content['schema_version']}, newer than {SCHEMA}; upgrade condense")
+    return validated(BufferDescription, content, origin=f"{folder / INDEX}: ")
+
+
+def write_description(folder: Path, description: BufferDescription) -> None:
+    """Write the JSON, atomically."""
+    write_json(folder / INDEX, description.model_dump(mode="json"))
+
+
+def expert_path(folder: Path, number: int) -> Path:
+    """Where a finished expert is."""
+    return folder / f"expert-{number:04d}.h5"
+
+
+def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
+    """Write a whole expert, atomically."""
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, values in (("snapshots", trajectory.snapshots), ("statistics", trajectory.statistics)):
+            rows = values.numpy().astype(dtype)
+            chunks = (1, rows.shape[1]) if rows.shape[1] else None
+            file.create_dataset(name, data=rows, chunks=chunks, track_times=False)
+            file.create_dataset(f"{name}_checksums", data=np.array([_digest(row).encode() for row in rows]))
+        file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
+        file.attrs["seconds"] = trajectory.seconds
+
+
+def _digest(row: np.ndarray[Any, Any]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,138 @@
+"""Running independent jobs: in this process, one after the other, or on the workers of a Ray cluster.
+
+A job is a frozen dataclass that names its data by path, so that it can travel; what it gives comes back as it is
+finished, and the caller alone writes results. A job that fails, or whose worker dies, is tried once more.
+
+    for outcome in in_process.run(function, jobs): ...
+    for outcome in Ray(workers=4).run(function, jobs): ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from condense.runtime.errors import CondenseError
+
+_ATTEMPTS = 2
+
+Job = TypeVar("Job")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Job, Value]):
+    """What became of a job: its value, or the error of its last attempt in one line."""
+
+    job: Job
+    value: Value | None = None
+    error: str | None = None
+    attempts: int = 1
+
+
+class Executor(Protocol):
+    """Somewhere to run jobs."""
+
+    def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
+        """`function` of every job, in the order in which they finish."""
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Here, one job after the other, each with so many processor threads."""
+
+    threads: int = 1
+
+    def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
+        """`function` of every job, in their order; Ctrl-C goes through."""
+        for job in jobs:
+            yield self._outcome(function, job)
+
+    __call__ = run
+
+    def _outcome(self, function: Callable[[Job], Value], job: Job) -> Outcome[Job, Value]:
+        error = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                return Outcome(job, _with_threads(function, job, self.threads))
+            except Exception as failure:
+                error = _in_one_line(failure)
+        return Outcome(job, error=error, attempts=_ATTEMPTS)
+
+
+@dataclass(frozen=True)
+class Ray:
+    """On Ray: a cluster of this machine with so many `workers`, or the one at `address`.
+
+    A task that runs on a worker that is killed starts again on another one. Raises `CondenseError` if Ray is not
+    installed or no cluster answers at `address`.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    threads: int = 1
+
+    def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
+        """`function` of every job, in the order in which they finish; a cluster of our own ends with the iterator."""
+        engine, ours = self._connected()
+        task = engine.remote(num_cpus=self.threads, max_retries=0)(_with_threads)
+        try:
+            pending = {task.remote(function, job, self.threads): (job, 1) for job in jobs}
+            while pending:
+                (done,), _ = engine.wait(list(pending), num_returns=1)
+                job, attempt = pending.pop(done)
+                try:
+                    yield Outcome(job, engine.get(done), attempts=attempt)
+                except engine.exceptions.RayError as failure:
+                    if attempt < _ATTEMPTS:
+                        pending[task.remote(function, job, self.threads)] = (job, attempt + 1)
+                    else:
+                        yield Outcome(job, error=_in_one_line(failure), attempts=attempt)
+        finally:
+            if ours:
+                engine.shutdown()
+
+    __call__ = run
+
+    def _connected(self) -> tuple[Any, bool]:
+        """Ray with a cluster, and whether we started it."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray as engine
+        except ImportError as error:
+            raise CondenseError(
+                "workers need the package ray, which is not installed; pip install 'condense[ray]'"
+            ) from error
+        if engine.is_initialized():
+            return engine, False
+        processors = None if self.address else (self.workers or os.cpu_count() or 1) * self.threads
+        try:
+            engine.init(
+                address=self.address or "local", num_cpus=processors, log_to_driver=False, logging_level="ERROR"
+            )
+        except Exception as error:
+            raise CondenseError(f"no Ray cluster answers at {self.address!r} ({_in_one_line(error)})") from error
+        return engine, True
+
+
+def _with_threads(function: Callable[[Job], Value], job: Job, threads: int) -> Value:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return function(job)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_one_line(error: Exception) -> str:
+    """The exception for a list of failures; Ray puts the worker's own words into the last line of its text."""
+    text = str(getattr(error, "cause", None) or error)
+    return " ".join((text.splitlines() or [type(error).__name__])[-1].split()) if text else type(error).__name__
+
+
+in_process = InProcess()
+ray = Ray()

@@ -1,0 +1,228 @@
+"""Recording experts: bits that depend on nothing but the request, kills, buffers of another kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import condense
+from buffers import ExpertBuffer, ExpertRule, record_experts
+from buffers.experts import ExpertJob
+from buffers.steps import adaptive_ascent, flat_direction, image_gradient_penalty
+from condense.networks import build_network
+from condense.runtime.errors import CondenseError
+from condense.runtime.executors import InProcess, Ray
+from condense.runtime.seeds import derive_seed
+
+NET = "convnet-d2-w4"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Noise, but quickly trained on."""
+    draws = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "noise.npz"
+    labels = np.arange(60) % 3
+    images = draws.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    return condense.load_data(path)
+
+
+def contents(folder: Path) -> list[bytes]:
+    """The vectors of every expert, without the seconds beside them."""
+    buffer = ExpertBuffer.open(folder)
+    return [
+        torch.stack([buffer.snapshot(expert, epoch) for epoch in range(buffer.epochs + 1)]).numpy().tobytes()
+        for expert in range(buffer.experts)
+    ]
+
+
+def test_experts_differ_start_at_their_initialisation_and_move(data, tmp_path: Path):
+    found = record_experts(data, NET, experts=2, epochs=2, out=tmp_path / "experts")
+    assert (found.finished, found.failed) == (2, {})
+    buffer = ExpertBuffer.open(tmp_path / "experts")
+    assert (buffer.experts, buffer.epochs) == (2, 2)
+    network = build_network(NET, (1, 8, 8), 3, derive_seed(0, "expert network", 1))
+    assert torch.equal(buffer.snapshot(1, 0), torch.cat([value.detach().flatten() for value in network.parameters()]))
+    rows = [buffer.snapshot(expert, epoch) for expert in range(2) for epoch in range(3)]
+    assert all(not torch.equal(rows[i], rows[j]) for i in range(6) for j in range(i))  # no snapshot is an alias
+    assert len(buffer.accuracies(0)) == 3
+    assert buffer.layout.size == len(rows[0]) == sum(value.numel() for value in network.parameters())
+    assert not list((tmp_path / "experts").glob("*.partial"))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "flat", "smooth"])
+def test_recording_in_pieces_equals_recording_at_once(data, tmp_path: Path, optimizer, monkeypatch):
+    record_experts(data, NET, 2, 4, tmp_path / "whole", optimizer=optimizer)
+    import buffers.experts as module
+
+    usual, calls = module.train_network, []
+
+    def stop_in_the_sixth_epoch(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return usual(*arguments, **options)
+
+    monkeypatch.setattr(module, "train_network", stop_in_the_sixth_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        record_experts(data, NET, 1 + 1, 4, tmp_path / "pieces", optimizer=optimizer)
+    assert [path.name for path in sorted((tmp_path / "pieces").glob("expert-*"))] == [
+        "expert-0000.h5",
+        "expert-0001.partial",
+    ]
+    monkeypatch.setattr(module, "train_network", usual)
+    record_experts(data, NET, 2, 4, tmp_path / "pieces", optimizer=optimizer)
+    assert contents(tmp_path / "pieces") == contents(tmp_path / "whole")
+
+
+def test_more_experts_leave_the_first_ones_as_they_are(data, tmp_path: Path):
+    record_experts(data, NET, 1, 1, tmp_path / "experts")
+    first = (tmp_path / "experts" / "expert-0000.h5").read_bytes()
+    record_experts(data, NET, 3, 1, tmp_path / "experts")
+    assert ExpertBuffer.open(tmp_path / "experts").experts == 3
+    assert (tmp_path / "experts" / "expert-0000.h5").read_bytes() == first
+
+
+def test_another_request_in_the_same_folder_names_the_field(data, tmp_path: Path):
+    record_experts(data, NET, 1, 1, tmp_path / "experts")
+    for message, change in {
+        "another epochs": {"epochs": 2},
+        "another network": {"network": "convnet-d2-w8"},
+        "another rule": {"optimizer": "flat"},
+        "another seed": {"seed": 1},
+        "another dtype": {"dtype": "float16"},
+    }.items():
+        with pytest.raises(CondenseError, match=message):
+            record_experts(
+                **{"data": data, "network": NET, "experts": 1, "epochs": 1, "out": tmp_path / "experts"} | change
+            )
+    with pytest.raises(CondenseError, match="give at least 1"):
+        record_experts(data, NET, 0, 1, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
+    code = (
+        "import sys, condense; from buffers import record_experts; "
+        "record_experts(condense.load_data('digits'), 'convnet-d2-w8', 1, 8, sys.argv[1])"
+    )
+    out = tmp_path / "experts"
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)])
+    while not (out / "expert-0000.partial" / "epoch-0002.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "expert-0000.h5").exists()
+    subprocess.run([sys.executable, "-c", code, str(out)], check=True)
+    record_experts(condense.load_data("digits"), "convnet-d2-w8", 1, 8, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_workers_record_the_same_bits_though_one_is_killed(data, tmp_path: Path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    record_experts(data, NET, 3, 2, tmp_path / "here", executor=InProcess(threads=1))
+    killed = tmp_path / "killed"
+    found = [outcome for outcome in Ray(workers=2).run(_die_once, [(str(killed), 3), ("", 4)])]
+    assert sorted((outcome.value, outcome.attempts) for outcome in found) == [(3, 2), (4, 1)]
+    record_experts(data, NET, 3, 2, tmp_path / "there", executor=Ray(workers=2))
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def _die_once(job: tuple[str, int]) -> int:
+    marker, value = job
+    if marker and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_an_expert_that_fails_twice_is_reported_and_the_others_go_on(data, tmp_path: Path):
+    class Failing:
+        def run(self, function, jobs):
+            return InProcess().run(_fail_for_expert_1, jobs)
+
+    found = record_experts(data, NET, 3, 1, tmp_path / "experts", executor=Failing())
+    assert found.finished == 2
+    assert found.failed == {1: "no luck"}
+    assert ExpertBuffer.open(tmp_path / "experts").experts == 2
+
+
+def _fail_for_expert_1(job: ExpertJob):
+    from buffers.experts import train_expert
+
+    if job.number == 1:
+        raise ValueError("no luck")
+    return train_expert(job)
+
+
+def test_the_flat_step_against_its_formulas():
+    draws = torch.Generator().manual_seed(0)
+    weights, gradient, perturbed = (
+        {
+            name: torch.randn(*shape, generator=draws, dtype=torch.float64)
+            for name, shape in (("a", (3, 2)), ("b", (4,)))
+        }
+        for _ in range(3)
+    )
+    w, g, p = (torch.cat([value.flatten() for value in values.values()]) for values in (weights, gradient, perturbed))
+    ascent = adaptive_ascent(weights, gradient, 0.01)
+    torch.testing.assert_close(
+        torch.cat([value.flatten() for value in ascent.values()]), 0.01 * w**2 * g / ((w.abs() * g).norm() + 1e-12)
+    )
+    found = torch.cat([value.flatten() for value in flat_direction(gradient, perturbed, 0.3).values()])
+    across = g - (g @ p) / (p @ p) * p
+    torch.testing.assert_close(found, p - 0.3 * across)
+    assert abs(float(across @ p)) < 1e-12
+
+
+def test_the_penalty_against_a_loop_over_pixels():
+    network = build_network(NET, (3, 8, 8), 3, seed=0).double()
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = image_gradient_penalty(network, dict(network.named_parameters()), images)
+    leaf = images.clone().requires_grad_()
+    (jacobian,) = torch.autograd.grad(network(leaf).sum(), leaf)
+    expected = sum(
+        (jacobian[n, :, i, j].norm().item() - 1) ** 2 for n in range(2) for i in range(8) for j in range(8)
+    ) / (2 * 64)
+    assert found.item() == pytest.approx(expected)
+    gradients = torch.autograd.grad(found, list(network.parameters()), allow_unused=True)
+    assert any(value is not None and value.abs().sum() > 0 for value in gradients)
+
+
+def test_a_flat_epoch_against_plain_code(data, tmp_path: Path):
+    """One batch, no augmentation: one step of GSAM written out."""
+    rule = ExpertRule(optimizer="flat", augmentation=None, batch_size=60, radius=0.05, ascent_weight=0.5)
+    record_experts(data, NET, 1, 1, tmp_path / "experts", rule=rule)
+    buffer = ExpertBuffer.open(tmp_path / "experts")
+    network = build_network(NET, (1, 8, 8), 3, derive_seed(0, "expert network", 0))
+    images, labels = data.train.images(torch.arange(60)), data.train.labels
+
+    def gradient() -> torch.Tensor:
+        grads = torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()))
+        return torch.cat([value.flatten() for value in grads])
+
+    def set_to(vector: torch.Tensor) -> None:
+        torch.nn.utils.vector_to_parameters(vector, network.parameters())
+
+    w = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+    g = gradient()
+    set_to(w + 0.05 * w**2 * g / (w.abs() * g).norm())
+    p = gradient()
+    expected = w - 0.01 * (p - 0.5 * (g - (g @ p) / (p @ p) * p))
+    torch.testing.assert_close(buffer.snapshot(0, 1), expected, atol=1e-5, rtol=1e-4)

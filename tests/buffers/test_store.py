@@ -1,0 +1,141 @@
+"""Buffers: what is read and no more, what is refused, what survives storage."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import condense
+from buffers import ExpertBuffer, record_experts
+from buffers.layout import Layout
+from buffers.store import Trajectory, read_description, write_description, write_expert
+from condense.networks import build_network
+from condense.runtime.errors import CondenseError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def folder(digits, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDENSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        out = tmp_path_factory.mktemp("buffers") / "experts"
+        record_experts(digits, "convnet-d2-w4-bn", experts=2, epochs=3, out=out)
+    return out
+
+
+def test_pairs_are_drawn_by_seed_and_iteration_from_the_window(folder: Path):
+    buffer = ExpertBuffer.open(folder)
+    drawn = [buffer.draw(0, iteration, max_start=2, min_start=1) for iteration in range(40)]
+    assert {epoch for _, epoch in drawn} == {1}
+    assert {expert for expert, _ in drawn} == {0, 1}
+    epochs = {buffer.draw(0, iteration, max_start=2)[1] for iteration in range(40)}
+    assert epochs == {0, 1}
+    start, target = buffer.sample(seed=0, iteration=3, max_start=2, span=2)
+    expert, epoch = buffer.draw(0, 3, 2)
+    assert torch.equal(start, buffer.snapshot(expert, epoch))
+    assert torch.equal(target, buffer.snapshot(expert, epoch + 2))
+    assert start.dtype == torch.float32
+    with pytest.raises(CondenseError, match="need experts of 4 epochs, these have 3"):
+        buffer.sample(0, 0, max_start=3, span=2)
+    with pytest.raises(CondenseError, match="make no window"):
+        buffer.sample(0, 0, max_start=1, span=1, min_start=1)
+
+
+def test_snapshots_are_the_parameters_and_statistics_of_a_network(folder: Path, digits):
+    buffer = ExpertBuffer.open(folder)
+    network = build_network("convnet-d2-w4-bn", (1, 8, 8), 10, seed=1)
+    state = buffer.layout.unflatten(buffer.snapshot(0, 3)) | buffer.statistics(0, 3)
+    network.load_state_dict(state, strict=False)
+    network.eval()
+    logits = network(digits.test.images(torch.arange(len(digits.test))))
+    accuracy = (logits.argmax(1) == digits.test.labels).double().mean().item()
+    assert accuracy == pytest.approx(buffer.accuracies(0)[3], abs=1e-6)
+    assert any((value != 0).any() for name, value in buffer.statistics(0, 3).items() if "mean" in name)
+
+
+def test_one_pair_reads_two_chunks_and_little_memory(tmp_path: Path, folder: Path):
+    size, epochs = 300_000, 20
+    description = read_description(folder).model_copy(
+        update={"parameters": (("weight", (size,)),), "statistics": (), "epochs": epochs}
+    )
+    write_description(tmp_path, description)
+    for number in range(3):
+        rows = torch.randn(epochs + 1, size, generator=torch.Generator().manual_seed(number))
+        write_expert(
+            tmp_path / f"expert-{number:04d}.h5", Trajectory(rows, torch.zeros(epochs + 1, 0), (), 0.0), "float32"
+        )
+    with h5py.File(tmp_path / "expert-0000.h5") as file:
+        assert file["snapshots"].chunks == (1, size)  # so a snapshot is one chunk, and a pair two
+        assert file["snapshots"].id.get_num_chunks() == epochs + 1
+    buffer = ExpertBuffer.open(tmp_path)
+    buffer.sample(0, 0, max_start=10, span=2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for iteration in range(50):
+        buffer.sample(0, iteration, max_start=10, span=2)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < 20e6  # an expert has 25 MB, all of them 75
+
+
+def test_half_precision_is_half_as_large_and_rounds(tmp_path: Path):
+    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    for dtype in ("float32", "float16"):
+        write_expert(tmp_path / f"{dtype}.h5", Trajectory(rows, torch.zeros(3, 0), (0.1, 0.2, 0.3), 1.0), dtype)
+        with h5py.File(tmp_path / f"{dtype}.h5") as file:
+            assert file["snapshots"].dtype == dtype
+            np.testing.assert_allclose(file["snapshots"][:].astype(np.float32), rows.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_another_network_data_or_preprocessing_is_refused_with_the_field(folder: Path, digits):
+    buffer = ExpertBuffer.open(folder)
+    name = "convnet-d2-w4-bn"
+    buffer.check_matches(name, digits.info)
+    with pytest.raises(CondenseError, match="another network"):
+        buffer.check_matches("convnet-d2-w8-bn", digits.info)
+    with pytest.raises(CondenseError, match="another fingerprint"):
+        buffer.check_matches(name, replace(digits.info, fingerprint="0" * 32))
+    with pytest.raises(CondenseError, match="another preprocessing"):
+        buffer.check_matches(name, condense.load_data("digits", normalization="none").info)
+    with pytest.raises(CondenseError, match="another mirror"):
+        buffer.check_matches(name, replace(digits.info, mirror=True))
+
+
+def test_folders_that_are_no_buffer_or_are_damaged_are_refused(tmp_path: Path, folder: Path):
+    with pytest.raises(CondenseError, match="is no expert buffer"):
+        ExpertBuffer.open(tmp_path)
+    (tmp_path / "buffer.json").write_bytes((folder / "buffer.json").read_bytes())
+    with pytest.raises(CondenseError, match="no finished expert"):
+        ExpertBuffer.open(tmp_path)
+    (tmp_path / "expert-0000.h5").write_bytes((folder / "expert-0000.h5").read_bytes())
+    with h5py.File(tmp_path / "expert-0000.h5", "r+") as file:
+        file["snapshots"][1, 5] += 1
+    buffer = ExpertBuffer.open(tmp_path)
+    buffer.snapshot(0, 0)
+    with pytest.raises(CondenseError, match="altered: epoch 1"):
+        buffer.snapshot(0, 1)
+    (tmp_path / "expert-0000.h5").write_bytes(b"nothing")
+    with pytest.raises(CondenseError, match="damaged"):
+        ExpertBuffer.open(tmp_path).snapshot(0, 0)
+    text = (folder / "buffer.json").read_text()
+    (tmp_path / "buffer.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(CondenseError, match="newer than 1"):
+        ExpertBuffer.open(tmp_path)
+
+
+def test_a_layout_is_that_of_parameters_in_order():
+    network = build_network("convnet-d2-w4-bn", (1, 8, 8), 10, seed=0)
+    layout = Layout.of_parameters(network)
+    vector = layout.flatten(dict(network.named_parameters()))
+    assert torch.equal(vector, torch.nn.utils.parameters_to_vector(network.parameters()).detach())
+    vector += 1  # shares nothing with the network
+    for name, value in layout.unflatten(vector).items():
+        torch.testing.assert_close(value, dict(network.named_parameters())[name].detach() + 1)
