@@ -13,18 +13,22 @@ class ExpertRule(Closed):
     """The training of an expert, epoch by epoch, on batches with DSA augmentation."""
 
     optimizer: Literal["sgd", "flat", "smooth"] = Field(
-        "sgd", description="sgd: plain, as MTT; flat: GSAM, as FTD and DATM; smooth: as AST"
+        default="sgd", description="sgd: plain, as MTT; flat: GSAM, as FTD and DATM; smooth: as AST"
     )
-    lr: float = Field(0.01, gt=0, description="learning rate")
-    momentum: float = Field(0.0, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(0.0, ge=0, description="of every parameter")
-    batch_size: int = Field(256, ge=1, description="images in a step; the last, smaller batch of an epoch is kept")
-    augmentation: Literal["dsa"] | None = Field("dsa", description="with aligned corners, as in this line of work")
-    drop: float = Field(1.0, gt=0, le=1, description="factor of the learning rate after epoch E // 2 + 1")
-    radius: float = Field(0.01, gt=0, description="flat: rho, how far the weights are perturbed")
-    ascent_weight: float = Field(0.3, ge=0, description="flat: alpha, weight of the gradient across the perturbed one")
-    clipped_epochs: int = Field(10, ge=0, description="smooth: epochs in which the loss grows from half to full weight")
-    penalty: float = Field(2.0, ge=0, description="smooth: lambda, weight of the penalty on image gradients")
+    lr: float = Field(default=0.01, gt=0, description="learning rate")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=0.0, ge=0, description="of every parameter")
+    batch_size: int = Field(default=256, ge=1, description="images in a step; a smaller last batch is kept")
+    augmentation: Literal["dsa"] | None = Field(default="dsa", description="with aligned corners")
+    drop: float = Field(default=1.0, gt=0, le=1, description="factor of the learning rate after epoch E // 2 + 1")
+    radius: float = Field(default=0.01, gt=0, description="flat: rho, how far the weights are perturbed")
+    ascent_weight: float = Field(
+        default=0.3, ge=0, description="flat: alpha, weight of what is across the perturbed gradient"
+    )
+    clipped_epochs: int = Field(
+        default=10, ge=0, description="smooth: epochs until the loss has its full weight, from half"
+    )
+    penalty: float = Field(default=2.0, ge=0, description="smooth: lambda, weight of the penalty on image gradients")
 
 
 def expert_rule(optimizer: Literal["sgd", "flat", "smooth"]) -> ExpertRule:

@@ -150,6 +150,16 @@ class ExpertBuffer:
         with self._file(expert) as file:
             return [float(value) for value in file["accuracies"]]
 
+    def seconds(self, expert: int) -> float:
+        """That its training took."""
+        with self._file(expert) as file:
+            return float(file.attrs["seconds"])
+
+    @property
+    def bytes(self) -> int:
+        """Of all finished experts."""
+        return sum(path.stat().st_size for path in self.files)
+
     def _row(self, name: str, expert: int, epoch: int) -> Tensor:
         with self._file(expert) as file:
             row, digest = file[name][epoch], file[f"{name}_checksums"][epoch].decode()

@@ -82,27 +82,47 @@ def import_set(words: Sequence[str]) -> int:
 class ShowOptions(Closed):
     """Options of `condense show`."""
 
-    set: Path = Field(description="a synthetic set, an .h5 file", json_schema_extra=POSITIONAL)
-    png: Path | None = Field(None, description="also draw its images here")
+    set: Path = Field(description="a synthetic set, an .h5 file, or a folder of experts", json_schema_extra=POSITIONAL)
+    png: Path | None = Field(None, description="also draw its images, or the accuracies of the experts, here")
 
 
 def show(words: Sequence[str]) -> int:
-    """Say what a set is and how it was made."""
+    """Say what a set, or a folder of experts, is and how it was made."""
     options = parse(
-        ShowOptions, words, program="condense show", description="Say what a synthetic set is and how it was made."
+        ShowOptions,
+        words,
+        program="condense show",
+        description="Say what a synthetic set, or a folder of experts, is and how it was made.",
     )
+    if options.set.is_dir():
+        return _show_experts(options)
     from condense.runtime.files import atomic_write
     from condense.synthetic_set import SyntheticSet
 
     synthetic = SyntheticSet.load(options.set)
-    rows = synthetic.describe()
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
+    _print_rows(synthetic.describe())
     if options.png is not None:
         with atomic_write(options.png) as temporary:
             synthetic.grid().save(temporary, format="PNG")
     return 0
+
+
+def _show_experts(options: ShowOptions) -> int:
+    from buffers import ExpertBuffer
+    from buffers.description import accuracy_table, describe_buffer, plot_accuracies
+
+    buffer = ExpertBuffer.open(options.set)
+    _print_rows(describe_buffer(buffer))
+    print("\n".join(["", *accuracy_table(buffer)]))
+    if options.png is not None:
+        plot_accuracies(buffer, options.png)
+    return 0
+
+
+def _print_rows(rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
 
 
 class ExportOptions(Closed):

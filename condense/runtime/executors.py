@@ -9,6 +9,7 @@ finished, and the caller alone writes results. A job that fails, or whose worker
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Ray:
         processors = None if self.address else (self.workers or os.cpu_count() or 1) * self.threads
         try:
             engine.init(
-                address=self.address or "local", num_cpus=processors, log_to_driver=False, logging_level="ERROR"
+                address=self.address or "local", num_cpus=processors, log_to_driver=False, logging_level=logging.ERROR
             )
         except Exception as error:
             raise CondenseError(f"no Ray cluster answers at {self.address!r} ({_in_one_line(error)})") from error

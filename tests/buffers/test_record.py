@@ -138,7 +138,7 @@ def test_workers_record_the_same_bits_though_one_is_killed(data, tmp_path: Path)
     pytest.importorskip("ray", reason="needs the extra ray")
     record_experts(data, NET, 3, 2, tmp_path / "here", executor=InProcess(threads=1))
     killed = tmp_path / "killed"
-    found = [outcome for outcome in Ray(workers=2).run(_die_once, [(str(killed), 3), ("", 4)])]
+    found = list(Ray(workers=2).run(_die_once, [(str(killed), 3), ("", 4)]))
     assert sorted((outcome.value, outcome.attempts) for outcome in found) == [(3, 2), (4, 1)]
     record_experts(data, NET, 3, 2, tmp_path / "there", executor=Ray(workers=2))
     assert contents(tmp_path / "there") == contents(tmp_path / "here")

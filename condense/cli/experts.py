@@ -1,0 +1,71 @@
+"""`condense experts`: train networks on real data and keep their parameters of every epoch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from condense.cli.options import DataOptions, load
+from condense.cli.parsing import parse
+from condense.runtime.errors import CondenseError
+
+
+class ExpertOptions(DataOptions):
+    """Options of `condense experts`."""
+
+    data: str = Field(description="name of a data set, or a path to images or arrays")
+    net: str = Field("convnet-w64", description="network of the experts, and of the methods that use them")
+    experts: int = Field(ge=1, description="how many; more than there are adds to them")
+    epochs: int = Field(ge=1, description="of each: the latest start and the span of the methods together")
+    out: Path = Field(description="folder of the experts")
+    optimizer: Literal["sgd", "flat", "smooth"] = Field(
+        "sgd", description="sgd for mtt and tesla, flat for ftd and datm, smooth for ast"
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the stored parameters")
+    seed: int = Field(0, ge=0, description="of everything random")
+    workers: int | None = Field(None, ge=1, description="train so many at once, on Ray [one after the other, here]")
+    ray: str | None = Field(None, description="address of a Ray cluster to train on")
+    threads: int | None = Field(None, ge=1, description="processor threads of each training [all here; 1 on Ray]")
+
+
+def experts(words: Sequence[str]) -> int:
+    """Record expert trajectories."""
+    options = parse(
+        ExpertOptions,
+        words,
+        program="condense experts",
+        description="Train networks on real data and store their parameters before and after every epoch, for the "
+        "methods that match trajectories. The same command goes on where it stopped.",
+    )
+    if options.workers is not None and options.ray is not None:
+        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
+    import torch
+
+    from buffers import ExpertBuffer, record_experts
+    from condense.runtime.executors import Executor, InProcess, Ray
+
+    executor: Executor = InProcess(options.threads or torch.get_num_threads())
+    if options.workers is not None or options.ray is not None:
+        executor = Ray(options.workers, options.ray, options.threads or 1)
+    found = record_experts(
+        load(options.data, options),
+        options.net,
+        options.experts,
+        options.epochs,
+        options.out,
+        optimizer=options.optimizer,
+        dtype=options.dtype,
+        seed=options.seed,
+        executor=executor,
+        progress=sys.stderr.isatty(),
+    )
+    for number, error in sorted(found.failed.items()):
+        print(f"expert {number} failed: {error}", file=sys.stderr)
+    if found.finished:
+        buffer = ExpertBuffer.open(options.out)
+        print(f"{options.out}: {buffer.experts} experts of {buffer.epochs} epochs, {buffer.bytes / 1e6:,.1f} MB")
+    return 1 if found.failed else 0
