@@ -102,6 +102,20 @@ class ExpertBuffer:
             raise CondenseError(f"{folder} has no finished expert yet; go on with `condense experts`")
         return buffer
 
+    @property
+    def network(self) -> str:
+        """The full name of the experts' network."""
+        return self.description.network
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of what the buffer is of and of every snapshot in it."""
+        digest = hashlib.blake2b(self.description.model_dump_json(exclude={"versions"}).encode(), digest_size=16)
+        for expert in range(self.experts):
+            with self._file(expert) as file:
+                digest.update(file["snapshots_checksums"][()].tobytes())
+        return digest.hexdigest()
+
     @cached_property
     def files(self) -> list[Path]:
         """The finished experts."""

@@ -4,17 +4,60 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from condense.data import TrainingData
+from condense.data import DataInfo, TrainingData
 from condense.decoders import Tiles
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
 from condense.runtime.validation import Closed
+
+
+class ExpertSource(Protocol):
+    """Recorded trajectories, as methods need them; `buffers.ExpertBuffer` is one.
+
+    Epoch 0 is the initialisation; vectors are flat float32 [P] in the order of `layout`. `identity` is a digest of
+    everything that decides the vectors.
+    """
+
+    @property
+    def experts(self) -> int:
+        """How many there are."""
+
+    @property
+    def epochs(self) -> int:
+        """Of each."""
+
+    @property
+    def layout(self) -> Any:
+        """Where each parameter lies in a vector: `unflatten(vector)` gives them by name."""
+
+    @property
+    def network(self) -> str:
+        """Its full name."""
+
+    @property
+    def identity(self) -> str:
+        """A digest of the experts."""
+
+    def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
+        """An expert and an epoch from `min_start` to below `max_start`."""
+
+    def snapshot(self, expert: int, epoch: int) -> Tensor:
+        """Its parameters after so many epochs."""
+
+    def statistics(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """Its statistics of BatchNorm after so many epochs."""
+
+    def check_matches(self, network: str, info: DataInfo) -> None:
+        """Raise `CondenseError` unless the experts are such networks on this data."""
+
+    def check_window(self, max_start: int, span: int, min_start: int = 0) -> None:
+        """Raise `CondenseError` unless the experts have these epochs."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +77,7 @@ class Job:
     minutes: float | None = None  # stop after this time
     checkpoint: Path | None = None  # where an unfinished run is kept; None keeps nothing
     configuration: dict[str, Any] = field(default_factory=dict)  # what a checkpoint must agree with
+    buffer: ExpertSource | None = None  # for methods that match trajectories
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, TrainingData):
@@ -46,9 +90,10 @@ class Job:
 class Product:
     """The images that a method made, class by class in the order of the classes.
 
-    `stored` is float32 [C*ipc, c, h, w], or uint8 pixels where real images were chosen; `space` and `decoder` say what
-    a `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings` replaces those asked for
-    where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold times.
+    `stored` is float32 [C*ipc, c, h, w], or uint8 pixels where real images were chosen; `space`, `decoder`, soft
+    `targets` with their kind and a learned learning rate are what a `SyntheticSet` has to know about it; `metrics` has
+    one value per iteration; `settings` replaces those asked for where the run changed them (iterations reached);
+    `facts` goes to the JSON beside the file and may hold times.
     """
 
     stored: Tensor
@@ -56,6 +101,9 @@ class Product:
     settings: Closed
     space: str = ""
     decoder: Tiles | None = None
+    targets: Tensor | None = None
+    label_kind: Literal["hard", "probabilities", "logits"] = "hard"
+    learned_lr: float | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 

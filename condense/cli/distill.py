@@ -69,6 +69,10 @@ def distill(words: Sequence[str]) -> int:
     for name in DataOptions.model_fields:
         asked.pop(name, None)
     del asked["data"], asked["ipc"]
+    if "buffer" in asked:
+        from buffers import ExpertBuffer
+
+        asked["buffer"] = ExpertBuffer.open(asked["buffer"])
     if asked.pop("dry_run", False):
         for line in _estimate(method.name, data, options.ipc, asked):
             print(line)
@@ -96,6 +100,8 @@ def options_model(method: Method) -> type[Any]:
     for name, field in settings.model_fields.items():
         kind = annotated[(field.annotation, *field.metadata, None)] | None
         own[name] = (kind, Field(None, description=f"{field.description} [recipe, else {field.default}]"))
+    if method.experts:
+        own["buffer"] = (Path, Field(None, description="folder of experts, from condense experts"))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
 
 

@@ -43,27 +43,36 @@ class Synthesizer(ABC):
 
     Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings
     space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
+    usual_precision: ClassVar[Literal["auto", "float32"]] = "auto"  # of the engine, where the user leaves it open
     tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 
     def __init__(self, job: Job, settings: Any) -> None:
         self.job = job
         self.data = job.data
         self.settings = settings
+        self.prepare()
         self.decoder = decoder_of(settings)
         if self.decoder is not None:
             self.decoder.tile_size(*job.data.info.image_shape[1:])  # refuses a factor that is too large
-        images, self.earlier_seconds = initial_images(
-            settings.initialization,
-            job,
-            network=getattr(settings, "network", "convnet-w128-in"),
-            space=self.space,
-            decoder=self.decoder,
-            sampling=self.tile_sampling,
-        )
+        images, self.earlier_seconds = self.start()
         self.images = images.to(job.device).requires_grad_()
         self.labels = class_major_labels(len(job.data.info.classes), job.ipc)
         self.average = None if settings.image_average is None else self.images.detach().clone()
         self.optimizer = self.make_optimizer()
+
+    def prepare(self) -> None:  # noqa: B027  (most methods need nothing)
+        """Whatever must be there before the images are; called first."""
+
+    def start(self) -> tuple[Tensor, float]:
+        """The images to start from, in the method's space, and the seconds that cached features saved."""
+        return initial_images(
+            self.settings.initialization,
+            self.job,
+            network=getattr(self.settings, "network", "convnet-w128-in"),
+            space=self.space,
+            decoder=self.decoder,
+            sampling=self.tile_sampling,
+        )
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of the images: SGD, unless a method has another one."""
@@ -75,6 +84,10 @@ class Synthesizer(ABC):
         if self.average is not None:
             self.average.lerp_(self.images.detach(), 1 - self.settings.image_average)
         return metrics
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned beside the images, by the names of `Product`."""
+        return {}
 
     def stored(self) -> Tensor:
         """The images as the set keeps them, in the method's space."""
@@ -140,6 +153,7 @@ class Synthesizer(ABC):
             labels=synthesizer.labels,
             space=cls.space.name,
             decoder=synthesizer.decoder,
+            **synthesizer.learned(),
             settings=settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},

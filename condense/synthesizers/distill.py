@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
-from condense.making import Job, Product
+from condense.making import ExpertSource, Job, Product
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
 from condense.runtime.memory import memory_errors_named
@@ -39,6 +39,7 @@ def distill(
     compile: Literal["auto", "on", "off"] = "auto",
     micro_batch: int | None = None,
     threads: int | None = None,
+    buffer: ExpertSource | None = None,
     progress: bool = False,
     **options: Any,
 ) -> SyntheticSet:
@@ -65,6 +66,7 @@ def distill(
             memory.
         threads: processor threads; default: torch's choice. Like the three before it, an unfinished run keeps the
             value it began with.
+        buffer: recorded experts, for methods that match trajectories: `buffers.ExpertBuffer.open(folder)`.
         progress: show a progress bar on standard error.
         options: settings of the method by name; they win over the recipe.
 
@@ -73,19 +75,29 @@ def distill(
         KeyboardInterrupt: after a Ctrl-C; an unfinished run is saved first if `out` is given.
     """
     request = Request.of(
-        method, data, ipc, device=device, recipe=recipe, iterations=iterations, minutes=minutes, **options
+        method,
+        data,
+        ipc,
+        device=device,
+        recipe=recipe,
+        iterations=iterations,
+        minutes=minutes,
+        buffer=buffer,
+        **options,
     )
     settings = request.settings
     target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
+    if buffer is not None:
+        configuration["experts"] = buffer.identity
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
 
     started = time.monotonic()
     end = iterations if minutes is not None else getattr(settings, "iterations", None)
-    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree)
+    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree, buffer)
     with memory_errors_named():
         product = request.maker.make(job, settings)
     synthetic = _as_set(product, data.info, configuration | {"settings": product.settings.model_dump(mode="json")})
@@ -153,6 +165,9 @@ def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> 
         stored_labels=product.labels,
         space=product.space,
         decoder=product.decoder,
+        stored_targets=product.targets,
+        label_kind=product.label_kind,
+        learned_lr=product.learned_lr,
         info=info,
         provenance={
             "configuration": configuration,
@@ -179,6 +194,8 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
             words.append(option_name(name if value else f"no-{name}"))
         elif value is not None:
             words += [option_name(name), str(value)]
+    if "experts" in configuration:
+        words += ["--buffer", "experts"]
     return shlex.join([*words, "--out", "set.h5"])
 
 

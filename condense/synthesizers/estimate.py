@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from condense.data import RealData
-from condense.making import Job
+from condense.making import ExpertSource, Job
 from condense.planning import largest_micro_batch
 from condense.runtime.memory import keep_freed_memory, memory_errors_named
 from condense.runtime.plan import Plan
@@ -80,6 +80,7 @@ def estimate(
     compile: Literal["auto", "on", "off"] = "auto",
     micro_batch: int | None = None,
     threads: int | None = None,
+    buffer: ExpertSource | None = None,
     **options: Any,
 ) -> Estimate:
     """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
@@ -89,11 +90,19 @@ def estimate(
     Raises `CondenseError` as `distill` does.
     """
     request = Request.of(
-        method, data, ipc, device=device, recipe=recipe, iterations=iterations, minutes=minutes, **options
+        method,
+        data,
+        ipc,
+        device=device,
+        recipe=recipe,
+        iterations=iterations,
+        minutes=minutes,
+        buffer=buffer,
+        **options,
     )
     settings, where, work = request.settings, request.device, request.work
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
-    job = Job(data.train, ipc, seed, where, plan)
+    job = Job(data.train, ipc, seed, where, plan, buffer=buffer)
     if not issubclass(request.maker, Synthesizer):
         return Estimate(plan, None, None, 0.0, peak_memory(), None)
     keep_freed_memory()

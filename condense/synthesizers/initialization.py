@@ -23,12 +23,15 @@ from condense.spaces import SPACES, Space
 from condense.synthetic_set import SyntheticSet
 
 NAMES = ("real", "noise", "kmeans", "herding", "tiles")
+BY_EXPERTS = ("correct", "representative")  # what methods that match trajectories have beside these
 
 
 def _known(name: str) -> str:
-    if name in NAMES or is_file(name):
+    if name in NAMES + BY_EXPERTS or is_file(name):
         return name
-    raise ValueError(f"must be {', '.join(NAMES)} or the .h5 file of a synthetic set")
+    raise ValueError(
+        f"must be {', '.join(NAMES)}, with experts {' or '.join(BY_EXPERTS)}, or the .h5 file of a synthetic set"
+    )
 
 
 def is_file(name: str) -> bool:
@@ -73,6 +76,10 @@ def initial_images(
     Raises `CondenseError` where a class has too few images or a file does not fit.
     """
     data = job.data
+    if initialization in BY_EXPERTS:
+        raise CondenseError(
+            f"--initialization {initialization} asks experts, and this method has none; give {', '.join(NAMES)}"
+        )
     if is_file(initialization):
         return _from_file(initialization, data, job.ipc, space, decoder), 0.0
     if initialization == "noise":

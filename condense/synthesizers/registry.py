@@ -18,7 +18,8 @@ class Method:
     """What lists and the command line know of a method before its code is imported.
 
     `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
-    or soft); `needs` names what it needs besides training data; `revision` goes up when its results change.
+    or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
+    trajectories (an `--optimizer` of `condense experts`); `revision` goes up when its results change.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     labels: str = "hard"
     needs: str = "nothing"
+    experts: str = ""
     revision: int = 1
 
 
@@ -81,6 +83,52 @@ _BUILT_IN = (
         summary="match characteristic functions of features, amplitude and phase, between initial and trained networks",
         paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
         needs="networks (trained first, cached)",
+    ),
+    Method(
+        name="mtt",
+        aliases=("trajectory-matching",),
+        target="condense.synthesizers.trajectory_matching:TrajectoryMatching",
+        summary="networks trained on the set end where experts, trained on real images, are some epochs later",
+        paper="Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022",
+        needs="experts (condense experts)",
+        experts="sgd",
+    ),
+    Method(
+        name="tesla",
+        target="condense.synthesizers.trajectory_matching:LongTrajectoryMatching",
+        summary="mtt with labels that experts assign and the gradient as TESLA computes it",
+        paper="Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023",
+        labels="hard or soft",
+        needs="experts (condense experts)",
+        experts="sgd",
+    ),
+    Method(
+        name="ftd",
+        aliases=("flat-trajectory-matching",),
+        target="condense.synthesizers.trajectory_matching:FlatTrajectoryMatching",
+        summary="mtt with experts from flat regions and an average of the images",
+        paper="Du et al., Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation, CVPR 2023",
+        needs="experts (condense experts --optimizer flat)",
+        experts="flat",
+    ),
+    Method(
+        name="datm",
+        aliases=("difficulty-aligned-trajectory-matching",),
+        target="condense.synthesizers.difficulty_alignment:DifficultyAlignment",
+        summary="mtt from the part of trajectories that fits the set's size, with learned soft labels",
+        paper="Guo et al., Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching, ICLR 2024",
+        labels="soft",
+        needs="experts (condense experts --optimizer flat)",
+        experts="flat",
+    ),
+    Method(
+        name="ast",
+        aliases=("smooth-trajectory-matching",),
+        target="condense.synthesizers.smooth_trajectories:SmoothTrajectoryMatching",
+        summary="mtt with smooth experts, targets on the way and a perturbed start",
+        paper="Shen et al., Efficient Dataset Distillation through Alignment with Smooth Expert Trajectories, 2023",
+        needs="experts (condense experts --optimizer smooth)",
+        experts="smooth",
     ),
     Method(
         name="random",

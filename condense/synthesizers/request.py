@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 
 from condense.data import DataInfo, RealData
-from condense.making import Maker
-from condense.networks import canonical_name
-from condense.planning import Work, choose_plan
+from condense.making import ExpertSource, Maker
+from condense.networks import build_network, canonical_name
+from condense.planning import Work, choose_plan, forward_operations
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -78,16 +78,27 @@ class Request:
         recipe: str | None,
         iterations: int | None,
         minutes: float | None,
+        buffer: ExpertSource | None,
         **options: Any,
     ) -> Request:
         """What these arguments of `distill` ask for; raises `CondenseError` for anything wrong in them."""
         entry = methods().find(method)
+        if buffer is not None and entry.experts:
+            options = {"network": buffer.network} | options
+        elif entry.experts:
+            raise CondenseError(_how_to_record(entry, data, recipe, ipc))
+        elif buffer is not None:
+            raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
         maker: type[Maker] = load_object(entry.target)
         settings = resolve_settings(
             entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
         )
         where = choose_device(device)
         return cls(entry, maker, settings, where, maker.work(data.train, ipc, settings), minutes)
+
+    @property
+    def _usual_precision(self) -> Literal["auto", "float32"]:
+        return getattr(self.maker, "usual_precision", "auto")
 
     def plan(self, asked: AskedPlan, unfinished: Path | None = None) -> Plan:
         """The plan of the unfinished run, with what is asked for explicitly; for a new run, one made for its work.
@@ -107,11 +118,31 @@ class Request:
             getattr(self.settings, "iterations", None),
             device=self.device,
             threads=torch.get_num_threads(),
-            precision=asked.precision,
+            precision=asked.precision if asked.precision != "auto" else self._usual_precision,
             compile=asked.compile,
             micro_batch=asked.micro_batch,
             seconds=None if self.minutes is None else 60 * self.minutes,
         )
+
+
+_USUAL_SPEED = 1e11  # operations a second of float32 on two cores
+
+
+def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int) -> str:
+    """What to do first, and what it costs: counted operations at the speed of two usual cores."""
+    settings: Any = resolve_settings(entry, data.info, ipc, recipe=recipe)
+    epochs = settings.max_start - 1 + settings.span
+    name = canonical_name(settings.network, data.image_shape)
+    network = build_network(name, data.image_shape, len(data.classes), seed=0)
+    size = 4 * sum(value.numel() for value in network.parameters()) * (epochs + 1) / 1e6
+    work = 3 * forward_operations(name, data.image_shape, len(data.classes)) * len(data.train) * epochs
+    kind = f" --optimizer {entry.experts}" if entry.experts != "sgd" else ""
+    return (
+        f"{entry.name} needs experts, networks trained on the real data: record them with `condense experts --data "
+        f"{data.name} --net {settings.network} --experts 10 --epochs {epochs}{kind} --out experts` and give --buffer "
+        f"experts; each expert takes about {size:.1f} MB of disk and, at {_USUAL_SPEED / 1e9:.0f} billion operations a "
+        f"second, {work / _USUAL_SPEED / 60:.1f} minutes"
+    )
 
 
 @dataclass(frozen=True)

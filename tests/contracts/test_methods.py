@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import condense
+from buffers import ExpertBuffer, record_experts
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.synthesizers.registry import methods
@@ -14,6 +15,21 @@ from condense.synthetic_set import SyntheticSet
 
 NAMES = methods().names()
 SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
+
+
+@pytest.fixture(scope="module")
+def options(data, tmp_path_factory):
+    """What makes any method quick on this data, with experts for those that need them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDENSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("experts") / "buffer"
+        record_experts(data, "convnet-d2-w4", experts=2, epochs=3, out=folder)
+    buffer = ExpertBuffer.open(folder)
+
+    def of(method: str) -> dict:
+        return small_options(method) | ({"buffer": buffer} if methods().find(method).experts else {})
+
+    return of
 
 
 def small_options(method: str) -> dict:
@@ -30,6 +46,9 @@ def small_options(method: str) -> dict:
         "network_steps": 1,
         "network_batch": 8,
         "frequencies": 8,
+        "inner_steps": 4,
+        "max_start": 2,
+        "skip_above": 1e9,
     }
     return {name: value for name, value in quick.items() if name in fields}
 
@@ -47,9 +66,9 @@ def data(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_a_set_has_the_right_form_and_survives_storage(method: str, data, tmp_path: Path):
+def test_a_set_has_the_right_form_and_survives_storage(method: str, options, data, tmp_path: Path):
     out = tmp_path / "set.h5"
-    made = condense.distill(method, data, ipc=2, seed=1, out=out, **small_options(method))
+    made = condense.distill(method, data, ipc=2, seed=1, out=out, **options(method))
     assert made.stored.shape == (6, *data.image_shape)
     assert made.stored_labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert made.images.shape == (len(made), *data.image_shape)
@@ -64,11 +83,11 @@ def test_a_set_has_the_right_form_and_survives_storage(method: str, data, tmp_pa
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_the_same_request_gives_the_same_file_and_leaves_global_randomness_alone(method: str, data, tmp_path: Path):
+def test_the_same_request_gives_the_same_file_and_no_global_randomness(method: str, options, data, tmp_path: Path):
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     paths = [tmp_path / "one" / "set.h5", tmp_path / "two" / "set.h5"]
     for path in paths:
-        condense.distill(method, data, ipc=1, seed=3, out=path, **small_options(method))
+        condense.distill(method, data, ipc=1, seed=3, out=path, **options(method))
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
@@ -78,11 +97,11 @@ LEARNED = [name for name in NAMES if "iterations" in load_object(methods().find(
 
 
 @pytest.mark.parametrize("method", LEARNED)
-def test_images_move_in_half_precision_nearly_as_in_full(method: str, data):
+def test_images_move_in_half_precision_nearly_as_in_full(method: str, options, data):
     """Inner networks compute in bfloat16, images stay float32; one update in 8 bits of mantissa is not far off."""
-    options = small_options(method) | {"iterations": 1}
+    chosen = options(method) | {"iterations": 1}
     start, *ends = (
-        condense.distill(method, data, ipc=1, seed=2, precision=precision, **options | changes).stored
+        condense.distill(method, data, ipc=1, seed=2, precision=precision, **chosen | changes).stored
         for precision, changes in (("float32", {"image_lr": 1e-12}), ("float32", {}), ("bfloat16", {}))
     )
     full, half = (end - start for end in ends)
@@ -92,20 +111,23 @@ def test_images_move_in_half_precision_nearly_as_in_full(method: str, data):
 
 
 @pytest.mark.parametrize("method", LEARNED)
-def test_the_average_of_images_lies_between_their_start_and_their_end(method: str, data):
-    options = small_options(method) | {"iterations": 1}
+def test_the_average_of_images_lies_between_their_start_and_their_end(method: str, options, data):
+    chosen = options(method) | {"iterations": 1}
     start, end, average = (
-        condense.distill(method, data, ipc=1, **options | changes).stored
-        for changes in ({"image_lr": 1e-12}, {}, {"image_average": 0.25})
+        condense.distill(method, data, ipc=1, **chosen | changes).stored
+        for changes in ({"image_lr": 1e-12, "image_average": None}, {"image_average": None}, {"image_average": 0.25})
     )
     free = (end != 0) & (end != 1)  # of images that are stored in [0, 1], those that did not leave it
     torch.testing.assert_close(average[free], (0.25 * start + 0.75 * end)[free], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", LEARNED)
-def test_every_start_and_representative_batches_go_with_every_method(method: str, data, tmp_path: Path, monkeypatch):
+def test_every_start_and_representative_batches_go_together(method: str, options, data, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
-    options = small_options(method) | {"iterations": 1, "real_batches": "representative"}
+    chosen = options(method) | {"iterations": 1}
+    settings = load_object(methods().find(method).target).Settings
+    if "real_batches" in settings.model_fields:
+        chosen["real_batches"] = "representative"
     out = tmp_path / "set.h5"
     starts = ["real", "noise", "kmeans", "herding", "tiles", str(out)]
     for number, start in enumerate(starts):
@@ -116,7 +138,7 @@ def test_every_start_and_representative_batches_go_with_every_method(method: str
             initialization=start,
             out=tmp_path / f"{number}.h5" if start == str(out) else out,
             overwrite=True,
-            **options,
+            **chosen,
         )
         assert torch.isfinite(made.images).all()
     settings = made.provenance["configuration"]["settings"]
@@ -125,22 +147,22 @@ def test_every_start_and_representative_batches_go_with_every_method(method: str
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_wrong_requests_are_refused_before_anything_is_written(method: str, data, tmp_path: Path):
+def test_wrong_requests_are_refused_before_anything_is_written(method: str, options, data, tmp_path: Path):
     for ipc in (0, -1):
         with pytest.raises(CondenseError, match="at least 1 image per class"):
-            condense.distill(method, data, ipc=ipc, out=tmp_path / "set.h5")
+            condense.distill(method, data, ipc=ipc, out=tmp_path / "set.h5", **options(method))
     with pytest.raises(CondenseError, match="unknown option --imge-lr"):
-        condense.distill(method, data, ipc=1, out=tmp_path / "set.h5", imge_lr=1)
+        condense.distill(method, data, ipc=1, out=tmp_path / "set.h5", **options(method), imge_lr=1)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_interrupted_and_continued_equals_uninterrupted(method: str, data, tmp_path: Path, monkeypatch):
+def test_interrupted_and_continued_equals_uninterrupted(method: str, options, data, tmp_path: Path, monkeypatch):
     settings = load_object(methods().find(method).target).Settings
     if "iterations" not in settings.model_fields:
         pytest.skip("chooses its images in one go: nothing to continue")
     maker = load_object(methods().find(method).target)
-    condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **small_options(method))
+    condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **options(method))
     step = maker.step
 
     def stop_before_the_second(self, iteration: int):
@@ -152,14 +174,14 @@ def test_interrupted_and_continued_equals_uninterrupted(method: str, data, tmp_p
     monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
     monkeypatch.setattr(maker, "step", stop_before_the_second)
     with pytest.raises(InterruptedError):
-        condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **small_options(method))
+        condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **options(method))
     monkeypatch.setattr(maker, "step", step)
-    condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **small_options(method))
+    condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **options(method))
     assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_test_data_is_refused_by_type(method: str, data):
+def test_test_data_is_refused_by_type(method: str, options, data):
     from condense.making import Job
 
     with pytest.raises(TypeError, match="TrainingData"):

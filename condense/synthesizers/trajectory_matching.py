@@ -1,0 +1,297 @@
+"""Trajectory matching (MTT): Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022.
+
+Networks trained on real images leave trajectories of parameters. From a point on one of them a network is trained for
+some steps on the synthetic images; images, and the learning rate of these steps, change so that it ends nearer to where
+the expert was some epochs later. `tesla` (Cui et al., ICML 2023) and `ftd` (Du et al., CVPR 2023) are the same loop:
+the first with labels that an expert assigns and the gradient that its authors compute, the second with experts from
+flat regions and an average of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.func import functional_call
+
+from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.data import TrainingData
+from condense.engine import Engine
+from condense.making import ExpertSource, Job
+from condense.networks import build_network, canonical_name
+from condense.planning import Work
+from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import generator
+from condense.synthesizers.base import Synthesizer, SynthesizerSettings
+from condense.unroll import Target, TrajectoryGradient, trajectory_gradient
+
+GradientName = Literal["adjoint", "frozen", "unrolled"]
+GRADIENT_HELP = "adjoint: exact; frozen: as TESLA computes it; unrolled: exact, with memory in the number of steps"
+_LOWEST_RATE, _MOST_GROWTH = 1e-6, 10.0  # of the learned learning rate, the second times its start
+
+
+class TrajectoryMatchingSettings(SynthesizerSettings):
+    """Settings of trajectory matching; the defaults are those published for CIFAR-10 at one image per class."""
+
+    iterations: int = Field(5000, ge=1, description="updates of the images")
+    image_lr: float = Field(100.0, gt=0, description="learning rate of the images (SGD)")
+    network: str = Field("convnet-w64-in", description="network of the experts")
+    inner_steps: int = Field(50, ge=1, description="T: steps on the synthetic images")
+    span: int = Field(2, ge=1, description="M: epochs of the expert that these steps should be worth")
+    min_start: int = Field(0, ge=0, description="first epoch of an expert to start from")
+    max_start: int = Field(2, ge=1, description="starts are below this epoch")
+    inner_lr: float = Field(0.01, gt=0, description="learning rate of the steps at the start; it is learned")
+    inner_lr_lr: float = Field(1e-7, ge=0, description="learning rate of that learning rate (SGD, momentum 0.5)")
+    synthetic_batch: int | None = Field(None, ge=1, description="images in a step; default: all")
+    gradient: GradientName = Field("adjoint", description=GRADIENT_HELP)
+    augmentation: Literal["dsa", "none"] = Field("dsa", description="parameters per image, one operation a step")
+
+
+class LongTrajectorySettings(TrajectoryMatchingSettings):
+    """Settings of TESLA; the defaults are those published for CIFAR-10 at one image per class, image_lr halved.
+
+    The released code loses a factor 2 in the gradient of the images, so its learning rate is twice that of a correct
+    gradient.
+    """
+
+    iterations: int = Field(10_000, ge=1, description="updates of the images")
+    image_lr: float = Field(500.0, gt=0, description="learning rate of the images (SGD)")
+    max_start: int = Field(5, ge=1, description="starts are below this epoch")
+    gradient: GradientName = Field("frozen", description=GRADIENT_HELP)
+    labels: Literal["assigned", "hard"] | None = Field(
+        None, description="assigned: by the expert at the end of the window; default: hard up to 10 classes"
+    )
+
+
+class FlatTrajectorySettings(TrajectoryMatchingSettings):
+    """Settings of FTD; the defaults are those published for CIFAR-10 at one image per class."""
+
+    image_average: float | None = Field(
+        0.9999,
+        gt=0,
+        lt=1,
+        description="store the exponential average of the images, which keeps this much in an update",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of an expert's trajectory: vectors at its start and end, and targets on the way."""
+
+    expert: int
+    epoch: int
+    start: Tensor
+    target: Tensor
+    between: tuple[Target, ...] = ()
+
+
+class TrajectoryMatching(Synthesizer):
+    """L = |theta_T - theta*|^2 / |theta_0 - theta*|^2, theta_0 an expert's epoch s and theta* its epoch s + M.
+
+    theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
+    (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
+    then clamped to [1e-6, 10 times its start] and every clamp is counted. Inner steps compute in float32 unless
+    bfloat16 is asked for: L is the difference of close vectors.
+    """
+
+    Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
+    usual_precision = "float32"
+
+    def prepare(self) -> None:
+        """Experts and their network."""
+        job, settings, info = self.job, self.settings, self.data.info
+        self.inner_lr = torch.tensor(settings.inner_lr, device=job.device)
+        self.buffer = experts_of(job, settings)
+        name = canonical_name(settings.network, info.image_shape)
+        self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
+        self.engine = Engine(self.network, job.plan)
+        self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror, align_corners=True)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """SGD for the images, and for the learning rate with its own."""
+        settings = self.settings
+        return torch.optim.SGD(
+            [
+                {"params": [self.images], "lr": settings.image_lr, "momentum": settings.image_momentum},
+                {"params": [self.inner_lr], "lr": settings.inner_lr_lr, "momentum": 0.5},
+                *self.more_learned(),
+            ]
+        )
+
+    def more_learned(self) -> list[dict[str, Any]]:
+        """What a method learns beside images and learning rate, as groups of the optimiser."""
+        return []
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """Train for T steps from an expert's epoch, and move images and learning rate by the gradient of L."""
+        window = self.window(iteration)
+        batches = self.batches(iteration)
+        found = trajectory_gradient(
+            self.engine,
+            window.start,
+            window.target,
+            self.images,
+            self.targets(window),
+            self.inner_lr,
+            steps=self.settings.inner_steps,
+            batches=batches,
+            augment=self.augment(iteration, batches),
+            between=window.between,
+            mode=self.settings.gradient,
+            **self.inner_options(window),
+        )
+        accepted, rate = self.accepts(found), self.inner_lr.item()
+        clamped = accepted and self.apply(found)
+        return {
+            "loss": found.loss.item(),
+            "inner_lr": rate,
+            "clamped": float(clamped),
+            "skipped": float(not accepted),
+        }
+
+    def window(self, iteration: int) -> Window:
+        """The part of an expert's trajectory that this iteration matches."""
+        settings = self.settings
+        expert, epoch = self.buffer.draw(self.job.seed, iteration, settings.max_start, settings.min_start)
+        start, target = (self._vector(expert, epoch + later) for later in (0, settings.span))
+        return Window(expert, epoch, start, target)
+
+    def targets(self, window: Window) -> Tensor:
+        """The labels of the inner training: class indices, or logits."""
+        return self.labels
+
+    def inner_options(self, window: Window) -> dict[str, Any]:
+        """What else the inner training is to do, by the names of `trajectory_gradient`."""
+        return {}
+
+    def accepts(self, found: TrajectoryGradient) -> bool:
+        """Whether the update is made."""
+        return True
+
+    def apply(self, found: TrajectoryGradient) -> bool:
+        """One step of the optimiser; whether the learning rate had to be clamped."""
+        self.images.grad, self.inner_lr.grad = found.images, found.inner_lr
+        self.optimizer.step()
+        raw = self.inner_lr.item()
+        self.inner_lr.clamp_(_LOWEST_RATE, _MOST_GROWTH * self.settings.inner_lr)
+        return self.inner_lr.item() != raw
+
+    def batches(self, iteration: int) -> list[Tensor] | None:
+        """The images of each step; None for all of them."""
+        count, size = len(self.images), self.settings.synthetic_batch
+        if size is None or size >= count:
+            return None
+        draws = generator(self.job.seed, "inner batches", iteration)
+        return [batch.to(self.job.device) for batch in minibatches(count, size, self.settings.inner_steps, draws)]
+
+    def augment(self, iteration: int, batches: Sequence[Tensor] | None) -> Any:
+        """The augmentation of each step, with draws that are made once."""
+        strategy, shape = self.augmentation, self.data.info.image_shape
+        if strategy is None:
+            return None
+        sizes = [len(self.images)] * self.settings.inner_steps if batches is None else [len(batch) for batch in batches]
+        draws = [
+            draw_per_image(strategy, shape, size, generator(self.job.seed, "augmentation", iteration, step))
+            for step, size in enumerate(sizes)
+        ]
+        return lambda images, step: augment(strategy, images, draws[step])
+
+    def logits(self, images: Tensor, vector: Tensor, expert: int, epoch: int) -> Tensor:
+        """What the expert says of `images` after so many epochs, in evaluation mode; float32 [N, C]."""
+        state = self.buffer.layout.unflatten(vector) | self.buffer.statistics(expert, epoch)
+        self.network.eval()
+        with torch.no_grad():
+            parts = [functional_call(self.network, state, (part,)) for part in images.split(50)]
+        self.network.train()
+        return torch.cat(parts)
+
+    def _vector(self, expert: int, epoch: int) -> Tensor:
+        return self.buffer.snapshot(expert, epoch).to(self.job.device)
+
+    def learned(self) -> dict[str, Any]:
+        """The learning rate, for whoever trains on the set."""
+        return {"learned_lr": self.inner_lr.item()}
+
+    def state(self) -> dict[str, Tensor]:
+        """With the learning rate."""
+        return super().state() | {"inner_lr": self.inner_lr.detach()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        super().load_state(state)
+        self.inner_lr.copy_(state["inner_lr"])
+
+    @classmethod
+    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Gradients on the way and mixed products on the way back."""
+        info = data.info
+        name, count = canonical_name(settings.network, info.image_shape), ipc * len(info.classes)
+        batch = min(settings.synthetic_batch or count, count)
+        network = (name, info.image_shape, len(info.classes), batch, settings.inner_steps)
+        return [Work("gradient", *network), Work("mixed product", *network)]
+
+
+def experts_of(job: Job, settings: Any) -> ExpertSource:
+    """The experts of the job, which must be such networks on this data and have the window of these settings.
+
+    Raises `CondenseError` otherwise.
+    """
+    if job.buffer is None:
+        raise CondenseError("trajectory matching needs experts; give --buffer DIR")
+    job.buffer.check_matches(canonical_name(settings.network, job.data.info.image_shape), job.data.info)
+    job.buffer.check_window(settings.max_start, settings.span, settings.min_start)
+    return job.buffer
+
+
+def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> list[Tensor]:
+    """The indices of `steps` batches of at most `size` of `count` images, a pass over all after the other.
+
+    As in the released code, the last, smaller batch of a pass comes first.
+
+    >>> [len(batch) for batch in minibatches(5, 2, 4, torch.Generator().manual_seed(0))]
+    [1, 2, 2, 1]
+    """
+    batches: list[Tensor] = []
+    while len(batches) < steps:
+        batches += reversed(torch.randperm(count, generator=draws).split(size))
+    return batches[:steps]
+
+
+class LongTrajectoryMatching(TrajectoryMatching):
+    """TESLA: labels that the expert at the end of the window assigns, and the frozen gradient.
+
+    At the end all labels are assigned by one expert, the first one after its last epoch, so that the set does not
+    depend on the last draw.
+    """
+
+    Settings = LongTrajectorySettings
+
+    @property
+    def assigned(self) -> bool:
+        """Whether labels are assigned."""
+        asked = self.settings.labels or ("hard" if len(self.data.info.classes) <= 10 else "assigned")
+        return bool(asked == "assigned")
+
+    def targets(self, window: Window) -> Tensor:
+        """The logits of the expert at the end of the window, or class indices."""
+        if not self.assigned:
+            return self.labels
+        return self.logits(self.images.detach(), window.target, window.expert, window.epoch + self.settings.span)
+
+    def learned(self) -> dict[str, Any]:
+        """With the labels of the first expert after its last epoch."""
+        if not self.assigned:
+            return super().learned()
+        epoch = self.buffer.epochs
+        found = self.logits(self.stored().to(self.job.device), self._vector(0, epoch), 0, epoch)
+        return super().learned() | {"targets": found.cpu(), "label_kind": "logits"}
+
+
+class FlatTrajectoryMatching(TrajectoryMatching):
+    """FTD: experts of `condense experts --optimizer flat`, and the exponential average of the images."""
+
+    Settings = FlatTrajectorySettings
