@@ -19,12 +19,16 @@ from condense.training import ImageSource, TensorSource, TrainingSource
 
 @dataclass(frozen=True)
 class Material:
-    """Images and labels to train on, how many are stored, where labels came from, and what all of it costs to keep."""
+    """Images and labels to train on, what of it is stored and where labels came from.
+
+    `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set.
+    """
 
     source: TrainingSource
     stored_images: int
     label_source: str
     bytes: int
+    learned_lr: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +63,19 @@ def training_material(
     source = _hard(given, train.info)
     stored = len(given.stored) if isinstance(given, SyntheticSet) else len(given)
     cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
+    rate = given.learned_lr if isinstance(given, SyntheticSet) else None
     if protocol.labels == "hard":
-        return Material(source, stored, "class index", cost)
+        return Material(source, stored, "class index", cost, rate)
     if isinstance(given, SyntheticSet) and given.probabilities is not None:
-        return Material(Relabelled(source, given.probabilities, source.info), stored, f"own {given.label_kind}", cost)
+        return Material(
+            Relabelled(source, given.probabilities, source.info), stored, f"own {given.label_kind}", cost, rate
+        )
     logits = static_logits(source, train, protocol.network, protocol.labels, device=device, progress=progress)
     labels = protocol.labels
     teachers = f"{labels.networks} x {canonical_name(protocol.network, train.info.image_shape)}"
     label_source = f"{teachers}, {labels.training.epochs_run} epochs on the real data"
     cost += logits.numel() * logits.element_size()
-    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), stored, label_source, cost)
+    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), stored, label_source, cost, rate)
 
 
 def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:

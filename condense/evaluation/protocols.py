@@ -34,6 +34,9 @@ class Protocol(Closed):
     network: str
     rule: TrainingRule
     labels: Literal["hard"] | StaticLabels = "hard"
+    learned_lr: bool = Field(
+        default=False, description="train at the learning rate that was learned with a set, if there is one"
+    )
     networks: int = Field(ge=1, description="networks trained unless the user says how many")
     summary: str = ""
     reference: bool = Field(default=False, description="a line for all real training images, never a row for sets")
@@ -46,7 +49,9 @@ class Protocol(Closed):
         It depends neither on the name nor on the number of networks, nor on what a data set makes of the rule (depth,
         flips). Fields at their default are left out: see `TrainingRule`.
         """
-        covered = self.model_dump(mode="json", include={"network", "rule", "labels"}, exclude_defaults=True)
+        covered = self.model_dump(
+            mode="json", include={"network", "rule", "labels", "learned_lr"}, exclude_defaults=True
+        )
         text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -61,6 +66,7 @@ _DC = TrainingRule(
     restart_optimizer=True,
 )
 _DSA = _DC.model_copy(update={"epochs": 1000, "augmentation": "dsa"})
+_MTT = _DSA.model_copy(update={"align_corners": True})
 _DESK = _DSA.model_copy(update={"epochs": 300})
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
@@ -128,6 +134,23 @@ PROTOCOLS: Registry[Protocol] = Registry(
             rule=_DSA,
             networks=5,
             summary="what most published tables use: 1,000 epochs of SGD with DSA",
+        ),
+        Protocol(
+            name="mtt",
+            network="convnet-w128-in",
+            rule=_MTT,
+            learned_lr=True,
+            networks=5,
+            summary="trajectory matching's own: as dsa, at the learning rate that was learned with the set",
+        ),
+        Protocol(
+            name="datm-soft",
+            network="convnet-w128-in",
+            rule=_MTT.model_copy(update={"batch_size": 128}),
+            labels=StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5})),
+            learned_lr=True,
+            networks=5,
+            summary="as mtt in batches of 128, with stored soft labels as desk-static has them",
         ),
         _full("convnet-w64-in"),
     ),

@@ -27,6 +27,7 @@ class NetworkResult:
         bytes: what they cost to keep, labels included.
         seed: from which networks, order of images and augmentation were drawn.
         label_source: where the labels came from.
+        lr: learning rate in the first epoch: the protocol's, or the one that was learned with the set.
         preprocessing: kind of preprocessing, always that of the set.
         compiled: whether the training step was compiled; numbers differ by rounding only.
         versions: packages that can change a number.
@@ -43,6 +44,7 @@ class NetworkResult:
     bytes: int
     seed: int
     label_source: str
+    lr: float
     preprocessing: str
     compiled: bool = False
     versions: dict[str, str] = field(default_factory=versions)

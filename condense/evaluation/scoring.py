@@ -20,7 +20,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.synthetic_set import SyntheticSet
-from condense.training import Diverged, accuracy, train_network, training_engine
+from condense.training import Diverged, TrainingRule, accuracy, train_network, training_engine
 
 _NEAR_CHANCE = 1.5  # times chance; below this a network has not learned and is listed
 
@@ -108,6 +108,12 @@ class _Conditions:
     compile: Literal["auto", "on", "off"]
     progress: bool
 
+    @property
+    def rule(self) -> TrainingRule:
+        """The protocol's, at the set's own learning rate if the protocol says so."""
+        rule, learned = self.protocol.rule, self.material.learned_lr
+        return rule.model_copy(update={"lr": learned}) if self.protocol.learned_lr and learned else rule
+
 
 def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     """Train and test `runs` networks called `name`."""
@@ -118,7 +124,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         name,
         shared.test.info,
         len(shared.material.source),
-        shared.protocol.rule,
+        shared.rule,
         networks=runs,
         device=shared.device,
         compile=shared.compile,
@@ -142,6 +148,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         bytes=shared.material.bytes,
         seed=shared.seed,
         label_source=shared.material.label_source,
+        lr=shared.rule.lr,
         preprocessing=shared.test.info.preprocessing.kind,
         compiled=engine.plan.compile == "on",
     )
@@ -156,7 +163,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
         train_network(
             network,
             shared.material.source,
-            shared.protocol.rule,
+            shared.rule,
             seed=second,
             device=device,
             engine=engine,

@@ -315,3 +315,14 @@ def test_test_images_are_never_trained_on(digits):
 def test_wrong_requests_are_refused_before_any_training(digits, small, wrong, message: str):
     with pytest.raises(CondenseError, match=message):
         evaluate(small, digits, **{"protocol": PROTOCOLS.find("dsa")} | wrong)
+
+
+def test_networks_train_at_the_learned_rate_where_the_protocol_says_so(digits):
+    """The rule of the result is what was trained with: a learned rate of zero effect leaves networks near chance."""
+    tiny = random_set(digits, learned_lr=1e-9)
+    learned = QUICK.model_copy(update={"learned_lr": True})
+    usual, slow = (evaluate(tiny, digits, protocol=protocol, runs=1) for protocol in (QUICK, learned))
+    assert usual.results[0].lr == QUICK.rule.lr
+    assert slow.results[0].lr == 1e-9
+    assert slow.mean < 0.25 < usual.mean
+    assert evaluate(random_set(digits), digits, protocol=learned, runs=1).results[0].lr == QUICK.rule.lr

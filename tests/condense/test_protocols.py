@@ -15,6 +15,8 @@ HASHES = {
     "desk-static": "eccf30615886",
     "dc": "68419e536746",
     "dsa": "26f6456df89a",
+    "mtt": "80399107d447",
+    "datm-soft": "3d483e24b3d5",
     "full": "38adb8010d6b",
 }
 
@@ -38,6 +40,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "restart_optimizer": False,
         "augmentation": None,
         "align_corners": False,
+        "cutmix": 0.0,
     }
 
 
@@ -59,6 +62,7 @@ CHANGES = {
     "restart_optimizer": False,
     "augmentation": None,
     "align_corners": True,
+    "cutmix": 0.5,
 }
 
 
@@ -74,16 +78,17 @@ def test_labels_and_network_rule_are_hashed():
     assert isinstance(static.labels, StaticLabels)
     others = [
         desk.model_copy(update={"network": "convnet-w64-bn"}),
+        desk.model_copy(update={"learned_lr": True}),
         static.model_copy(update={"labels": static.labels.model_copy(update={"networks": 4})}),
         static.model_copy(
             update={"labels": StaticLabels(networks=3, training=static.labels.training.model_copy(update={"lr": 0.1}))}
         ),
     ]
-    assert len({protocol.hash for protocol in (desk, static, *others)}) == 5
+    assert len({protocol.hash for protocol in (desk, static, *others)}) == 6
 
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
-DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True, "align_corners": False}
+DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True, "align_corners": False, "cutmix": 0.0}
 
 
 @pytest.mark.parametrize(
