@@ -59,11 +59,12 @@ class SetDescription(Closed):
     ipc: int
     seed: int
     plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
+    experts: dict[str, Any] | None = None  # how those are recorded that the method matches
 
     @model_serializer(mode="wrap")
-    def _without_empty_plan(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "plan" or value}
+        return {name: value for name, value in fields.items() if name not in ("plan", "experts") or value}
 
     @property
     def details(self) -> str:
@@ -71,6 +72,8 @@ class SetDescription(Closed):
         said = [f"recipe {self.recipe}"] if self.recipe else []
         said += [f"{name} {value}" for name, value in self.options.items()]
         said += [f"{name} {value}" for name, value in self.plan.items()]
+        if self.experts is not None:
+            said.append("{experts} {optimizer} experts of {epochs} epochs".format(**self.experts))
         said += [f"{self.iterations} iterations"] if self.iterations is not None else []
         said += [f"{self.minutes:g} minutes"] if self.minutes is not None else []
         return ", ".join(said)

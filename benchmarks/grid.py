@@ -83,6 +83,16 @@ class DataEntry(Closed):
     )
 
 
+class ExpertsEntry(Closed):
+    """Experts that are recorded before the first set that needs them, as `condense experts` does it."""
+
+    net: str = Field("convnet-w64", description="their network")
+    experts: Annotated[int, Field(ge=1, strict=True)] = Field(10, description="how many")
+    epochs: Annotated[int, Field(ge=1, strict=True)] = Field(8, description="of each")
+    optimizer: Literal["sgd", "flat", "smooth"] = Field("sgd", description="how they are trained")
+    seed: Annotated[int, Field(ge=0, strict=True)] = Field(0, description="of everything random in them")
+
+
 class MethodEntry(Closed):
     """A method with its settings and budget, and how many sets it makes."""
 
@@ -95,6 +105,7 @@ class MethodEntry(Closed):
     )
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
     compile: Literal["on", "off"] | None = Field(None, description="default: where it saves time")
+    experts: ExpertsEntry | None = Field(None, description="for methods that match trajectories")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
     def minutes_at(self, ipc: int) -> float | None:

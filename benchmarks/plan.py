@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription, Work
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
@@ -15,7 +16,7 @@ from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.selection.base import Selector
-from condense.synthesizers.registry import methods
+from condense.synthesizers.registry import Method, methods
 from condense.synthesizers.request import resolve_settings
 
 
@@ -104,6 +105,7 @@ def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = N
 
 def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
     method, minutes = methods().find(entry.name), entry.minutes_at(ipc)
+    own = _network_of_experts(entry, method, data)
     settings = resolve_settings(
         method,
         data.info,
@@ -111,8 +113,9 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
         recipe=entry.recipe,
         iterations=entry.iterations,
         minutes=minutes,
-        **entry.options,
+        **own | entry.options,
     )
+    _check_epochs(entry, settings, ipc)
     if issubclass(load_object(method.target), Selector) or getattr(settings, "initialization", None) == "real":
         check_class_sizes(data.train, ipc)
     return [
@@ -127,6 +130,28 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
             ipc=ipc,
             seed=seed,
             plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),
+            experts=None if entry.experts is None else entry.experts.model_dump(),
         )
         for seed in entry.set_seeds
     ]
+
+
+def _check_epochs(entry: MethodEntry, settings: Any, ipc: int) -> None:
+    if entry.experts is None:
+        return
+    last = settings.max_start - 1 + settings.span
+    if last > entry.experts.epochs:
+        raise CondenseError(
+            f"experts of {entry.experts.epochs} epochs are too short for {entry.name}, which needs {last} at {ipc} "
+            "images per class; give more epochs, or a lower max_start"
+        )
+
+
+def _network_of_experts(entry: MethodEntry, method: Method, data: RealData) -> dict[str, str]:
+    """The network that a method gets from its experts; raises `CondenseError` if these are missing or superfluous."""
+    if bool(method.experts) != (entry.experts is not None):
+        way_out = "give them as `experts`" if method.experts else "leave them out"
+        raise CondenseError(f"{method.name} {'needs' if method.experts else 'uses no'} experts: {way_out}")
+    if entry.experts is None:
+        return {}
+    return {"network": canonical_name(entry.experts.net, data.image_shape)}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from benchmarks.cells import Work
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
+from buffers import ExpertBuffer, record_experts
 from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import InProcess
 from condense.runtime.provenance import commit, hardware, peak_memory
 from condense.synthesizers.distill import distill
 from condense.synthetic_set import SyntheticSet
@@ -45,20 +51,45 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
     path = set_path(work.cell, folder)
     settings = made.settings | made.options  # a file is named in full only by what the grid says
     asked = settings.pop("iterations", None)
+    data = _read(work)
     distill(
         made.method,
-        _read(work),
+        data,
         made.ipc,
         iterations=asked if made.minutes is None else made.iterations,
         minutes=made.minutes,
         seed=made.seed,
         out=path,
         overwrite=path.exists(),  # a set without its account: the run was killed between the two
+        buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),
         progress=progress,
         **made.plan,
         **settings,
     )
     return {}
+
+
+def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: bool) -> ExpertBuffer:
+    """The experts of a grid's entry, recorded now as far as they are not there."""
+    digest = hashlib.blake2b(
+        json.dumps([data.info.identity, asked], sort_keys=True).encode(), digest_size=6
+    ).hexdigest()
+    out = folder / "experts" / f"{data.name}-{asked['optimizer']}-{digest}"
+    found = record_experts(
+        data,
+        asked["net"],
+        asked["experts"],
+        asked["epochs"],
+        out,
+        optimizer=asked["optimizer"],
+        seed=asked["seed"],
+        executor=InProcess(threads=torch.get_num_threads()),
+        progress=progress,
+    )
+    if found.failed:
+        number, error = next(iter(found.failed.items()))
+        raise CondenseError(f"expert {number} could not be recorded: {error}")
+    return ExpertBuffer.open(out)
 
 
 def score(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:

@@ -216,3 +216,20 @@ def test_a_holdout_is_scored_on_training_images_only():
     assert "holdout" not in usual.data.model_dump()  # so that older cells keep their identity
     data = read_data(plan(parse_grid(content, "g.yaml"), "g.yaml")[1].source)
     assert len(data.train) + len(data.test) == 1438
+
+
+def test_experts_are_asked_for_where_a_method_needs_them_and_nowhere_else():
+    def planned(**method: Any) -> Any:
+        content = SMALL | {"methods": [method]}
+        return plan(parse_grid(content, "g.yaml"), "g.yaml")[0].cell.made
+
+    made = planned(name="mtt", recipe="desk", experts={"experts": 2, "epochs": 6, "net": "convnet-w8"})
+    assert made.settings["network"] == "convnet-d2-w8-in"
+    assert made.label == "mtt (recipe desk, 2 sgd experts of 6 epochs)"
+    assert "experts" not in planned(name="random").model_dump()  # so that older cells keep their identity
+    with pytest.raises(CondenseError, match="mtt needs experts: give them"):
+        planned(name="mtt")
+    with pytest.raises(CondenseError, match="dm uses no experts: leave them out"):
+        planned(name="dm", experts={})
+    with pytest.raises(CondenseError, match="experts of 4 epochs are too short for mtt, which needs 5"):
+        planned(name="mtt", recipe="desk", experts={"epochs": 4})

@@ -1,0 +1,531 @@
+"""MTT, TESLA and FTD against a naive reference: autograd through every inner step, torch's optimiser, rows of HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import condense
+from buffers import ExpertBuffer, ExpertRule, record_experts
+from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.data import RealData
+from condense.making import Job
+from condense.networks import build_network
+from condense.runtime import precision
+from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import generator
+from condense.synthesizers.trajectory_matching import (
+    FlatTrajectoryMatching,
+    LongTrajectoryMatching,
+    TrajectoryMatching,
+    minibatches,
+)
+from condense.synthetic_set import SyntheticSet
+from condense.unroll import TrajectoryGradient
+
+CPU = torch.device("cpu")
+NET, BATCH_NORM = "convnet-d2-w4-in", "convnet-d2-w4-bn"
+EPOCHS = 4
+RULE = ExpertRule(lr=0.05, batch_size=64)
+QUICK = {"inner_steps": 5, "span": 2, "max_start": 3, "inner_lr": 0.05, "inner_lr_lr": 1e-4, "image_lr": 20.0}
+GOOD = {"inner_steps": 15, "span": 2, "max_start": 6, "inner_lr": 0.05, "inner_lr_lr": 1e-5}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def digits() -> RealData:
+    return condense.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> RealData:
+    """Noise in 12 classes."""
+    draws = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "many.npz"
+    labels = np.arange(96) % 12
+    images = draws.integers(0, 256, (96, 8, 8), dtype=np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:12], test_labels=labels[:12])
+    return condense.load_data(path)
+
+
+def recorded(data: RealData, network: str, folder: Path, experts: int = 2, epochs: int = EPOCHS) -> ExpertBuffer:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDENSE_CACHE", str(folder / "cache"))
+        record_experts(data, network, experts, epochs, folder / "experts", rule=RULE)
+    return ExpertBuffer.open(folder / "experts")
+
+
+@pytest.fixture(scope="module")
+def buffer(digits, tmp_path_factory) -> ExpertBuffer:
+    return recorded(digits, NET, tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def buffer_of_many(many, tmp_path_factory) -> ExpertBuffer:
+    return recorded(many, BATCH_NORM, tmp_path_factory.mktemp("many"))
+
+
+@pytest.fixture(scope="module")
+def good_buffer(digits, tmp_path_factory) -> ExpertBuffer:
+    """Experts that are worth following."""
+    return recorded(digits, "convnet-w16", tmp_path_factory.mktemp("good"), experts=3, epochs=12)
+
+
+def synthesizer(
+    data: RealData, buffer: ExpertBuffer, ipc: int = 1, kind: type = TrajectoryMatching, **settings
+) -> TrajectoryMatching:
+    job = Job(data.train, ipc, 0, CPU, buffer=buffer)
+    return kind(job, kind.Settings(**{"network": buffer.network} | QUICK | settings))
+
+
+def row(buffer: ExpertBuffer, expert: int, epoch: int, name: str = "snapshots") -> Tensor:
+    with h5py.File(buffer.folder / f"expert-{expert:04d}.h5") as file:
+        return torch.from_numpy(file[name][epoch].astype(np.float64))
+
+
+def drawn(buffer: ExpertBuffer, iteration: int, max_start: int = 3) -> tuple[int, int]:
+    """Uniform over experts, then over epochs below `max_start`."""
+    draws = generator(0, "expert", iteration)
+    expert = torch.randint(len(list(buffer.folder.glob("*.h5"))), (1,), generator=draws)
+    return int(expert), int(torch.randint(max_start, (1,), generator=draws))
+
+
+def pieces(network: nn.Module, vector: Tensor) -> dict[str, Tensor]:
+    """A flat vector as the parameters of a network, one after the other."""
+    found, done = {}, 0
+    for name, value in network.named_parameters():
+        found[name] = vector[done : done + value.numel()].reshape(value.shape)
+        done += value.numel()
+    assert done == len(vector)
+    return found
+
+
+def naive_batches(count: int, size: int | None, steps: int, iteration: int) -> list[Tensor]:
+    """Chunks of a permutation, taken from its end; a new permutation when none is left."""
+    if size is None:
+        return [torch.arange(count)] * steps
+    draws, chunks, found = generator(0, "inner batches", iteration), [], []
+    for _ in range(steps):
+        if not chunks:
+            chunks = list(torch.randperm(count, generator=draws).split(size))
+        found.append(chunks.pop())
+    return found
+
+
+def naive_view(data: RealData, iteration: int) -> Callable[[Tensor, int], Tensor]:
+    """DSA whose draws depend on the step alone."""
+    strategy = Augmentation.dsa(mirror=data.mirror, align_corners=True)
+
+    def see(images: Tensor, step: int) -> Tensor:
+        draws = draw_per_image(strategy, data.image_shape, len(images), generator(0, "augmentation", iteration, step))
+        return augment(strategy, images, draws)
+
+    return see
+
+
+def naive_loss(
+    network: nn.Module,
+    start: Tensor,
+    target: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    rate: Tensor,
+    batches: list[Tensor],
+    see: Callable[[Tensor, int], Tensor],
+    *,
+    frozen: bool = False,
+) -> Tensor:
+    """L with the whole training behind it; `frozen` cuts the weights, not the gradients, out of the graph."""
+    theta = start.clone().requires_grad_()
+    for step, rows in enumerate(batches):
+        at = theta.detach().requires_grad_() if frozen else theta
+        logits = functional_call(network, pieces(network, at), (see(images[rows], step),))
+        if labels.is_floating_point():
+            inner = -(labels[rows].softmax(1) * logits.log_softmax(1)).sum() / len(rows)
+        else:
+            inner = F.cross_entropy(logits, labels[rows])
+        (gradient,) = torch.autograd.grad(inner, at, create_graph=True)
+        theta = theta - rate * gradient
+    return (theta - target).square().sum() / (start - target).square().sum()
+
+
+def naive_logits(buffer: ExpertBuffer, data: RealData, images: Tensor, expert: int, epoch: int) -> Tensor:
+    """A network with the parameters and statistics of an expert, in evaluation mode."""
+    network = build_network(buffer.network, data.image_shape, len(data.classes), seed=5).double()
+    torch.nn.utils.vector_to_parameters(row(buffer, expert, epoch), network.parameters())
+    statistics, done = row(buffer, expert, epoch, "statistics"), 0
+    for value in network.buffers():
+        if value.is_floating_point():
+            value.copy_(statistics[done : done + value.numel()])
+            done += value.numel()
+    assert done == len(statistics)
+    with torch.no_grad():
+        return network.eval()(images.double())
+
+
+class Reference:
+    """The outer loop in float64, from the images that a synthesizer starts with."""
+
+    def __init__(self, made: TrajectoryMatching, data: RealData, buffer: ExpertBuffer) -> None:
+        self.data, self.buffer, self.settings = data, buffer, made.settings
+        self.network = build_network(buffer.network, data.image_shape, len(data.classes), seed=7).double().train()
+        self.images = made.images.detach().double().requires_grad_()
+        self.rate = torch.tensor(made.settings.inner_lr, dtype=torch.float64, requires_grad=True)
+        groups = [
+            {"params": [self.images], "lr": made.settings.image_lr},
+            {"params": [self.rate], "lr": made.settings.inner_lr_lr},
+        ]
+        self.optimizer = torch.optim.SGD(groups, momentum=0.5)
+        self.start = self.images.detach().clone()
+        self.labels = torch.arange(len(data.classes)).repeat_interleave(made.job.ipc)
+
+    def step(self, iteration: int, *, assigned: bool = False) -> float:
+        settings, count = self.settings, len(self.images)
+        expert, epoch = drawn(self.buffer, iteration, settings.max_start)
+        labels = self.labels
+        if assigned:
+            end = epoch + settings.span
+            labels = naive_logits(self.buffer, self.data, self.images.detach(), expert, end)
+        loss = naive_loss(
+            self.network,
+            row(self.buffer, expert, epoch),
+            row(self.buffer, expert, epoch + settings.span),
+            self.images,
+            labels,
+            self.rate,
+            naive_batches(count, settings.synthetic_batch, settings.inner_steps, iteration),
+            naive_view(self.data, iteration),
+            frozen=settings.gradient == "frozen",
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def check(self, made: TrajectoryMatching) -> None:
+        """That the synthesizer has moved as this has, by far more than rounding."""
+        moved = self.images.detach() - self.start
+        assert moved.abs().max() > 1e-2
+        found = made.images.detach().double() - self.start
+        assert (found - moved).norm() < 1e-3 * moved.norm()
+        assert abs(self.rate.item() - self.settings.inner_lr) > 1e-5
+        assert made.inner_lr.item() - self.settings.inner_lr == pytest.approx(
+            self.rate.item() - self.settings.inner_lr, rel=5e-3
+        )
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled", "frozen"])
+@pytest.mark.parametrize(("ipc", "batch"), [(1, None), (2, 7)])
+def test_two_iterations_against_autograd_through_every_step(digits, buffer, ipc: int, batch: int | None, mode: str):
+    made = synthesizer(digits, buffer, ipc, synthetic_batch=batch, gradient=mode)
+    reference = Reference(made, digits, buffer)
+    for iteration in range(2):
+        rate = reference.rate.item()
+        expected = reference.step(iteration)
+        found = made.step(iteration)
+        assert found["loss"] == pytest.approx(expected, rel=1e-4)
+        assert found["inner_lr"] == pytest.approx(rate, rel=1e-4)
+        assert (found["clamped"], found["skipped"]) == (0, 0)
+    reference.check(made)
+
+
+def test_augmentation_is_that_of_the_line_of_work_and_can_be_left_out(digits, buffer):
+    made = synthesizer(digits, buffer)
+    assert made.augmentation == Augmentation.dsa(mirror=False, align_corners=True)
+    see, images = made.augment(3, None), made.images.detach()
+    assert torch.equal(see(images, 2), see(images, 2))  # draws are made once
+    assert not torch.equal(see(images, 2), see(images, 3))
+    assert not torch.equal(see(images, 2), made.augment(4, None)(images, 2))
+    assert synthesizer(digits, buffer, augmentation="none").augment(0, None) is None
+
+
+def test_batches_are_passes_over_all_images_with_the_small_one_first():
+    found = minibatches(20, 7, 8, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in found] == [6, 7, 7, 6, 7, 7, 6, 7]
+    first, second = torch.cat(found[:3]), torch.cat(found[3:6])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(20))
+    assert not torch.equal(first, second)
+
+
+def test_the_window_is_read_from_the_buffer(digits, buffer):
+    made = synthesizer(digits, buffer)
+    seen = set()
+    for iteration in range(40):
+        window = made.window(iteration)
+        assert (window.expert, window.epoch) == drawn(buffer, iteration)
+        assert torch.equal(window.start.double(), row(buffer, window.expert, window.epoch))
+        assert torch.equal(window.target.double(), row(buffer, window.expert, window.epoch + 2))
+        seen.add((window.expert, window.epoch))
+    assert seen == {(expert, epoch) for expert in range(2) for epoch in range(3)}  # max_start itself never is one
+    late = synthesizer(digits, buffer, min_start=2)
+    assert {late.window(iteration).epoch for iteration in range(20)} == {2}
+
+
+def moves(made: TrajectoryMatching) -> tuple[Tensor, float]:
+    start = made.images.detach().clone()
+    made.step(0)
+    return made.images.detach() - start, made.inner_lr.item() - made.settings.inner_lr
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_adjoint_is_unrolled_and_frozen_is_not_beyond_one_step(digits, buffer, steps: int):
+    found = {
+        mode: moves(synthesizer(digits, buffer, gradient=mode, inner_steps=steps))
+        for mode in ("adjoint", "unrolled", "frozen")
+    }
+    images, rate = found["unrolled"]
+    assert (found["adjoint"][0] - images).norm() < 1e-3 * images.norm()
+    assert found["adjoint"][1] == pytest.approx(rate, rel=1e-2)
+    apart = ((found["frozen"][0] - images).norm() / images.norm()).item()
+    if steps == 1:
+        assert apart < 1e-3
+        assert found["frozen"][1] == pytest.approx(rate, rel=1e-2)
+    else:
+        assert 0.02 < apart < 1
+
+
+def test_the_published_defaults():
+    mtt, tesla, ftd = (
+        kind.Settings() for kind in (TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching)
+    )
+    assert (mtt.iterations, mtt.inner_steps, mtt.span, mtt.max_start, mtt.image_lr) == (5000, 50, 2, 2, 100)
+    assert (mtt.inner_lr_lr, mtt.inner_lr, mtt.synthetic_batch, mtt.image_momentum) == (1e-7, 0.01, None, 0.5)
+    assert (mtt.gradient, mtt.initialization, mtt.image_average) == ("adjoint", "real", None)
+    assert (tesla.iterations, tesla.inner_steps, tesla.max_start, tesla.inner_lr_lr) == (10_000, 50, 5, 1e-7)
+    assert (tesla.image_lr, tesla.gradient) == (500, "frozen")  # half of what the published gradient needs
+    assert ftd.model_dump() == mtt.model_dump() | {"image_average": 0.9999}
+
+
+def test_the_learning_rate_is_clamped_on_both_sides_and_that_is_counted(digits, buffer):
+    def found(gradient: float) -> TrajectoryGradient:
+        zero = torch.zeros(10, 1, 8, 8)
+        return TrajectoryGradient(torch.tensor(0.5), zero, None, torch.tensor(gradient), torch.zeros(1))
+
+    for gradient, end, clamped in ((1e6, 1e-6, True), (-1e6, 0.5, True), (100.0, 0.04, False), (-4000.0, 0.45, False)):
+        made = synthesizer(digits, buffer)  # starts at 0.05 and moves 1e-4 times the gradient
+        assert made.apply(found(gradient)) is clamped
+        assert made.inner_lr.item() == pytest.approx(end, rel=1e-5)
+    options = {"buffer": buffer, "iterations": 3} | QUICK
+    wild = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 1e6})
+    assert wild.metrics["clamped"][0] == 1
+    assert wild.learned_lr == pytest.approx(1e-6) or wild.learned_lr == pytest.approx(0.5)
+    still = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 0})
+    assert still.metrics["clamped"].tolist() == [0, 0, 0]
+    assert still.learned_lr == pytest.approx(0.05)
+
+
+def test_the_learned_learning_rate_is_in_the_file(digits, buffer, tmp_path: Path):
+    out = tmp_path / "set.h5"
+    made = condense.distill("mtt", digits, 1, buffer=buffer, iterations=3, out=out, **QUICK)
+    assert made.metrics["inner_lr"][0] == pytest.approx(0.05)
+    assert made.learned_lr != pytest.approx(0.05, rel=1e-4)
+    assert SyntheticSet.load(out).learned_lr == made.learned_lr
+    assert (made.label_kind, made.stored_targets) == ("hard", None)
+
+
+# --- TESLA
+
+
+@pytest.mark.parametrize("asked", [None, "hard"])
+def test_up_to_ten_classes_have_hard_labels(digits, buffer, asked: str | None):
+    made = synthesizer(digits, buffer, 2, LongTrajectoryMatching, labels=asked)
+    assert not made.assigned
+    assert made.targets(made.window(0)).tolist() == torch.arange(10).repeat_interleave(2).tolist()
+    assert made.settings.gradient == "frozen"
+    stored = condense.distill("tesla", digits, 1, buffer=buffer, iterations=1, labels=asked, **QUICK)
+    assert (stored.label_kind, stored.stored_targets) == ("hard", None)
+
+
+def test_more_classes_have_labels_that_the_target_assigns_in_every_iteration(many, buffer_of_many):
+    """One expert of the two, and one epoch of the three, in each iteration; statistics of BatchNorm go with it."""
+    made = synthesizer(many, buffer_of_many, 2, LongTrajectoryMatching, synthetic_batch=9)
+    assert made.assigned
+    reference = Reference(made, many, buffer_of_many)
+    assigned, windows = [], set()
+    for iteration in range(3):
+        window = made.window(iteration)
+        windows.add((window.expert, window.epoch))
+        found = made.targets(window)
+        expected = naive_logits(
+            buffer_of_many, many, made.images.detach(), window.expert, window.epoch + made.settings.span
+        )
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+        assert not found.requires_grad
+        assigned.append(found)
+        assert made.step(iteration)["loss"] == pytest.approx(reference.step(iteration, assigned=True), rel=1e-3)
+    assert len(windows) > 1
+    assert (assigned[0] - assigned[1]).abs().max() > 1e-3
+    reference.check(made)
+
+
+def test_assigned_labels_can_be_asked_for_with_few_classes(digits, buffer):
+    made = synthesizer(digits, buffer, kind=LongTrajectoryMatching, labels="assigned")
+    reference = Reference(made, digits, buffer)
+    assert made.step(0)["loss"] == pytest.approx(reference.step(0, assigned=True), rel=1e-4)
+    reference.check(made)
+
+
+def test_labels_of_the_set_come_from_the_first_expert_at_its_end(many, buffer_of_many, tmp_path: Path):
+    """60 images: more than are asked at once."""
+    out = tmp_path / "set.h5"
+    made = condense.distill("tesla", many, 5, buffer=buffer_of_many, iterations=2, out=out, **QUICK)
+    assert made.label_kind == "logits"
+    expected = naive_logits(buffer_of_many, many, made.stored, 0, EPOCHS)
+    torch.testing.assert_close(made.stored_targets.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.probabilities.double(), expected.softmax(1), rtol=1e-4, atol=1e-5)
+    assert made.labels.tolist() == torch.arange(12).repeat_interleave(5).tolist()
+    assert torch.equal(SyntheticSet.load(out).stored_targets, made.stored_targets)
+    expert, epoch = drawn(buffer_of_many, 1)
+    last = naive_logits(buffer_of_many, many, made.stored, expert, epoch + 2)
+    assert (last - made.stored_targets).abs().max() > 1e-3
+    hard = condense.distill("tesla", many, 1, buffer=buffer_of_many, iterations=1, labels="hard", **QUICK)
+    assert hard.label_kind == "hard"
+
+
+# --- FTD
+
+
+def test_ftd_stores_the_average_of_the_images_and_the_last_learning_rate(digits, buffer):
+    plain = synthesizer(digits, buffer)
+    average = plain.images.detach().clone()
+    for iteration in range(3):
+        plain.step(iteration)
+        average = 0.5 * average + 0.5 * plain.images.detach()
+    made = condense.distill("ftd", digits, 1, buffer=buffer, iterations=3, image_average=0.5, **QUICK)
+    torch.testing.assert_close(made.stored, average, rtol=1e-4, atol=1e-5)
+    assert (made.stored - plain.images.detach()).abs().max() > 1e-2
+    assert made.learned_lr == pytest.approx(plain.inner_lr.item(), rel=1e-6)
+
+
+def test_the_usual_average_of_ftd_hardly_leaves_the_start(digits, buffer):
+    """0.9999 without bias correction: after 3 updates of the images, 0.9997 of them are what they were."""
+    made = synthesizer(digits, buffer, kind=FlatTrajectoryMatching)
+    start = made.images.detach().clone()
+    for iteration in range(3):
+        made.advance(iteration)
+    moved, stored = (images.detach() - start for images in (made.images, made.stored()))
+    assert 0 < stored.norm() < 4e-4 * moved.norm()
+
+
+# --- going on, and what is refused
+
+
+@pytest.mark.parametrize("kind", [TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching])
+def test_going_on_is_exact_with_the_momentum_of_the_learning_rate(digits, buffer, kind: type):
+    def fresh() -> TrajectoryMatching:
+        return synthesizer(digits, buffer, 2, kind, synthetic_batch=7)
+
+    made, again, forgetful = fresh(), fresh(), fresh()
+    for iteration in range(2):
+        made.advance(iteration)
+    state = {name: value.clone() for name, value in made.state().items()}
+    assert "inner_lr" in state
+    again.load_state({name: value.clone() for name, value in state.items()})
+    forgetful.load_state({name: value.clone() for name, value in state.items() if not name.startswith("optimizer.1.")})
+    metrics = [each.advance(2) for each in (made, again, forgetful)]
+    assert metrics[0] == metrics[1]
+    assert made.state().keys() == again.state().keys()
+    for name, value in made.state().items():
+        assert torch.equal(value, again.state()[name]), name
+    assert torch.equal(made.stored(), again.stored())
+    assert forgetful.inner_lr != made.inner_lr
+
+
+@pytest.mark.parametrize(
+    ("method", "network", "epochs", "kind"),
+    [
+        ("mtt", "convnet-w64-in", 3, ""),
+        ("tesla", "convnet-w64-in", 6, ""),
+        ("ftd", "convnet-w64-in", 3, " --optimizer flat"),
+        ("datm", "convnet-w64-in", 5, " --optimizer flat"),
+        ("ast", "convnet-w64-in", 21, " --optimizer smooth"),
+    ],
+)
+def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
+    digits, tmp_path: Path, method: str, network: str, epochs: int, kind: str
+):
+    with pytest.raises(CondenseError, match="needs experts") as error:
+        condense.distill(method, digits, 1, out=tmp_path / "set.h5")
+    message = str(error.value)
+    command = f"condense experts --data digits --net {network} --experts 10 --epochs {epochs}{kind} --out experts"
+    assert command in message
+    assert "--buffer experts" in message
+    size = sum(value.numel() for value in build_network(network, (1, 8, 8), 10, seed=0).parameters())
+    assert f"{4 * size * (epochs + 1) / 1e6:.1f} MB" in message
+    assert "minutes" in message
+    assert "\n" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_experts_of_another_kind_are_refused_with_what_differs(digits, many, buffer, tmp_path: Path):
+    plain = condense.load_data("digits", normalization="none")
+    for data, changes, message in (
+        (digits, {"network": "convnet-d2-w8-in"}, "another network .*give --network convnet-d2-w4-in"),
+        (many, {}, "another classes .*give the data of the experts"),
+        (digits.holdout(0.5), {}, "another fingerprint"),
+        (plain, {}, "another preprocessing .*give the --normalization of the experts"),
+        (digits, {"max_start": 9}, "need experts of 10 epochs, these have 4"),
+        (digits, {"span": 3}, "need experts of 5 epochs, these have 4"),
+        (digits, {"min_start": 3}, "make no window"),
+    ):
+        if data is not digits and message == "another fingerprint" and data.fingerprint == digits.fingerprint:
+            continue
+        for method in ("mtt", "tesla", "ftd", "datm", "ast"):
+            with pytest.raises(CondenseError, match=message) as error:
+                condense.distill(
+                    method, data, 1, out=tmp_path / "set.h5", buffer=buffer, iterations=1, **QUICK | changes
+                )
+            assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_without_experts_refuse_them(digits, buffer, tmp_path: Path):
+    for method in ("dm", "random"):
+        with pytest.raises(CondenseError, match=rf"{method} uses no experts: leave --buffer out"):
+            condense.distill(method, digits, 1, out=tmp_path / "set.h5", buffer=buffer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inner_steps_compute_in_float32_even_where_bfloat16_is_native(digits, buffer, monkeypatch):
+    monkeypatch.setattr(precision, "processor_flags", lambda: frozenset({"avx512_bf16"}))
+
+    def planned(method: str, **options) -> str:
+        made = condense.distill(method, digits, 1, iterations=1, **options)
+        return made.provenance["configuration"]["plan"]["precision"]
+
+    assert planned("dm", network=NET, real_batch=4) == "bfloat16"
+    for method in ("mtt", "tesla", "ftd", "datm", "ast"):
+        assert planned(method, buffer=buffer, **QUICK) == "float32"
+    assert planned("mtt", buffer=buffer, precision="bfloat16", **QUICK) == "bfloat16"
+
+
+def test_other_experts_are_another_run(digits, buffer, tmp_path: Path):
+    """What the buffer holds is part of what decides the set."""
+    record_experts(digits, NET, 1, EPOCHS, tmp_path / "other", rule=RULE, seed=1)
+    other = ExpertBuffer.open(tmp_path / "other")
+    made = [condense.distill("mtt", digits, 1, buffer=each, iterations=1, **QUICK) for each in (buffer, other)]
+    assert len({each.provenance["configuration"]["experts"] for each in made}) == 2
+    assert "--buffer" in made[0].provenance["command"]
+    assert not torch.equal(made[0].stored, made[1].stored)
+
+
+def test_the_loss_falls_and_the_set_beats_random_on_digits(digits, good_buffer):
+    made = condense.distill("mtt", digits, 1, buffer=good_buffer, iterations=100, image_lr=30.0, **GOOD)
+    loss = made.metrics["loss"]
+    assert loss[-20:].mean() < 0.95 * loss[:20].mean()
+    assert loss[-20:].mean() < 1
+    chosen = condense.distill("random", digits, 1)
+    scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]
+    assert scores[0] > scores[1] + 0.03
