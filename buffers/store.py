@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -113,7 +113,7 @@ class ExpertBuffer:
         digest = hashlib.blake2b(self.description.model_dump_json(exclude={"versions"}).encode(), digest_size=16)
         for expert in range(self.experts):
             with self._file(expert) as file:
-                digest.update(file["snapshots_checksums"][()].tobytes())
+                digest.update(file.attrs["digest"].encode())
         return digest.hexdigest()
 
     @cached_property
@@ -175,11 +175,14 @@ class ExpertBuffer:
         return sum(path.stat().st_size for path in self.files)
 
     def _row(self, name: str, expert: int, epoch: int) -> Tensor:
-        with self._file(expert) as file:
-            row, digest = file[name][epoch], file[f"{name}_checksums"][epoch].decode()
-        if _digest(row) != digest:
-            raise CondenseError(f"{self.files[expert]} was altered: epoch {epoch} does not fit its checksum; remove it")
-        return torch.from_numpy(row.astype(np.float32))
+        try:
+            with self._file(expert) as file:
+                row = file[name][epoch]  # HDF5 verifies the checksum of the chunk
+        except OSError as error:
+            raise CondenseError(
+                f"{self.files[expert]} is damaged at epoch {epoch}; remove it"
+            ) from error
+        return torch.from_numpy(row.astype(np.float32, copy=False))
 
     def _file(self, expert: int) -> h5py.File:
         try:
@@ -238,11 +241,7 @@ def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
         for name, values in (("snapshots", trajectory.snapshots), ("statistics", trajectory.statistics)):
             rows = values.numpy().astype(dtype)
             chunks = (1, rows.shape[1]) if rows.shape[1] else None
-            file.create_dataset(name, data=rows, chunks=chunks, track_times=False)
-            file.create_dataset(f"{name}_checksums", data=np.array([_digest(row).encode() for row in rows]))
+            file.create_dataset(name, data=rows, chunks=chunks, fletcher32=bool(chunks), track_times=False)
+        file.attrs["digest"] = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16).hexdigest()
         file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
         file.attrs["seconds"] = trajectory.seconds
-
-
-def _digest(row: np.ndarray[Any, Any]) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from torch.func import functional_call
 import condense
 from buffers import ExpertBuffer, ExpertRule, record_experts
 from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.cli.main import main
 from condense.data import RealData
 from condense.making import Job
 from condense.networks import build_network
 from condense.runtime import precision
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
+from condense.synthesizers.registry import methods
+from condense.synthesizers.request import resolve_settings
 from condense.synthesizers.trajectory_matching import (
     FlatTrajectoryMatching,
     LongTrajectoryMatching,
@@ -35,8 +39,8 @@ CPU = torch.device("cpu")
 NET, BATCH_NORM = "convnet-d2-w4-in", "convnet-d2-w4-bn"
 EPOCHS = 4
 RULE = ExpertRule(lr=0.05, batch_size=64)
-QUICK = {"inner_steps": 5, "span": 2, "max_start": 3, "inner_lr": 0.05, "inner_lr_lr": 1e-4, "image_lr": 20.0}
-GOOD = {"inner_steps": 15, "span": 2, "max_start": 6, "inner_lr": 0.05, "inner_lr_lr": 1e-5}
+WINDOW = {"span": 2, "max_start": 3, "min_start": 0}
+QUICK = WINDOW | {"inner_steps": 5, "inner_lr": 0.05, "inner_lr_lr": 1e-4, "image_lr": 20.0, "synthetic_batch": None}
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +84,7 @@ def buffer_of_many(many, tmp_path_factory) -> ExpertBuffer:
 @pytest.fixture(scope="module")
 def good_buffer(digits, tmp_path_factory) -> ExpertBuffer:
     """Experts that are worth following."""
-    return recorded(digits, "convnet-w16", tmp_path_factory.mktemp("good"), experts=3, epochs=12)
+    return recorded(digits, "convnet-w16", tmp_path_factory.mktemp("good"), experts=3, epochs=6)
 
 
 def synthesizer(
@@ -226,8 +230,9 @@ class Reference:
         )
 
 
-@pytest.mark.parametrize("mode", ["adjoint", "unrolled", "frozen"])
-@pytest.mark.parametrize(("ipc", "batch"), [(1, None), (2, 7)])
+@pytest.mark.parametrize(
+    ("ipc", "batch", "mode"), [(1, None, "adjoint"), (2, 7, "adjoint"), (2, 7, "unrolled"), (2, 7, "frozen")]
+)
 def test_two_iterations_against_autograd_through_every_step(digits, buffer, ipc: int, batch: int | None, mode: str):
     made = synthesizer(digits, buffer, ipc, synthetic_batch=batch, gradient=mode)
     reference = Reference(made, digits, buffer)
@@ -297,9 +302,7 @@ def test_adjoint_is_unrolled_and_frozen_is_not_beyond_one_step(digits, buffer, s
 
 
 def test_the_published_defaults():
-    mtt, tesla, ftd = (
-        kind.Settings() for kind in (TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching)
-    )
+    mtt, tesla, ftd = (kind.Settings() for kind in (TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching))
     assert (mtt.iterations, mtt.inner_steps, mtt.span, mtt.max_start, mtt.image_lr) == (5000, 50, 2, 2, 100)
     assert (mtt.inner_lr_lr, mtt.inner_lr, mtt.synthetic_batch, mtt.image_momentum) == (1e-7, 0.01, None, 0.5)
     assert (mtt.gradient, mtt.initialization, mtt.image_average) == ("adjoint", "real", None)
@@ -444,25 +447,29 @@ def test_going_on_is_exact_with_the_momentum_of_the_learning_rate(digits, buffer
 
 
 @pytest.mark.parametrize(
-    ("method", "network", "epochs", "kind"),
+    ("method", "kind"),
     [
-        ("mtt", "convnet-w64-in", 3, ""),
-        ("tesla", "convnet-w64-in", 6, ""),
-        ("ftd", "convnet-w64-in", 3, " --optimizer flat"),
-        ("datm", "convnet-w64-in", 5, " --optimizer flat"),
-        ("ast", "convnet-w64-in", 21, " --optimizer smooth"),
+        ("mtt", ""),
+        ("tesla", ""),
+        ("ftd", " --optimizer flat"),
+        ("datm", " --optimizer flat"),
+        ("ast", " --optimizer smooth"),
     ],
 )
+@pytest.mark.parametrize("options", [{}, {"network": "convnet-d1-w8-in", "max_start": 9, "span": 3, "min_start": 0}])
 def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
-    digits, tmp_path: Path, method: str, network: str, epochs: int, kind: str
+    digits, tmp_path: Path, method: str, kind: str, options: dict
 ):
+    """Those that this very request needs."""
     with pytest.raises(CondenseError, match="needs experts") as error:
-        condense.distill(method, digits, 1, out=tmp_path / "set.h5")
+        condense.distill(method, digits, 1, out=tmp_path / "set.h5", **options)
     message = str(error.value)
-    command = f"condense experts --data digits --net {network} --experts 10 --epochs {epochs}{kind} --out experts"
-    assert command in message
+    settings = resolve_settings(methods().find(method), digits.info, 1, **options)
+    epochs = settings.max_start - 1 + settings.span
+    assert f"condense experts --data digits --net {settings.network} --experts" in message
+    assert f"--epochs {epochs}{kind} --out experts" in message
     assert "--buffer experts" in message
-    size = sum(value.numel() for value in build_network(network, (1, 8, 8), 10, seed=0).parameters())
+    size = sum(value.numel() for value in build_network(settings.network, (1, 8, 8), 10, seed=0).parameters())
     assert f"{4 * size * (epochs + 1) / 1e6:.1f} MB" in message
     assert "minutes" in message
     assert "\n" not in message
@@ -480,8 +487,6 @@ def test_experts_of_another_kind_are_refused_with_what_differs(digits, many, buf
         (digits, {"span": 3}, "need experts of 5 epochs, these have 4"),
         (digits, {"min_start": 3}, "make no window"),
     ):
-        if data is not digits and message == "another fingerprint" and data.fingerprint == digits.fingerprint:
-            continue
         for method in ("mtt", "tesla", "ftd", "datm", "ast"):
             with pytest.raises(CondenseError, match=message) as error:
                 condense.distill(
@@ -521,11 +526,27 @@ def test_other_experts_are_another_run(digits, buffer, tmp_path: Path):
     assert not torch.equal(made[0].stored, made[1].stored)
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("mtt", {}), ("ftd", {"image_average": None}), ("datm", {"synthetic_batch": None}), ("ast", {})],
+)
+def test_the_command_in_a_set_makes_it_again(digits, buffer, tmp_path: Path, method: str, options: dict):
+    """Also where a setting is none and the recipe has a number."""
+    quick = WINDOW | {"inner_steps": 2, "image_lr": 20.0}
+    made = condense.distill(method, digits, 2, buffer=buffer, iterations=2, **quick | options)
+    words = shlex.split(made.provenance["command"])
+    words[words.index("--buffer") + 1], words[words.index("--out") + 1] = str(buffer.folder), str(tmp_path / "set.h5")
+    assert main(words[1:]) == 0
+    again = SyntheticSet.load(tmp_path / "set.h5")
+    assert again.provenance["configuration"]["settings"] == made.provenance["configuration"]["settings"]
+    assert torch.equal(again.stored, made.stored)
+
+
 def test_the_loss_falls_and_the_set_beats_random_on_digits(digits, good_buffer):
-    made = condense.distill("mtt", digits, 1, buffer=good_buffer, iterations=100, image_lr=30.0, **GOOD)
+    options = WINDOW | {"inner_steps": 8, "inner_lr": 0.05, "inner_lr_lr": 1e-5, "image_lr": 30.0}
+    made = condense.distill("mtt", digits, 1, buffer=good_buffer, iterations=25, **options)
     loss = made.metrics["loss"]
-    assert loss[-20:].mean() < 0.95 * loss[:20].mean()
-    assert loss[-20:].mean() < 1
+    assert loss[-5:].mean() < 0.9 * loss[:5].mean() < 0.9  # 1 is where the network has not come nearer
     chosen = condense.distill("random", digits, 1)
     scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]
-    assert scores[0] > scores[1] + 0.03
+    assert scores[0] > scores[1] + 0.05
