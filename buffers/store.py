@@ -2,7 +2,7 @@
 
     buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
     expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums
-    expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.progress`)
+    expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
 
 A snapshot is one chunk, so reading one costs its own bytes and no more. Expert files appear when they are whole.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from condense.cli.options import DataOptions, load
 from condense.cli.parsing import parse
@@ -98,11 +98,17 @@ def options_model(method: Method) -> type[Any]:
     own: dict[str, Any] = {}
     annotated: Any = Annotated  # types made at run time are beyond a type checker
     for name, field in settings.model_fields.items():
-        kind = annotated[(field.annotation, *field.metadata, None)] | None
+        words = [BeforeValidator(_none)] if type(None) in get_args(field.annotation) else []
+        kind = annotated[(field.annotation, *field.metadata, *words, None)] | None
         own[name] = (kind, Field(None, description=f"{field.description} [recipe, else {field.default}]"))
     if method.experts:
         own["buffer"] = (Path, Field(None, description="folder of experts, from condense experts"))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
+
+
+def _none(given: Any) -> Any:
+    """The word for a setting that is switched off, where a recipe may have it on."""
+    return None if given == "none" else given
 
 
 def _overview() -> str:

@@ -14,12 +14,16 @@ from condense.data import TrainingData
 from condense.decoders import Tiles
 from condense.making import Job, Product, class_major_labels
 from condense.planning import Work
+from condense.runtime.progress import say
 from condense.runtime.validation import Closed
 from condense.spaces import SPACES, Space
 from condense.synthesizers.initialization import NAMES, Initialization, initial_images
 from condense.synthesizers.loop import run
 
 INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
+
+
+_LARGEST_SHARE = 0.5  # of the first images in an average that passes without a word
 
 
 class SynthesizerSettings(Closed):
@@ -148,6 +152,7 @@ class Synthesizer(ABC):
         started = time.monotonic()
         synthesizer = cls(job, settings)
         record = run(synthesizer, job, preparation=time.monotonic() - started + synthesizer.earlier_seconds)
+        _warn_of_slow_average(settings.image_average, record.iterations)
         return Product(
             stored=synthesizer.stored(),
             labels=synthesizer.labels,
@@ -157,6 +162,15 @@ class Synthesizer(ABC):
             settings=settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},
+        )
+
+
+def _warn_of_slow_average(keeps: float | None, iterations: int) -> None:
+    share = 0.0 if keeps is None else keeps**iterations
+    if share > _LARGEST_SHARE:
+        say(
+            f"note: after {iterations} updates the stored average is still {share:.0%} the images that it began with; "
+            f"give a smaller --image-average than {keeps}, or none"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.data.sampling import check_class_sizes
 from condense.runtime.seeds import generator
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.initialization import Initialization
@@ -46,6 +47,11 @@ def open_to(iteration: int, first: int, last: int, growth: int) -> int:
     return min(last, first + (last - first) * iteration // growth)
 
 
+def _without(order: list[int], found: list[int]) -> list[int]:
+    known = set(found)
+    return [index for index in order if index not in known]
+
+
 class DifficultyAlignment(TrajectoryMatching):
     """Trajectory matching with a window that opens, learned soft labels and a gate.
 
@@ -60,6 +66,7 @@ class DifficultyAlignment(TrajectoryMatching):
         """With `correct`, real images that an expert classifies rightly after its last epoch."""
         if self.settings.initialization != "correct":
             return super().start()
+        check_class_sizes(self.data, self.job.ipc)
         chosen = [self._correct(label) for label in range(len(self.data.info.classes))]
         return self.data.images(torch.cat(chosen)), 0.0
 
@@ -74,14 +81,13 @@ class DifficultyAlignment(TrajectoryMatching):
         found: list[int] = []
         for expert in range(self.buffer.experts):
             vector = self._vector(expert, self.buffer.epochs)
-            for part in torch.tensor([index for index in order if index not in set(found)]).split(_ASKED_AT_ONCE):
+            for part in torch.tensor(_without(order, found)).split(_ASKED_AT_ONCE):
                 if len(found) >= self.job.ipc:
                     return torch.tensor(found[: self.job.ipc])
                 images = self.data.images(part).to(self.job.device)
                 right = self.logits(images, vector, expert, self.buffer.epochs).argmax(1).cpu() == label
                 found += part[right].tolist()
-        rest = [index for index in order if index not in set(found)]
-        return torch.tensor((found + rest)[: self.job.ipc])
+        return torch.tensor((found + _without(order, found))[: self.job.ipc])
 
     def more_learned(self) -> list[dict[str, Any]]:
         """The logits of the labels."""
@@ -102,7 +108,7 @@ class DifficultyAlignment(TrajectoryMatching):
         """As in trajectory matching, from the starts that are open by now."""
         settings = self.settings
         last = settings.max_start
-        end = open_to(iteration, settings.first_max_start or last, last, settings.growth)
+        end = open_to(iteration, min(settings.first_max_start or last, last), last, settings.growth)
         expert, epoch = self.buffer.draw(self.job.seed, iteration, max(end, settings.min_start + 1), settings.min_start)
         return Window(expert, epoch, self._vector(expert, epoch), self._vector(expert, epoch + settings.span))
 

@@ -192,8 +192,8 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     for name, value in (values | configuration["settings"] | configuration["plan"]).items():
         if isinstance(value, bool):
             words.append(option_name(name if value else f"no-{name}"))
-        elif value is not None:
-            words += [option_name(name), str(value)]
+        else:
+            words += [option_name(name), "none" if value is None else str(value)]
     if "experts" in configuration:
         words += ["--buffer", "experts"]
     return shlex.join([*words, "--out", "set.h5"])

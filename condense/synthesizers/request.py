@@ -86,7 +86,7 @@ class Request:
         if buffer is not None and entry.experts:
             options = {"network": buffer.network} | options
         elif entry.experts:
-            raise CondenseError(_how_to_record(entry, data, recipe, ipc))
+            raise CondenseError(_how_to_record(entry, data, recipe, ipc, options))
         elif buffer is not None:
             raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
         maker: type[Maker] = load_object(entry.target)
@@ -128,9 +128,9 @@ class Request:
 _USUAL_SPEED = 1e11  # operations a second of float32 on two cores
 
 
-def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int) -> str:
+def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int, options: dict[str, Any]) -> str:
     """What to do first, and what it costs: counted operations at the speed of two usual cores."""
-    settings: Any = resolve_settings(entry, data.info, ipc, recipe=recipe)
+    settings: Any = resolve_settings(entry, data.info, ipc, recipe=recipe, **options)
     epochs = settings.max_start - 1 + settings.span
     name = canonical_name(settings.network, data.image_shape)
     network = build_network(name, data.image_shape, len(data.classes), seed=0)
@@ -141,7 +141,7 @@ def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int) 
         f"{entry.name} needs experts, networks trained on the real data: record them with `condense experts --data "
         f"{data.name} --net {settings.network} --experts 10 --epochs {epochs}{kind} --out experts` and give --buffer "
         f"experts; each expert takes about {size:.1f} MB of disk and, at {_USUAL_SPEED / 1e9:.0f} billion operations a "
-        f"second, {work / _USUAL_SPEED / 60:.1f} minutes"
+        f"second, {max(0.1, work / _USUAL_SPEED / 60):.1f} minutes"
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.data.sampling import check_class_sizes
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
 from condense.synthesizers.base import INITIALIZATION_HELP
@@ -68,6 +69,7 @@ class SmoothTrajectoryMatching(TrajectoryMatching):
         """
         if self.settings.initialization != "representative":
             return super().start()
+        check_class_sizes(self.data, self.job.ipc)
         draws = generator(self.job.seed, "representing expert")
         expert, epoch = int(torch.randint(self.buffer.experts, (1,), generator=draws)), self.buffer.epochs
         vector, chosen = self._vector(expert, epoch), []

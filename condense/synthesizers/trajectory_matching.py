@@ -95,7 +95,8 @@ class TrajectoryMatching(Synthesizer):
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
     (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
     then clamped to [1e-6, 10 times its start] and every clamp is counted. Inner steps compute in float32 unless
-    bfloat16 is asked for: L is the difference of close vectors.
+    bfloat16 is asked for: L is the difference of close vectors. A loss that is not finite ends the run (the released
+    code goes on).
     """
 
     Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
