@@ -19,15 +19,14 @@ import torch
 from pydantic import Field
 
 from benchmarks.machine import memory_growth
+from benchmarks.measuring import circumstances, end, give_out
 from buffers.layout import Layout
 from buffers.rules import ExpertRule
 from buffers.store import BufferDescription, ExpertBuffer, Trajectory, expert_path, write_description, write_expert
 from condense.cli.parsing import parse
 from condense.networks import build_network
-from condense.runtime.errors import CondenseError
-from condense.runtime.files import write_json
 from condense.runtime.progress import progress_bar
-from condense.runtime.provenance import commit, hardware, versions
+from condense.runtime.provenance import versions
 from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 
@@ -111,9 +110,7 @@ def run(options: ReadingOptions, *, progress: bool) -> dict[str, Any]:
         "median_from_cache": statistics.median(warm),
         "memory_growth": growth,
         "settings": options.model_dump(mode="json", exclude={"out", "folder"}),
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
+        **circumstances(),
     }
 
 
@@ -126,19 +123,13 @@ def main(words: Sequence[str]) -> int:
         description="Time the reading of snapshots from a buffer of the published size.",
     )
     found = run(options, progress=sys.stderr.isatty())
-    print(
+    text = (
         f"{found['bytes'] / 1e9:.2f} GB: a pair takes {1000 * found['median_from_disk']:.1f} ms from disk (longest "
         f"{1000 * found['longest_from_disk']:.1f}), {1000 * found['median_from_cache']:.1f} ms from cache; memory grew "
         f"by {(found['memory_growth'] or 0) / 1e6:.1f} MB"
     )
-    if options.out is not None:
-        write_json(options.out, found)
-    return 0
+    return give_out(found, text, options.out)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CondenseError as error:
-        print(f"benchmarks.reading: {error}", file=sys.stderr)
-        sys.exit(2)
+    end("benchmarks.reading", main)

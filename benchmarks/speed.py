@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks import baseline
 from benchmarks.machine import Load, busy_notice, matmul_peak, memory_growth
+from benchmarks.measuring import circumstances, end, give_out
 from condense.augmentation import Augmentation, augment, draw_per_class, draw_per_image
 from condense.cli.parsing import parse
 from condense.data.info import DataInfo
@@ -31,12 +32,9 @@ from condense.matching import class_means, match_gradients, match_means
 from condense.networks import Network, build_network
 from condense.planning import Work, choose_plan, forward_operations
 from condense.runtime.device import set_threads
-from condense.runtime.errors import CondenseError
-from condense.runtime.files import write_json
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.precision import DTYPES, choose_precision
-from condense.runtime.progress import progress_bar, say
-from condense.runtime.provenance import commit, hardware, versions
+from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 from condense.synthesizers.gradient_matching import matched_gradient
@@ -272,9 +270,7 @@ def run(options: SpeedOptions, *, progress: bool = False) -> dict[str, Any]:
         "matmul_peak": peak,
         "load_of_others": before,
         "notice": busy_notice(before),
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
+        **circumstances(),
     }
 
 
@@ -309,21 +305,12 @@ def main(words: Sequence[str]) -> int:
         description="Time the engine against the published algorithms written plainly.",
     )
     found = run(options, progress=sys.stderr.isatty())
-    if found["notice"]:
-        say(found["notice"])
-    print(table(found))
-    print(
-        f"\n{found['hardware']['processor']}, {found['hardware']['threads']} threads, engine in {found['precision']}, "
-        f"matrix products {found['matmul_peak'] / 1e9:.0f} GFLOP/s"
+    text = (
+        f"{table(found)}\n\n{found['hardware']['processor']}, {found['hardware']['threads']} threads, engine in "
+        f"{found['precision']}, matrix products {found['matmul_peak'] / 1e9:.0f} GFLOP/s"
     )
-    if options.out is not None:
-        write_json(options.out, found)
-    return 0
+    return give_out(found, text, options.out)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CondenseError as error:
-        print(f"benchmarks.speed: {error}", file=sys.stderr)
-        sys.exit(2)
+    end("benchmarks.speed", main)

@@ -21,15 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmarks.machine import Load, busy_notice, memory_growth
+from benchmarks.measuring import circumstances, end, give_out
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.cli.parsing import parse
 from condense.engine import Engine
 from condense.networks import Network, build_network
-from condense.runtime.errors import CondenseError
-from condense.runtime.files import write_json
 from condense.runtime.plan import Plan
-from condense.runtime.progress import progress_bar, say
-from condense.runtime.provenance import commit, hardware, versions
+from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 from condense.unroll import TrajectoryGradient, trajectory_gradient
@@ -124,9 +122,7 @@ def run(options: TrajectoryOptions, *, progress: bool) -> dict[str, Any]:
         "settings": options.model_dump(mode="json", exclude={"out", "way", "steps"}),
         "load_of_others": busy,
         "notice": busy_notice(busy),
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
+        **circumstances(),
     }
 
 
@@ -170,17 +166,8 @@ def main(words: Sequence[str]) -> int:
         print(json.dumps(measure(options.network, options.way, options.steps)))
         return 0
     found = run(options, progress=sys.stderr.isatty())
-    if found["notice"]:
-        say(found["notice"])
-    print(table(found))
-    if options.out is not None:
-        write_json(options.out, found)
-    return 0
+    return give_out(found, table(found), options.out)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except CondenseError as error:
-        print(f"benchmarks.trajectories: {error}", file=sys.stderr)
-        sys.exit(2)
+    end("benchmarks.trajectories", main)

@@ -179,9 +179,7 @@ class ExpertBuffer:
             with self._file(expert) as file:
                 row = file[name][epoch]  # HDF5 verifies the checksum of the chunk
         except OSError as error:
-            raise CondenseError(
-                f"{self.files[expert]} is damaged at epoch {epoch}; remove it"
-            ) from error
+            raise CondenseError(f"{self.files[expert]} is damaged at epoch {epoch}; remove it") from error
         return torch.from_numpy(row.astype(np.float32, copy=False))
 
     def _file(self, expert: int) -> h5py.File:
