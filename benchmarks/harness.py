@@ -65,10 +65,9 @@ def exit_code(records: list[Record]) -> int:
 def _only_run(folder: Path) -> Iterator[None]:
     """Prepare the folder, and keep others out of it: two runs would spoil each other's times and checkpoints."""
     try:
-        for part in ("cells", "sets", "experts"):
+        for part in ("cells", "sets"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        for part in ("sets", "experts"):  # too big to be kept with the records
-            (folder / part / ".gitignore").write_text("*\n", encoding="utf-8")
+        (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
         lock = (folder / "sets" / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise CondenseError(

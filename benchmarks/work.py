@@ -75,6 +75,8 @@ def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: b
         json.dumps([data.info.identity, asked], sort_keys=True).encode(), digest_size=6
     ).hexdigest()
     out = folder / "experts" / f"{data.name}-{asked['optimizer']}-{digest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (out.parent / ".gitignore").write_text("*\n", encoding="utf-8")  # too big to be kept with the records
     found = record_experts(
         data,
         asked["net"],
