@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from statistics import fmean
 
@@ -13,17 +14,20 @@ def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
     """What the experts are and how they were trained; texts by row name, in reading order."""
     mine, rule = buffer.description, buffer.description.rule
     ends = [buffer.accuracies(expert)[-1] for expert in range(buffer.experts)]
+    spent = fmean(buffer.seconds(expert) for expert in range(buffer.experts))
     shape = "x".join(map(str, mine.image_shape))
     return {
         "experts": f"{buffer.experts} of {mine.network}, {buffer.layout.size:,} parameters, stored as {mine.dtype}",
         "epochs": f"{buffer.epochs}; epoch 0 is the initialisation",
-        "accuracy": f"{fmean(ends):.1%} after the last epoch ({min(ends):.1%} to {max(ends):.1%})",
+        "accuracy": "unknown: imported"
+        if math.isnan(sum(ends))
+        else f"{fmean(ends):.1%} after the last epoch ({min(ends):.1%} to {max(ends):.1%})",
         "real data": f"{mine.data} of {shape}, {len(mine.classes)} classes (fingerprint {mine.fingerprint[:12]})",
         "preprocessing": mine.preprocessing,
         "mirror images": "same class" if mine.mirror else "not the same class",
         "training": ", ".join(f"{name} {value}" for name, value in rule.model_dump().items()),
         "seed": str(mine.seed),
-        "seconds": f"{fmean(buffer.seconds(expert) for expert in range(buffer.experts)):.0f} for each expert",
+        "seconds": "unknown: imported" if math.isnan(spent) else f"{spent:.0f} for each expert",
         "bytes": f"{buffer.bytes:,}",
         "versions": ", ".join(f"{name} {value}" for name, value in mine.versions.items()),
     }
@@ -43,6 +47,7 @@ def plot_accuracies(buffer: ExpertBuffer, path: Path) -> None:
     """Test accuracy of every expert by epoch, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,6 +55,7 @@ def plot_accuracies(buffer: ExpertBuffer, path: Path) -> None:
     for expert in range(buffer.experts):
         values = [100 * value for value in buffer.accuracies(expert)]
         axes.plot(range(buffer.epochs + 1), values, color="tab:blue", alpha=0.5, linewidth=1.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epochs")
     axes.set_ylabel("test accuracy, %")
     axes.set_title(f"{buffer.experts} experts: {buffer.description.network} on {buffer.description.data}")

@@ -74,9 +74,9 @@ def record_experts(
     if experts < 1 or epochs < 1:
         raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
     folder = Path(out)
-    description = _describe(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
+    description = describe_request(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
     if (folder / INDEX).exists():
-        _check_same(read_description(folder), description, folder)
+        same_request(read_description(folder), description, folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_description(folder, description)
@@ -107,9 +107,10 @@ def record_experts(
     return Recording(folder, experts - len(failed), failed)
 
 
-def _describe(
+def describe_request(
     data: RealData, network: str, rule: ExpertRule, epochs: int, dtype: Literal["float32", "float16"], seed: int
 ) -> BufferDescription:
+    """What a buffer of such experts is of; raises `CondenseError` for an unknown network."""
     name = canonical_name(network, data.image_shape)
     module = build_network(name, data.image_shape, len(data.classes), seed=0)
     parameters, statistics = Layout.of_parameters(module), Layout.of_statistics(module)
@@ -132,7 +133,8 @@ def _describe(
     )
 
 
-def _check_same(found: BufferDescription, asked: BufferDescription, folder: Path) -> None:
+def same_request(found: BufferDescription, asked: BufferDescription, folder: Path) -> None:
+    """Raise `CondenseError` with the field that differs, if one does."""
     for name in BufferDescription.model_fields:
         here, there = getattr(asked, name), getattr(found, name)
         if name != "versions" and here != there:

@@ -133,7 +133,8 @@ class ExpertBuffer:
         """
         self.check_window(max_start, span, min_start)
         expert, start = self.draw(seed, iteration, max_start, min_start)
-        return self.snapshot(expert, start), self.snapshot(expert, start + span)
+        first, last = self._rows("snapshots", expert, start, start + span)
+        return first, last
 
     def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
         """An expert and an epoch, `min_start` <= epoch < `max_start`: a function of seed and iteration."""
@@ -153,11 +154,11 @@ class ExpertBuffer:
 
     def snapshot(self, expert: int, epoch: int) -> Tensor:
         """The parameters of an expert after so many epochs, a new float32 [P]."""
-        return self._row("snapshots", expert, epoch)
+        return self._rows("snapshots", expert, epoch)[0]
 
     def statistics(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """The running statistics of BatchNorm by name; empty for networks without it."""
-        return self.description.statistics_layout.unflatten(self._row("statistics", expert, epoch))
+        return self.description.statistics_layout.unflatten(self._rows("statistics", expert, epoch)[0])
 
     def accuracies(self, expert: int) -> list[float]:
         """Test accuracy, a fraction, after each epoch."""
@@ -174,13 +175,15 @@ class ExpertBuffer:
         """Of all finished experts."""
         return sum(path.stat().st_size for path in self.files)
 
-    def _row(self, name: str, expert: int, epoch: int) -> Tensor:
+    def _rows(self, name: str, expert: int, *epochs: int) -> list[Tensor]:
         try:
             with self._file(expert) as file:
-                row = file[name][epoch]  # HDF5 verifies the checksum of the chunk
+                rows = [file[name][epoch] for epoch in epochs]  # HDF5 verifies the checksum of each chunk
         except OSError as error:
-            raise CondenseError(f"{self.files[expert]} is damaged at epoch {epoch}; remove it") from error
-        return torch.from_numpy(row.astype(np.float32, copy=False))
+            raise CondenseError(
+                f"{self.files[expert]} is damaged at epoch {' or '.join(map(str, epochs))}; remove it"
+            ) from error
+        return [torch.from_numpy(row.astype(np.float32, copy=False)) for row in rows]
 
     def _file(self, expert: int) -> h5py.File:
         try:

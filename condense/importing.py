@@ -38,11 +38,11 @@ def import_reference(path: str | Path, info: DataInfo, index: int = -1) -> Synth
     and for images or labels that do not fit `info`.
     """
     path = Path(path)
-    content = _load(path)
+    content = load_tensors(path)
     learned_lr = None
     provenance: dict[str, Any] = {"imported from": path.name}
     if isinstance(content, Tensor):
-        images, labels = content, _load(_beside(path, "labels"))
+        images, labels = content, load_tensors(_beside(path, "labels"))
         learned_lr = _learned_lr(_beside(path, "lr"))
     else:
         images, labels = _experiment(path, content, index)
@@ -126,7 +126,7 @@ def _beside(path: Path, part: str) -> Path:
 def _learned_lr(path: Path) -> float | None:
     if not path.exists():
         return None
-    value = _load(path)
+    value = load_tensors(path)
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, int | float):
@@ -134,19 +134,22 @@ def _learned_lr(path: Path) -> float | None:
     return float(value)
 
 
-def _load(path: Path) -> Any:
-    """The content of a `.pt` file, if it is made of tensors, numbers, text and plain containers."""
+def load_tensors(path: Path, forms: str = _FORMS) -> Any:
+    """The content of a `.pt` file, if it is made of tensors, numbers, text and plain containers.
+
+    Raises `CondenseError` for every other file; `forms` says what to give instead.
+    """
     try:
         file = path.open("rb")
     except OSError as error:
-        raise CondenseError(f"cannot read {path}: {error.strerror or error}; give {_FORMS}") from error
+        raise CondenseError(f"cannot read {path}: {error.strerror or error}; give {forms}") from error
     try:
         with file, torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # over foreign bytes the unpickler raises nearly anything
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
-            raise CondenseError(f"{path} is damaged or no file of torch.save; give {_FORMS}") from error
+            raise CondenseError(f"{path} is damaged or no file of torch.save; give {forms}") from error
         raise CondenseError(
             f"{path} is refused because reading it could run code ({refused[1]!r}); give one of plain tensors"
         ) from error

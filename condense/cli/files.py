@@ -46,9 +46,14 @@ def pack(words: Sequence[str]) -> int:
 class ImportOptions(DataOptions):
     """Options of `condense import`."""
 
-    file: Path = Field(description="res_*.pt or images_best.pt of a reference project", json_schema_extra=POSITIONAL)
-    data: str = Field(description="the real data that the set was made from")
-    out: Path = Field(description="where to store the set, for example set.h5")
+    file: Path = Field(
+        description="res_*.pt, images_best.pt or replay_buffer_*.pt of a reference project",
+        json_schema_extra=POSITIONAL,
+    )
+    data: str = Field(description="the real data that the set or the experts were made from")
+    out: Path = Field(description="where to store the set, for example set.h5; for experts a folder")
+    net: str | None = Field(None, description="of experts: their network")
+    optimizer: Literal["sgd", "flat", "smooth"] = Field("sgd", description="of experts: how they were trained")
     overwrite: bool = Field(False, description="replace an existing file")
 
 
@@ -58,9 +63,11 @@ def import_set(words: Sequence[str]) -> int:
         ImportOptions,
         words,
         program="condense import",
-        description="Turn a reference project's set into a self-explaining file. Such files do not say how their "
-        "images were preprocessed: --data and --normalization tell it.",
+        description="Turn a reference project's set into a self-explaining file, or its experts (with --net) into a "
+        "folder of them. Such files do not say how their images were preprocessed: --data and --normalization tell it.",
     )
+    if options.net is not None:
+        return _import_experts(options, options.net)
     from condense.data.fitting import normalization_name
     from condense.importing import import_reference
     from condense.runtime.files import check_output
@@ -76,6 +83,15 @@ def import_set(words: Sequence[str]) -> int:
     synthetic = import_reference(options.file, info)
     synthetic.save(options.out)
     print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
+    return 0
+
+
+def _import_experts(options: ImportOptions, network: str) -> int:
+    from buffers.importing import import_replay_buffer
+
+    data = load(options.data, options)
+    count = import_replay_buffer(options.file, data, network, options.out, optimizer=options.optimizer)
+    print(f"{options.out}: {count} experts")
     return 0
 
 

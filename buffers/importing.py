@@ -1,0 +1,74 @@
+"""Experts of the reference projects: `replay_buffer_*.pt`, a list of experts of epochs of parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from buffers.record import describe_request, same_request
+from buffers.rules import expert_rule
+from buffers.store import INDEX, Trajectory, expert_path, read_description, write_description, write_expert
+from condense.data import RealData
+from condense.importing import load_tensors
+from condense.runtime.errors import CondenseError
+
+_FORMS = "a replay_buffer_*.pt of the MTT line of work"
+
+
+def import_replay_buffer(
+    path: str | Path,
+    data: RealData,
+    network: str,
+    out: str | Path,
+    *,
+    optimizer: Literal["sgd", "flat", "smooth"] = "sgd",
+    dtype: Literal["float32", "float16"] = "float32",
+) -> int:
+    """Add the experts of a reference project's file to the buffer in `out`; returns how many there are then.
+
+    Such a file tells neither network nor data nor preprocessing: `network` and `data`, with its normalisation, say it,
+    and `optimizer` how the experts were trained. Accuracies are not in the file either and stay unknown; statistics of
+    BatchNorm are missing, so networks with it are refused. Only tensors and plain containers are read.
+
+    Raises `CondenseError` for a file that is something else or does not fit the network, and for a buffer of another
+    kind in `out`.
+    """
+    experts = load_tensors(Path(path), _FORMS)
+    folder = Path(out)
+    description = describe_request(data, network, expert_rule(optimizer), _epochs(experts, path), dtype, seed=0)
+    if description.statistics:
+        raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
+    trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
+    if (folder / INDEX).exists():
+        same_request(read_description(folder), description, folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_description(folder, description)
+    first = len(sorted(folder.glob("expert-*.h5")))
+    for number, trajectory in enumerate(trajectories, first):
+        write_expert(expert_path(folder, number), trajectory, dtype)
+    return first + len(trajectories)
+
+
+def _epochs(experts: Any, path: str | Path) -> int:
+    lists = isinstance(experts, list) and experts and all(isinstance(expert, list) and expert for expert in experts)
+    if not lists or len({len(expert) for expert in experts}) != 1 or len(experts[0]) < 2:
+        raise CondenseError(f"{path} is no list of experts with equally many epochs; give {_FORMS}")
+    return len(experts[0]) - 1
+
+
+def _trajectory(expert: list[Any], shapes: tuple[tuple[int, ...], ...], path: str | Path) -> Trajectory:
+    rows = []
+    for epoch in expert:
+        found = tuple(tuple(value.shape) if isinstance(value, Tensor) else () for value in epoch)
+        if found != shapes:
+            raise CondenseError(
+                f"{path} has parameters of the shapes {found[:3]}... ({len(found)} of them), but the network has "
+                f"{shapes[:3]}... ({len(shapes)}); give the --net and --data that its experts are of"
+            )
+        rows.append(torch.cat([value.detach().float().reshape(-1) for value in epoch]))
+    unknown = (float("nan"),) * len(rows)
+    return Trajectory(torch.stack(rows), torch.zeros(len(rows), 0), unknown, float("nan"))

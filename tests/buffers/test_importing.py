@@ -1,0 +1,84 @@
+"""Experts of reference projects: read without running anything, checked against the network, added to a folder."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import condense
+from buffers import ExpertBuffer
+from buffers.importing import import_replay_buffer
+from condense.cli.main import main
+from condense.networks import build_network
+from condense.runtime.errors import CondenseError
+
+NET = "convnet-d2-w4"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+def replay_buffer(path: Path, experts: int = 2, epochs: int = 3, network: str = NET) -> list[list[list[torch.Tensor]]]:
+    """As the published code writes it: experts, epochs, parameters."""
+    content = [
+        [
+            [value.detach() for value in build_network(network, (1, 8, 8), 10, seed=10 * expert + epoch).parameters()]
+            for epoch in range(epochs + 1)
+        ]
+        for expert in range(experts)
+    ]
+    torch.save(content, path)
+    return content
+
+
+def test_every_vector_arrives_and_further_files_add_experts(digits, tmp_path: Path):
+    content = replay_buffer(tmp_path / "replay_buffer_0.pt")
+    for number in (2, 4):
+        assert import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, tmp_path / "experts") == number
+    buffer = ExpertBuffer.open(tmp_path / "experts")
+    assert (buffer.experts, buffer.epochs) == (4, 3)
+    for expert in range(4):
+        for epoch in range(4):
+            expected = torch.cat([value.flatten() for value in content[expert % 2][epoch]])
+            assert torch.equal(buffer.snapshot(expert, epoch), expected)
+    start, target = buffer.sample(0, 0, max_start=2, span=2)
+    assert not torch.equal(start, target)
+
+
+def test_the_command_imports_and_show_says_what_is_unknown(tmp_path: Path, capsys):
+    replay_buffer(tmp_path / "replay_buffer_0.pt")
+    out = tmp_path / "experts"
+    words = ["import", str(tmp_path / "replay_buffer_0.pt"), "--data", "digits", "--net", NET, "--out", str(out)]
+    assert main(words) == 0
+    assert "2 experts" in capsys.readouterr().out
+    assert main(["show", str(out)]) == 0
+    assert "unknown: imported" in capsys.readouterr().out
+
+
+def test_files_that_do_not_fit_or_could_run_code_are_refused(digits, tmp_path: Path):
+    path, out = tmp_path / "replay_buffer_0.pt", tmp_path / "experts"
+    replay_buffer(path)
+    with pytest.raises(CondenseError, match="but the network has"):
+        import_replay_buffer(path, digits, "convnet-d2-w8", out)
+    with pytest.raises(CondenseError, match="no statistics of BatchNorm"):
+        import_replay_buffer(path, digits, NET + "-bn", out)
+    torch.save([[1.0]], path)
+    with pytest.raises(CondenseError, match="no list of experts"):
+        import_replay_buffer(path, digits, NET, out)
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(CondenseError, match=r"replay_buffer_\*\.pt"):
+        import_replay_buffer(path, digits, NET, out)
+    assert not out.exists()
+
+
+def test_experts_of_another_length_do_not_come_into_the_same_folder(digits, tmp_path: Path):
+    for number, epochs in enumerate((3, 4)):
+        replay_buffer(tmp_path / f"replay_buffer_{number}.pt", epochs=epochs)
+    import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, tmp_path / "experts")
+    with pytest.raises(CondenseError, match="another epochs"):
+        import_replay_buffer(tmp_path / "replay_buffer_1.pt", digits, NET, tmp_path / "experts")
