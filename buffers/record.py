@@ -97,13 +97,14 @@ def record_experts(
             for number in missing
         ]
         with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
-            for outcome in (executor or InProcess()).run(train_expert, jobs):
+            bar.update(experts - len(missing))
+            for done, outcome in enumerate((executor or InProcess()).run(train_expert, jobs), 1):
                 if outcome.value is None:
                     failed[outcome.job.number] = outcome.error or "no result"
                 else:
                     write_expert(expert_path(folder, outcome.job.number), outcome.value, dtype)
                     remove_partial(outcome.job)
-                    bar.update(experts - len(missing) + 1, {"accuracy": outcome.value.accuracies[-1]})
+                    bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
     return Recording(folder, experts - len(failed), failed)
 
 

@@ -112,7 +112,7 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
             return self.stored
         return self.decoder.decode(self.stored, fill=SPACES[self.space].grey)
 
-    @property
+    @functools.cached_property
     def labels(self) -> Tensor:
         """Class index of each training image, int64 [M]."""
         return self._repeated(self.stored_labels)
@@ -125,7 +125,7 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     def _repeated(self, values: Tensor) -> Tensor:
         return values if self.decoder is None else self.decoder.repeat(values)
 
-    @property
+    @functools.cached_property
     def probabilities(self) -> Tensor | None:
         """The soft labels as probabilities [M, K], `softmax(logits / temperature)` of logits; None for hard labels."""
         targets = self.targets

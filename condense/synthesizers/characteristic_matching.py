@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from condense.augmentation import AugmentationName, Draws, draw_per_class
+from condense.augmentation import AugmentationName
 from condense.data import TrainingData
 from condense.derivatives import Parameters
 from condense.making import Job
@@ -126,7 +126,7 @@ class CharacteristicMatching(ClassMatching):
             labels = torch.full((len(real),), label)
             with torch.no_grad():
                 target = F.normalize(self.engine.features(parameters, self.augmented(real, labels, draws)))
-            leaf, images, labels = self._presented_class(label)
+            leaf, images, labels = self.presented_class(label)
             found = F.normalize(self.engine.features(parameters, self.augmented(images, labels, draws)))
             frequencies = self._frequencies(iteration, label, target.shape[1])
             loss = self._distance(target, found, frequencies.detach())
@@ -146,26 +146,15 @@ class CharacteristicMatching(ClassMatching):
         )
 
     def _calibrate(self, iteration: int, parameters: Parameters) -> float:
-        draws, total = self._calibration_draws(iteration), 0.0
+        draws, total = self.class_draws(iteration, "calibration"), 0.0
         for label in range(self.classes):
-            leaf, images, labels = self._presented_class(label)
+            leaf, images, labels = self.presented_class(label)
             (logits,) = self.engine.read(parameters, self.augmented(images, labels, draws), _logits)
             loss = self.settings.calibration * F.cross_entropy(logits, labels.to(logits.device))
             (gradient,) = torch.autograd.grad(loss, leaf)
             self.descend_class(label, gradient)
             total += loss.item()
         return total
-
-    def _presented_class(self, label: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A leaf with the stored images of a class, what networks see of it, and the labels of that."""
-        leaf = self.images[self.rows(label)].detach().requires_grad_()
-        return leaf, *self.presented(leaf, self.labels[self.rows(label)])
-
-    def _calibration_draws(self, iteration: int) -> Draws | None:
-        if self.augmentation is None:
-            return None
-        draws = generator(self.job.seed, "calibration", iteration)
-        return draw_per_class(self.augmentation, self.data.info.image_shape, self.classes, draws)
 
     def _frequencies(self, iteration: int, label: int, width: int) -> Tensor:
         """Frequencies [M, D] for one class in one iteration."""

@@ -124,11 +124,16 @@ class ClassMatching(Synthesizer):
         images = self.space.prepared(stored, self.data.info.preprocessing)
         return flip_closure(images, labels) if self.settings.flip_closure else (images, labels)
 
-    def class_draws(self, iteration: int) -> Draws | None:
+    def presented_class(self, label: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A leaf with the stored images of a class, what networks see of it, and the labels of that."""
+        leaf = self.images[self.rows(label)].detach().requires_grad_()
+        return leaf, *self.presented(leaf, self.labels[self.rows(label)])
+
+    def class_draws(self, iteration: int, purpose: str = "augmentation") -> Draws | None:
         """The augmentation of every class in this iteration; None without augmentation."""
         if self.augmentation is None:
             return None
-        draws = generator(self.job.seed, "augmentation", iteration)
+        draws = generator(self.job.seed, purpose, iteration)
         return draw_per_class(self.augmentation, self.data.info.image_shape, self.classes, draws)
 
     def augmented(self, images: Tensor, labels: Tensor, draws: Draws | None) -> Tensor:

@@ -104,13 +104,12 @@ class DifficultyAlignment(TrajectoryMatching):
         counted = torch.where(right.any(0), right, torch.ones_like(right)).to(every.dtype)
         return (every * counted[:, :, None]).sum(0) / counted.sum(0)[:, None]
 
-    def window(self, iteration: int) -> Window:
-        """As in trajectory matching, from the starts that are open by now."""
+    def last_start(self, iteration: int) -> int:
+        """The starts that are open by now."""
         settings = self.settings
         last = settings.max_start
         end = open_to(iteration, min(settings.first_max_start or last, last), last, settings.growth)
-        expert, epoch = self.buffer.draw(self.job.seed, iteration, max(end, settings.min_start + 1), settings.min_start)
-        return Window(expert, epoch, self._vector(expert, epoch), self._vector(expert, epoch + settings.span))
+        return max(end, settings.min_start + 1)
 
     def targets(self, window: Window) -> Tensor:
         """The learned logits."""

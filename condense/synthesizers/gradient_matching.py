@@ -162,8 +162,7 @@ class GradientMatching(ClassMatching):
     def class_gradient(self, iteration: int, label: int, draws: Draws | None) -> tuple[Tensor, Tensor]:
         """The distance of one class, and its gradient for the stored images of the class."""
         real = self.data.images(self.real_batch(iteration, label)).to(self.job.device)
-        leaf = self.images[self.rows(label)].detach().requires_grad_()
-        seen, _ = self.presented(leaf, self.labels[self.rows(label)])
+        leaf, seen, _ = self.presented_class(label)
         seen = self.part(seen, iteration, label)
         if self.augmentation is not None and draws is not None:
             shared = draws.expand(torch.tensor([label]))

@@ -94,8 +94,7 @@ class ImprovedDistributionMatching(ClassMatching):
             real = class_means(features, labels.to(features.device), self.classes)
         matched = classified = 0.0
         for label in range(self.classes):
-            leaf = self.images[self.rows(label)].detach().requires_grad_()
-            images, targets = self.presented(leaf, self.labels[self.rows(label)])
+            leaf, images, targets = self.presented_class(label)
             features, logits = self.engine.read(parameters, self.augmented(images, targets, draws), _read)
             distance = match_means(real[label], features.mean(0))
             loss = F.cross_entropy(logits, targets.to(logits.device))

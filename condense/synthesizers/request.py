@@ -11,7 +11,7 @@ import torch
 from condense.data import DataInfo, RealData
 from condense.making import ExpertSource, Maker
 from condense.networks import build_network, canonical_name
-from condense.planning import Work, choose_plan, forward_operations
+from condense.planning import Work, choose_plan
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -135,7 +135,7 @@ def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int, 
     name = canonical_name(settings.network, data.image_shape)
     network = build_network(name, data.image_shape, len(data.classes), seed=0)
     size = 4 * sum(value.numel() for value in network.parameters()) * (epochs + 1) / 1e6
-    work = 3 * forward_operations(name, data.image_shape, len(data.classes)) * len(data.train) * epochs
+    work = Work("training", name, data.image_shape, len(data.classes), batch=len(data.train), times=epochs).operations
     kind = f" --optimizer {entry.experts}" if entry.experts != "sgd" else ""
     return (
         f"{entry.name} needs experts, networks trained on the real data: record them with `condense experts --data "

@@ -157,9 +157,13 @@ class TrajectoryMatching(Synthesizer):
     def window(self, iteration: int) -> Window:
         """The part of an expert's trajectory that this iteration matches."""
         settings = self.settings
-        expert, epoch = self.buffer.draw(self.job.seed, iteration, settings.max_start, settings.min_start)
+        expert, epoch = self.buffer.draw(self.job.seed, iteration, self.last_start(iteration), settings.min_start)
         start, target = (self._vector(expert, epoch + later) for later in (0, settings.span))
         return Window(expert, epoch, start, target)
+
+    def last_start(self, iteration: int) -> int:
+        """The epoch below which an expert's start is drawn."""
+        return int(self.settings.max_start)
 
     def targets(self, window: Window) -> Tensor:
         """The labels of the inner training: class indices, or logits."""
