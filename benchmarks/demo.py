@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.executors import in_process
 from benchmarks.grid import load_grid
 from benchmarks.harness import exit_code, run_grid
 from benchmarks.report import heading, percent
 from benchmarks.table import Table, build_table
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import here
 from condense.runtime.files import atomic_write
 from condense.synthetic_set import SyntheticSet
 
@@ -33,7 +33,7 @@ def run_demo(out: str | Path = "demo", progress: bool = True) -> int:
     """
     folder = Path(out)
     _clear(folder)
-    records = run_grid(load_grid(GRID), folder, origin="demo", execute=in_process, progress=progress)
+    records = run_grid(load_grid(GRID), folder, origin="demo", executor=here, progress=progress)
     _draw_sets(folder)
     _print(build_table(records), folder)
     return exit_code(records)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Work
-from benchmarks.executors import Executor, Outcome, in_subprocess
 from benchmarks.grid import Grid, load_grid
 from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, account_path, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
+from benchmarks.work import make_set, score
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import Executor
 from condense.runtime.progress import progress_bar, say
 from condense.runtime.provenance import commit, hardware, versions
+from condense.runtime.subprocesses import subprocesses
 
 
 def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
@@ -38,15 +41,15 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
 
 
 def run_grid(
-    grid: Grid, folder: Path, *, origin: str, execute: Executor = in_subprocess, progress: bool = True
+    grid: Grid, folder: Path, *, origin: str, executor: Executor = subprocesses, progress: bool = True
 ) -> list[Record]:
     """Compute what is missing, write the report and return the records of all cells of the grid, in its order.
 
-    `execute` does the work; `origin` names the grid in errors.
+    `executor` does the work; `origin` names the grid in errors.
     """
     works = plan(grid, origin)
     with _only_run(folder):
-        records = _compute(works, folder, execute, progress)
+        records = _compute(works, folder, executor, progress)
         write_report(records, folder)
     return records
 
@@ -83,14 +86,14 @@ def _only_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def _compute(works: list[Work], folder: Path, execute: Executor, progress: bool) -> list[Record]:
+def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool) -> list[Record]:
     """The records of all cells, found or made."""
     records = {work.cell.key: read_record(record_path(work.cell, folder)) for work in works}
     missing = [work for work in works if not _is_done(records[work.cell.key])]
     failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
     with progress_bar("benchmark", len(missing), enabled=progress) as bar:
         for number, work in enumerate(missing, start=1):
-            record = _record(work, _outcome(work, folder, execute, failed_sets, progress), folder)
+            record = _record(work, _result(work, folder, executor, failed_sets, progress), folder)
             write_record(record_path(work.cell, folder), record)
             records[work.cell.key] = record
             if progress:
@@ -103,35 +106,43 @@ def _is_done(record: Record | None) -> bool:
     return record is not None and record.status == "done"
 
 
-def _outcome(work: Work, folder: Path, execute: Executor, failed_sets: dict[str, str], progress: bool) -> Outcome:
+def _result(
+    work: Work, folder: Path, executor: Executor, failed_sets: dict[str, str], progress: bool
+) -> dict[str, Any] | str:
+    """The fields that scoring the cell's set gives, after making the set if it is missing; or the error of either."""
+
+    def do(action: Callable[..., dict[str, Any]]) -> dict[str, Any] | str:
+        (outcome,) = executor.run(partial(action, folder=folder, progress=progress), [work])
+        return outcome.value if outcome.value is not None else outcome.error or "no result"
+
     cell = work.cell
     if cell.made is not None and not (set_path(cell, folder).exists() and account_path(cell, folder).exists()):
-        error = failed_sets.get(cell.set_name) or execute("make_set", work, folder, progress).error
-        if error is not None:
-            failed_sets[cell.set_name] = error
-            return Outcome(error=error)
-    return execute("score", work, folder, progress)
+        made = failed_sets.get(cell.set_name) or do(make_set)
+        if isinstance(made, str):
+            failed_sets[cell.set_name] = made
+            return made
+    return do(score)
 
 
-def _record(work: Work, outcome: Outcome, folder: Path) -> Record:
+def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
     cell = work.cell
     fields: dict[str, Any] = {
         "key": cell.key,
         "configuration": cell,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if outcome.value is None:
+    if isinstance(result, str):
         fields |= cell.column.model_dump(include={"protocol", "protocol_hash", "network"})
         fields |= {"versions": versions(), "hardware": hardware(), "commit": commit()}
-        return Record(status="failed", error=outcome.error, **fields)
-    fields |= outcome.value
+        return Record(status="failed", error=result, **fields)
+    fields |= result
     account: dict[str, Any] = {}
     if cell.made is not None:
         account = json.loads(account_path(cell, folder).read_text(encoding="utf-8"))
         fields["made_with"] = {name: account[name] for name in ("versions", "hardware", "commit")}
         fields["iterations"] = account["iterations"]
     for name in ("seconds", "peak_memory"):
-        fields[name] = Parts(making=account.get(name), evaluating=outcome.value[name])
+        fields[name] = Parts(making=account.get(name), evaluating=result[name])
     return Record(status="done", **fields)
 
 

@@ -1,6 +1,8 @@
 """Recipes: the settings of a method as published and as measured here, one YAML file each.
 
 `dm-published.yaml` holds what `condense distill dm` uses by itself, `dm-desk.yaml` what `--recipe desk` uses.
+Every value of a published recipe has a comment that says where it comes from: `paper`, `code` (the released one),
+`DC-BENCH` (commands that it collected), `both` (paper and code agree) or `ours: REASON`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Running independent jobs: in this process, one after the other, or on the workers of a Ray cluster.
 
-A job is a frozen dataclass that names its data by path, so that it can travel; what it gives comes back as it is
+A job is a frozen object that names its data by path, so that it can travel; what it gives comes back as it is
 finished, and the caller alone writes results. A job that fails, or whose worker dies, is tried once more.
 
     for outcome in in_process.run(function, jobs): ...
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -44,9 +45,10 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class InProcess:
-    """Here, one job after the other, each with so many processor threads."""
+    """Here, one job after the other, each with so many processor threads; None leaves their number as it is."""
 
-    threads: int = 1
+    threads: int | None = 1
+    attempts: int = _ATTEMPTS
 
     def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
         """`function` of every job, in their order; Ctrl-C goes through."""
@@ -57,12 +59,14 @@ class InProcess:
 
     def _outcome(self, function: Callable[[Job], Value], job: Job) -> Outcome[Job, Value]:
         error = ""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, self.attempts + 1):
             try:
-                return Outcome(job, _with_threads(function, job, self.threads))
+                return Outcome(job, _with_threads(function, job, self.threads), attempts=attempt)
             except Exception as failure:
+                if not isinstance(failure, CondenseError):
+                    traceback.print_exc()
                 error = _in_one_line(failure)
-        return Outcome(job, error=error, attempts=_ATTEMPTS)
+        return Outcome(job, error=error, attempts=self.attempts)
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,9 @@ class Ray:
         return engine, True
 
 
-def _with_threads(function: Callable[[Job], Value], job: Job, threads: int) -> Value:
+def _with_threads(function: Callable[[Job], Value], job: Job, threads: int | None) -> Value:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or before)
     try:
         return function(job)
     finally:
@@ -130,10 +134,12 @@ def _with_threads(function: Callable[[Job], Value], job: Job, threads: int) -> V
 
 
 def _in_one_line(error: Exception) -> str:
-    """The exception for a list of failures; Ray puts the worker's own words into the last line of its text."""
-    text = str(getattr(error, "cause", None) or error)
-    return " ".join((text.splitlines() or [type(error).__name__])[-1].split()) if text else type(error).__name__
+    """The exception for a list of failures: an error of ours speaks for itself."""
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
+    text = " ".join(str(cause).split())
+    return text if isinstance(cause, CondenseError) else f"{type(cause).__name__}: {text}"
 
 
 in_process = InProcess()
+here = InProcess(threads=None, attempts=1)  # with the threads that this process has, and once
 ray = Ray()

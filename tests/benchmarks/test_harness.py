@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks.executors import in_process
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.harness import exit_code, run_grid
 from benchmarks.records import read_records
 from condense.data import load_data
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import here
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
@@ -35,6 +35,19 @@ SMALL: dict[str, Any] = {
 ENDLESS = {"name": "dm", "options": {"network": "convnet-w8-in"}}
 DIVERGES = {"name": "dm", "iterations": 5, "options": {"network": "convnet-w8-in", "image_lr": 1e38}}
 
+MARK = "BENCHMARK_UNDER_TEST"
+
+
+class Counted:
+    """Does the work here and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def run(self, function: Any, jobs: list[Any]) -> Iterator[Any]:
+        self.calls.append(function.func.__name__)
+        yield from here.run(function, jobs)
+
 
 def start(grid: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -43,12 +56,13 @@ def start(grid: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        env=os.environ | {MARK: str(out)},
         # a suite that runs in the background may have inherited that Ctrl-C is ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
@@ -60,10 +74,10 @@ def processes_about(folder: Path) -> list[int]:
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             try:
-                command = (process / "cmdline").read_bytes().decode()
+                variables = (process / "environ").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if str(folder) in command:
+            if f"{MARK}={folder}\0" in variables:
                 found.append(int(process.name))
     return found
 
@@ -104,7 +118,7 @@ def finished(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     process.kill()
     process.communicate()
     before = contents(out)
-    wait_until(lambda: not processes_about(out), seconds=5)
+    wait_until(lambda: not processes_about(out))
     assert benchmarks.run(grid, out, progress=False) == 0
     return grid, out, before
 
@@ -157,7 +171,7 @@ def test_nothing_is_computed_twice_and_a_lost_set_is_made_again_equal(finished: 
     (lost,) = [name for name in before if "-random-" in name]
     (out / "cells" / lost).unlink()
     kept = {path: path.stat().st_mtime_ns for path in (out / "sets").glob("*-dm-*")}
-    run_grid(load_grid(grid), out, origin="g", execute=in_process, progress=False)
+    run_grid(load_grid(grid), out, origin="g", executor=here, progress=False)
     again = contents(out)
     assert json.loads(again[lost])["accuracies"] == json.loads(before[lost])["accuracies"]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -166,7 +180,7 @@ def test_nothing_is_computed_twice_and_a_lost_set_is_made_again_equal(finished: 
 def test_a_set_is_shared_by_columns(digits: Path, tmp_path: Path):
     columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
     grid = parse_grid(small(digits, columns=columns, methods=[{"name": "random"}], network_seeds=1), "g")
-    records = run_grid(grid, tmp_path, origin="g", execute=in_process, progress=False)
+    records = run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
     assert [record.network for record in records] == ["mlp", "convnet-d2-w8-in"]
     assert len({record.seconds.making for record in records}) == 1
     assert len(list((tmp_path / "sets").glob("*.h5"))) == 1
@@ -185,30 +199,22 @@ def test_a_failure_is_kept_as_a_record_and_tried_again(
     assert "1 of 1 cells failed" in capsys.readouterr().err
     assert "no longer finite" in (tmp_path / "out" / "results.md").read_text()
 
-    calls: list[str] = []
-
-    def counted(action: Any, work: Any, folder: Path, progress: bool) -> Any:
-        calls.append(action)
-        return in_process(action, work, folder, progress)
+    counted = Counted()
 
     content = parse_grid(json.loads(grid.read_text()), "g")
-    records = run_grid(content, tmp_path / "out", origin="g", execute=counted, progress=False)
-    assert calls == ["make_set"]
+    records = run_grid(content, tmp_path / "out", origin="g", executor=counted, progress=False)
+    assert counted.calls == ["make_set"]
     assert exit_code(records) == 1
 
 
 def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits: Path, tmp_path: Path):
-    calls: list[str] = []
-
-    def counted(action: Any, work: Any, folder: Path, progress: bool) -> Any:
-        calls.append(action)
-        return in_process(action, work, folder, progress)
+    counted = Counted()
 
     columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
     grid = parse_grid(small(digits, columns=columns, methods=[DIVERGES, {"name": "random"}], network_seeds=1), "g")
-    records = run_grid(grid, tmp_path, origin="g", execute=counted, progress=False)
+    records = run_grid(grid, tmp_path, origin="g", executor=counted, progress=False)
     assert [record.status for record in records] == ["failed", "failed", "done", "done"]
-    assert calls == ["make_set", "make_set", "score", "score"]
+    assert counted.calls == ["make_set", "make_set", "score", "score"]
 
 
 def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path):
@@ -223,8 +229,11 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path,
     assert read_records(out) == []
 
 
-def test_a_process_that_dies_is_a_failure_and_not_the_end(digits: Path, tmp_path: Path):
+def test_a_process_that_dies_is_a_failure_and_not_the_end(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
+    monkeypatch.setenv(MARK, str(out))
 
     def kill() -> None:
         wait_until(lambda: list((out / "sets").glob("*.checkpoint.*")))
@@ -243,12 +252,13 @@ def test_a_process_that_dies_is_a_failure_and_not_the_end(digits: Path, tmp_path
 def test_two_benchmarks_in_one_folder_are_refused(digits: Path, tmp_path: Path):
     grid = parse_grid(small(digits, methods=[{"name": "random"}], network_seeds=1), "g")
 
-    def nested(action: Any, work: Any, folder: Path, progress: bool) -> Any:
-        with pytest.raises(CondenseError, match="another benchmark is running"):
-            run_grid(grid, tmp_path, origin="g", execute=in_process, progress=False)
-        return in_process(action, work, folder, progress)
+    class Nested:
+        def run(self, function: Callable[[Any], Any], jobs: list[Any]) -> Iterator[Any]:
+            with pytest.raises(CondenseError, match="another benchmark is running"):
+                run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
+            yield from here.run(function, jobs)
 
-    run_grid(grid, tmp_path, origin="g", execute=nested, progress=False)
+    run_grid(grid, tmp_path, origin="g", executor=Nested(), progress=False)
 
 
 def test_a_folder_that_is_a_file_is_refused(digits: Path, tmp_path: Path):

@@ -159,7 +159,7 @@ def test_an_expert_that_fails_twice_is_reported_and_the_others_go_on(data, tmp_p
 
     found = record_experts(data, NET, 3, 1, tmp_path / "experts", executor=Failing())
     assert found.finished == 2
-    assert found.failed == {1: "no luck"}
+    assert found.failed == {1: "ValueError: no luck"}
     assert ExpertBuffer.open(tmp_path / "experts").experts == 2
 
 

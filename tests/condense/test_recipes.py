@@ -1,9 +1,12 @@
 """Recipes: which file is read, which case wins, what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from condense import recipes
 from condense.recipes import load_recipe, recipe_names
 from condense.recipes.yaml12 import load_yaml, parse_yaml
 from condense.runtime.errors import CondenseError
@@ -46,6 +49,28 @@ def test_every_recipe_is_valid_for_its_method_at_every_size():
             for data in ("digits", "fashion-mnist", "cifar10", "cifar100"):
                 for ipc in (1, 10, 50, 100, 1000):
                     validated(settings, recipe.settings_for(data, ipc), origin=name)
+
+
+def _lines_with_settings(node: yaml.Node, inside: bool = False) -> set[int]:
+    """The lines, counted from 0, on which `node` has values inside a `settings` block."""
+    if isinstance(node, yaml.MappingNode):
+        found = [_lines_with_settings(value, inside or key.value == "settings") for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        found = [_lines_with_settings(item, inside) for item in node.value]
+    else:
+        found = [{node.start_mark.line}] if inside else []
+    return set().union(*found)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(recipes.__file__).parent.glob("*-published.yaml")), ids=lambda path: path.stem
+)
+def test_every_published_value_says_where_it_comes_from(path: Path):
+    text = path.read_text(encoding="utf-8")
+    lines, source = text.splitlines(), re.compile(r" # (?:(?:paper|code|DC-BENCH|both)(?:, .+)?|ours: .+)$")
+    numbers = sorted(_lines_with_settings(yaml.compose(text, Loader=yaml.SafeLoader)))
+    assert numbers
+    assert [lines[number] for number in numbers if not source.search(lines[number])] == []
 
 
 def test_published_distribution_matching_raises_its_rate_for_large_sets_of_cifar10_only():
