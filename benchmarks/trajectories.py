@@ -2,8 +2,9 @@
 
 Every point is a process of its own: one gradient of an inner training on 50 images of 32x32 by a ConvNet of width 64,
 from a random vector to a random target, with DSA. Memory is the growth over the process after its imports and a short
-gradient of two steps (which compiles, where compilation is asked for). Errors compare the frozen gradient, and the
-exact one with inner networks in bfloat16, with the exact one in float32.
+gradient of two steps (which compiles, where compilation is asked for). With more than 10 classes there is an image of
+each with a soft label, and a step takes 50 of them, as TESLA does for ImageNet. Errors compare the frozen gradient, and
+the exact one with inner networks in bfloat16, with the exact one in float32.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from condense.unroll import TrajectoryGradient, trajectory_gradient
 Way = Literal["unrolled", "adjoint", "adjoint compiled", "frozen", "adjoint bfloat16"]
 _WAYS: tuple[Way, ...] = ("unrolled", "adjoint", "adjoint compiled", "frozen")
 _SHAPE, _CLASSES, _IMAGES = (3, 32, 32), 10, 50
+_MORE_CLASSES = (100, 1000)
 
 
 class TrajectoryOptions(Closed):
@@ -45,13 +47,20 @@ class TrajectoryOptions(Closed):
     network: str = Field("convnet-w64", description="network of the inner training")
     way: Way | None = Field(None, description="measure only this, and print it as JSON")
     steps: int = Field(20, ge=1, description="steps of that one point")
+    classes: int = Field(_CLASSES, ge=_CLASSES, description="classes of that one point")
 
 
-def gradient(network: str, way: Way, steps: int) -> TrajectoryGradient:
+def gradient(network: str, way: Way, steps: int, classes: int = _CLASSES) -> TrajectoryGradient:
     """One gradient; the same numbers go in for every way."""
-    module = build_network(network, _SHAPE, _CLASSES, seed=0)
-    start, target = (_vector(build_network(network, _SHAPE, _CLASSES, seed=seed)) for seed in (1, 2))
-    images = torch.randn(_IMAGES, *_SHAPE, generator=generator(0, "images"))
+    module = build_network(network, _SHAPE, classes, seed=0)
+    start, target = (_vector(build_network(network, _SHAPE, classes, seed=seed)) for seed in (1, 2))
+    count = max(_IMAGES, classes)
+    images = torch.randn(count, *_SHAPE, generator=generator(0, "images"))
+    labels = torch.arange(_CLASSES).repeat_interleave(_IMAGES // _CLASSES)
+    batches = None
+    if classes > _CLASSES:
+        labels = torch.randn(count, classes, generator=generator(0, "labels"))
+        batches = [torch.randperm(count, generator=generator(0, "batch", step))[:_IMAGES] for step in range(steps)]
     strategy = Augmentation.dsa(mirror=True, align_corners=True)
     draws = [draw_per_image(strategy, _SHAPE, _IMAGES, generator(0, "augmentation", step)) for step in range(steps)]
     plan = Plan(
@@ -65,9 +74,10 @@ def gradient(network: str, way: Way, steps: int) -> TrajectoryGradient:
         start,
         target,
         images,
-        torch.arange(_CLASSES).repeat_interleave(_IMAGES // _CLASSES),
+        labels,
         0.01,
         steps=steps,
+        batches=batches,
         augment=lambda seen, step: augment(strategy, seen, draws[step]),
         mode={"unrolled": "unrolled", "frozen": "frozen"}.get(way, "adjoint"),  # type: ignore[arg-type]
     )
@@ -77,19 +87,19 @@ def _vector(network: Network) -> Tensor:
     return torch.cat([value.detach().flatten() for value in network.parameters()])
 
 
-def measure(network: str, way: Way, steps: int) -> dict[str, Any]:
+def measure(network: str, way: Way, steps: int, classes: int) -> dict[str, Any]:
     """Memory and seconds of one point, in this process."""
-    gradient(network, way, 2)
+    gradient(network, way, 2, classes)
     times: list[float] = []
 
     def timed() -> None:
         started = time.perf_counter()
-        gradient(network, way, steps)
+        gradient(network, way, steps, classes)
         times.append(time.perf_counter() - started)
 
     memory = memory_growth(timed)
     timed()
-    return {"way": way, "steps": steps, "memory": memory, "seconds_per_step": min(times) / steps}
+    return {"way": way, "steps": steps, "classes": classes, "memory": memory, "seconds_per_step": min(times) / steps}
 
 
 def errors(network: str, steps: int) -> list[dict[str, Any]]:
@@ -110,25 +120,27 @@ def run(options: TrajectoryOptions, *, progress: bool) -> dict[str, Any]:
     time.sleep(1.0)
     busy = load.others()
     steps = [5 * 2**power for power in range(20) if 5 * 2**power <= options.longest]
+    wanted = [(way, count, _CLASSES) for count in steps for way in _WAYS]
+    wanted += [(way, 20, classes) for classes in _MORE_CLASSES for way in ("adjoint", "frozen")]
     points = []
-    with progress_bar("measuring", len(steps) * len(_WAYS), enabled=progress, unit="points") as bar:
-        for count in steps:
-            for way in _WAYS:
-                points.append(in_a_process(options.network, way, count))
-                bar.update(len(points))
+    with progress_bar("measuring", len(wanted), enabled=progress, unit="points") as bar:
+        for way, count, classes in wanted:
+            points.append(in_a_process(options.network, way, count, classes))
+            bar.update(len(points))
     return {
-        "points": points,
+        "points": [point for point in points if point["classes"] == _CLASSES],
+        "classes": [point for point in points if point["classes"] > _CLASSES],
         "errors": errors(options.network, 5) + errors(options.network, 20),
-        "settings": options.model_dump(mode="json", exclude={"out", "way", "steps"}),
+        "settings": options.model_dump(mode="json", exclude={"out", "way", "steps", "classes"}),
         "load_of_others": busy,
         "notice": busy_notice(busy),
         **circumstances(),
     }
 
 
-def in_a_process(network: str, way: Way, steps: int) -> dict[str, Any]:
+def in_a_process(network: str, way: Way, steps: int, classes: int) -> dict[str, Any]:
     """What `measure` finds in a new process."""
-    words = ["--network", network, "--way", way, "--steps", str(steps)]
+    words = ["--network", network, "--way", way, "--steps", str(steps), "--classes", str(classes)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.trajectories", *words], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -143,8 +155,9 @@ def table(found: dict[str, Any]) -> str:
     points = {(point["steps"], point["way"]): point for point in found["points"]}
     for steps in dict.fromkeys(point["steps"] for point in found["points"]):
         found_here = [points[steps, way] for way in ways]
-        cells = [f"{(one['memory'] or 0) / 1e6:.0f} MB, {1000 * one['seconds_per_step']:.0f} ms" for one in found_here]
-        rows.append(f"| {steps} | " + " | ".join(cells) + " |")
+        rows.append(f"| {steps} | " + " | ".join(_cost(one) for one in found_here) + " |")
+    rows += ["", "| classes, an image each, 50 in a step | gradient | 20 steps |", "| --- | --- | --- |"]
+    rows += [f"| {point['classes']} | {point['way']} | {_cost(point)} |" for point in found["classes"]]
     rows += ["", "| gradient, against exact float32 | steps | error, images | error, learning rate |"]
     rows += ["| --- | --- | --- | --- |"]
     rows += [
@@ -152,6 +165,10 @@ def table(found: dict[str, Any]) -> str:
         for line in found["errors"]
     ]
     return "\n".join(rows)
+
+
+def _cost(point: dict[str, Any]) -> str:
+    return f"{(point['memory'] or 0) / 1e6:.0f} MB, {1000 * point['seconds_per_step']:.0f} ms"
 
 
 def main(words: Sequence[str]) -> int:
@@ -163,7 +180,7 @@ def main(words: Sequence[str]) -> int:
         description="Memory and time of the gradient of a trajectory, by mode and number of steps.",
     )
     if options.way is not None:
-        print(json.dumps(measure(options.network, options.way, options.steps)))
+        print(json.dumps(measure(options.network, options.way, options.steps, options.classes)))
         return 0
     found = run(options, progress=sys.stderr.isatty())
     return give_out(found, table(found), options.out)

@@ -12,15 +12,17 @@ from benchmarks import reading, trajectories
 
 def test_memory_of_the_adjoint_does_not_grow_with_steps_but_that_of_unrolling_does():
     points = [
-        trajectories.in_a_process("convnet-w16", way, steps) for way in ("unrolled", "adjoint") for steps in (4, 16)
+        trajectories.in_a_process("convnet-w16", way, steps, 10) for way in ("unrolled", "adjoint") for steps in (4, 16)
     ]
+    many = trajectories.in_a_process("convnet-w16", "adjoint", 16, 300)
     memory = {(point["way"], point["steps"]): point["memory"] for point in points}
     if None in memory.values():
         pytest.skip("this system does not tell the memory of a process")
     assert memory["unrolled", 16] > 2 * memory["unrolled", 4]
     assert memory["adjoint", 16] < memory["unrolled", 16] / 2
+    assert many["memory"] < memory["unrolled", 16] / 2, "images of 300 classes, but no more of them in a step"
     assert all(point["seconds_per_step"] > 0 for point in points)
-    assert trajectories.table({"points": points, "errors": []}).count("MB") == 4
+    assert trajectories.table({"points": points, "classes": [many], "errors": []}).count("MB") == 5
 
 
 def test_errors_are_those_of_other_gradients_against_the_exact_one():
