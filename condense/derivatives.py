@@ -13,6 +13,7 @@ backward pass is all that it needs.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp
 
 from condense.networks import Network
+
+# torch loads its own forward-mode rules with a function that it has deprecated: nothing that a user could change
+warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
 
 Parameters = dict[str, Tensor]
 Reader = Callable[[Network, Tensor], tuple[Tensor, ...]]  # of a network and images [N, ...]: tensors of N rows

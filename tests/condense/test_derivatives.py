@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -137,3 +139,14 @@ def test_a_float32_network_can_be_applied_in_float64() -> None:
     parameters = {key: value.detach().double() for key, value in network.named_parameters()}
     images = torch.randn(4, *SHAPE, generator=draws("images"), dtype=torch.float64)
     assert network_loss(network, parameters, images, torch.tensor([0, 1, 2, 0])).dtype == torch.float64
+
+
+def test_a_process_that_takes_its_first_mixed_product_is_not_warned_about_torch_itself():
+    code = (
+        "import torch; from condense.derivatives import mixed_product; from condense.networks import build_network\n"
+        "net = build_network('mlp', (1, 4, 4), 2, seed=0)\n"
+        "values = dict(net.named_parameters())\n"
+        "mixed_product(net, values, torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), values)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
