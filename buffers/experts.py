@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from buffers.layout import Layout
@@ -19,8 +17,8 @@ from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
 from condense.data import RealData, load_data
 from condense.networks import Network, build_network
-from condense.runtime.files import atomic_write
 from condense.runtime.seeds import derive_seed
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import InnerNetwork
 from condense.training import TrainingRule, Update, accuracy, descend, train_network
 
@@ -112,10 +110,7 @@ def _epoch_path(partial: Path, epoch: int) -> Path:
 
 
 def _store(partial: Path, inner: InnerNetwork, epoch: int, score: float, seconds: float) -> None:
-    partial.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().contiguous() for name, value in inner.state().items()}
-    with atomic_write(_epoch_path(partial, epoch)) as temporary:
-        save_file(state, temporary, metadata={"accuracy": repr(score), "seconds": repr(seconds)})
+    save_tensors(_epoch_path(partial, epoch), inner.state(), {"accuracy": repr(score), "seconds": repr(seconds)})
 
 
 def _resume(inner: InnerNetwork, partial: Path, epochs: int) -> int:
@@ -124,14 +119,9 @@ def _resume(inner: InnerNetwork, partial: Path, epochs: int) -> int:
     while last < epochs and _epoch_path(partial, last + 1).exists():
         last += 1
     if last >= 0:
-        state, _ = _load(_epoch_path(partial, last))
+        state, _ = load_tensors(_epoch_path(partial, last))
         inner.load_state(state)
     return last
-
-
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (no mapping)
 
 
 def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:
@@ -140,7 +130,7 @@ def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     accuracies, seconds = [], 0.0
     for epoch in range(epochs + 1):
-        state, facts = _load(_epoch_path(partial, epoch))
+        state, facts = load_tensors(_epoch_path(partial, epoch))
         values = {name.removeprefix("network."): value for name, value in state.items()}
         for layout, kept in zip(layouts, rows):
             kept.append(layout.flatten(values))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
 from condense.labels.static import averaged_logits
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.files import atomic_write, cached_file
+from condense.runtime.files import cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
+from condense.runtime.tensor_files import DAMAGED, load_tensors, save_tensors
 from condense.training import ImageSource, train_network
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
@@ -50,12 +49,11 @@ def _label_networks(
     if states is None:
         _train(networks, train, labels, device, progress)
         states = {
-            f"{index}.{key}": value.cpu()
+            f"{index}.{key}": value
             for index, network in enumerate(networks)
             for key, value in network.state_dict().items()
         }
-        with atomic_write(kept) as temporary:
-            save_file(states, temporary)
+        save_tensors(kept, states, {})
     for index, network in enumerate(networks):
         network.load_state_dict({key: states[f"{index}.{key}"] for key in network.state_dict()})
         network.to(device).eval()
@@ -80,8 +78,8 @@ def _train(
 def _read(path: Path) -> dict[str, Tensor] | None:
     """What the file holds; None if there is none, or if it is damaged and better made again."""
     try:
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError):
+        return load_tensors(path)[0]
+    except DAMAGED:
         return None
 
 

@@ -10,15 +10,14 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from condense.data import TrainingData
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.files import atomic_write, cached_file
+from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
 from condense.training import TrainingRule, train_network
@@ -73,14 +72,13 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
         return _embedded(network, job), 0.0
     kept = _kept_at(job, name)
     if kept.exists():
-        with safe_open(kept, framework="pt") as file:
-            return file.get_tensor("features"), float(file.metadata()["seconds"])
+        tensors, facts = load_tensors(kept)
+        return tensors["features"], float(facts["seconds"])
     started = time.monotonic()
     seed = derive_seed(job.seed, "feature training")
     train_network(network, job.data, TRAINING, seed=seed, device=job.device, progress=job.progress)
     features = _embedded(network, job)
-    with atomic_write(kept) as temporary:
-        save_file({"features": features}, temporary, metadata={"seconds": str(time.monotonic() - started)})
+    save_tensors(kept, {"features": features}, {"seconds": str(time.monotonic() - started)})
     return features, 0.0
 
 

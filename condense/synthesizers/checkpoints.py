@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import atomic_write
+from condense.runtime.tensor_files import DAMAGED, load_facts, load_tensors, save_tensors
 
 _FORMAT = 1
 MOST_SECONDS_LOST = 10.0  # a killed run loses at most this much work, or one update if that takes longer
@@ -48,10 +46,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, configuration: Mapping[s
         "seconds": checkpoint.seconds,
         "configuration": configuration,
     }
-    tensors = {f"state.{name}": tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    tensors = {f"state.{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"metrics.{name}": values for name, values in checkpoint.metrics.items()}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={"condense": json.dumps(header)})
+    save_tensors(path, tensors, {"condense": json.dumps(header)})
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -60,11 +57,10 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises `CondenseError` for a damaged or foreign file.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["condense"])
-            if header["format"] != _FORMAT:
-                raise KeyError("format")
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        header = json.loads(load_facts(path)["condense"])
+        if header["format"] != _FORMAT:
+            raise KeyError("format")
+    except (*DAMAGED, KeyError, TypeError, ValueError) as error:
         raise CondenseError(
             f"{path} is damaged or not a checkpoint of this version; start again with --no-resume"
         ) from error
@@ -79,8 +75,7 @@ def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
     """
     header = read_header(path)
     _check_same(path, header["configuration"], json.loads(json.dumps(configuration)))
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    tensors, _ = load_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {"state": {}, "metrics": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

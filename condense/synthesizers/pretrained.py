@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from condense.derivatives import Parameters
 from condense.making import Job
 from condense.networks import build_network, canonical_name
-from condense.runtime.files import atomic_write, cached_file
+from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import float_values, under
 from condense.training import TrainingRule, train_network
 
@@ -36,19 +35,15 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     said = rule.model_dump(mode="json", exclude_defaults=True)
     kept = cached_file("networks", info.name, info.identity, name, said, job.seed, number)
     if kept.exists():
-        with safe_open(kept, framework="pt") as file:
-            seconds = float(file.metadata()["seconds"])
-            tensors = {key: file.get_tensor(key).to(job.device) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        return _pair(tensors), seconds
+        tensors, facts = load_tensors(kept)
+        return _pair({key: value.to(job.device) for key, value in tensors.items()}), float(facts["seconds"])
     started = time.monotonic()
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
     tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
     seed = derive_seed(job.seed, "pretraining", number)
     train_network(module, job.data, rule, seed=seed, device=job.device, progress=job.progress)
     tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
-    with atomic_write(kept) as temporary:
-        on_processor = {key: value.cpu().contiguous() for key, value in tensors.items()}
-        save_file(on_processor, temporary, metadata={"seconds": str(time.monotonic() - started)})
+    save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})
     return _pair({key: value.to(job.device) for key, value in tensors.items()}), 0.0
 
 
