@@ -26,6 +26,7 @@ def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
         "preprocessing": mine.preprocessing,
         "mirror images": "same class" if mine.mirror else "not the same class",
         "training": ", ".join(f"{name} {value}" for name, value in rule.model_dump().items()),
+        "training step": "compiled" if mine.compile == "on" else "not compiled",
         "seed": str(mine.seed),
         "seconds": "unknown: imported" if math.isnan(spent) else f"{spent:.0f} for each expert",
         "bytes": f"{buffer.bytes:,}",

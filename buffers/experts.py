@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +21,17 @@ from condense.networks import Network, build_network
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import InnerNetwork
-from condense.training import TrainingRule, Update, accuracy, descend, train_network
+from condense.training import TrainingRule, Update, accuracy, descend, train_network, training_engine
 
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class ExpertJob:
-    """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far."""
+    """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far.
+
+    Whether the training step is compiled is settled beforehand: an expert has the same bits wherever it is trained.
+    """
 
     data: str
     network: str
@@ -36,6 +40,7 @@ class ExpertJob:
     seed: int
     number: int
     partial: str
+    compile: Literal["on", "off"] = "off"
 
 
 def train_expert(job: ExpertJob) -> Trajectory:
@@ -47,7 +52,11 @@ def train_expert(job: ExpertJob) -> Trajectory:
     data = _read(job.data)
     seed = derive_seed(job.seed, "expert network", job.number)
     network = build_network(job.network, data.image_shape, len(data.classes), seed)
-    inner = InnerNetwork(network, training_rule(job.rule, job.epochs, 0))
+    first = training_rule(job.rule, job.epochs, 0)
+    inner = InnerNetwork(network, first)
+    engine = training_engine(
+        job.network, data.info, len(data.train), first, networks=1, device=_CPU, compile=job.compile
+    )
     partial = Path(job.partial)
     epoch = _resume(inner, partial, job.epochs)
     if epoch < 0:
@@ -64,6 +73,7 @@ def train_expert(job: ExpertJob) -> Trajectory:
             rule,
             seed=derive_seed(job.seed, "expert training", job.number, epoch),
             device=_CPU,
+            engine=engine,
             optimizer=inner.optimizer,
             update=epoch_update(job.rule, epoch),
         )

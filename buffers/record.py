@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from buffers.experts import ExpertJob, remove_partial, train_expert
+import torch
+
+from buffers.experts import ExpertJob, remove_partial, train_expert, training_rule
 from buffers.layout import Layout
 from buffers.rules import ExpertRule, expert_rule
 from buffers.store import (
@@ -25,6 +27,7 @@ from condense.runtime.executors import Executor, InProcess
 from condense.runtime.files import cache_directory
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
+from condense.training import training_engine
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def record_experts(
     dtype: Literal["float32", "float16"] = "float32",
     seed: int = 0,
     executor: Executor | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
     progress: bool = False,
 ) -> Recording:
     """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
@@ -65,6 +69,8 @@ def record_experts(
         dtype: of the stored snapshots; float16 halves the size and rounds each weight by about 5e-4 of it.
         seed: of initialisations, order of images and augmentation.
         executor: where experts are trained; default: in this process with one thread.
+        compile: whether the training step is compiled; `auto` does so where it saves more time than it costs, and goes
+            on as it began.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -75,8 +81,12 @@ def record_experts(
         raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
     folder = Path(out)
     description = describe_request(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
-    if (folder / INDEX).exists():
-        same_request(read_description(folder), description, folder)
+    begun = read_description(folder) if (folder / INDEX).exists() else None
+    if compile == "auto":
+        compile = begun.compile if begun else _worth_compiling(data, description, experts)
+    description = description.model_copy(update={"compile": compile})
+    if begun:
+        same_request(begun, description, folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_description(folder, description)
@@ -93,6 +103,7 @@ def record_experts(
                 seed=seed,
                 number=number,
                 partial=str(folder / f"expert-{number:04d}.partial"),
+                compile=compile,
             )
             for number in missing
         ]
@@ -106,6 +117,21 @@ def record_experts(
                     remove_partial(outcome.job)
                     bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
     return Recording(folder, experts - len(failed), failed)
+
+
+def _worth_compiling(data: RealData, description: BufferDescription, experts: int) -> Literal["on", "off"]:
+    """What is over sooner on this machine."""
+    rule = training_rule(description.rule, description.epochs, 0)
+    engine = training_engine(
+        description.network,
+        data.info,
+        len(data.train),
+        rule,
+        networks=experts * description.epochs,
+        device=torch.device("cpu"),
+        compile="auto",
+    )
+    return engine.plan.compile
 
 
 def describe_request(

@@ -55,6 +55,7 @@ class BufferDescription(Closed):
     epochs: int = Field(ge=1)
     dtype: Literal["float32", "float16"] = "float32"
     seed: int = Field(ge=0)
+    compile: Literal["on", "off"] = Field(default="off", description="was the training step compiled")
     versions: dict[str, str]
 
     @property

@@ -27,6 +27,9 @@ class ExpertOptions(DataOptions):
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="of the stored parameters")
     seed: int = Field(0, ge=0, description="of everything random")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="compile the training step [where it saves more time than it costs]"
+    )
     workers: int | None = Field(None, ge=1, description="train so many at once, on Ray [one after the other, here]")
     ray: str | None = Field(None, description="address of a Ray cluster to train on")
     threads: int | None = Field(None, ge=1, description="processor threads of each training [all here; 1 on Ray]")
@@ -61,6 +64,7 @@ def experts(words: Sequence[str]) -> int:
         dtype=options.dtype,
         seed=options.seed,
         executor=executor,
+        compile=options.compile,
         progress=sys.stderr.isatty(),
     )
     for number, error in sorted(found.failed.items()):

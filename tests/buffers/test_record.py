@@ -106,6 +106,7 @@ def test_another_request_in_the_same_folder_names_the_field(data, tmp_path: Path
         "another rule": {"optimizer": "flat"},
         "another seed": {"seed": 1},
         "another dtype": {"dtype": "float16"},
+        "another compile": {"compile": "on"},
     }.items():
         with pytest.raises(CondenseError, match=message):
             record_experts(
@@ -114,6 +115,15 @@ def test_another_request_in_the_same_folder_names_the_field(data, tmp_path: Path
     with pytest.raises(CondenseError, match="give at least 1"):
         record_experts(data, NET, 0, 1, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_compiled_recording_goes_on_compiled_and_gives_nearly_the_same(data, tmp_path: Path):
+    record_experts(data, NET, 1, 1, tmp_path / "plain")
+    record_experts(data, NET, 1, 1, tmp_path / "compiled", compile="on")
+    record_experts(data, NET, 2, 1, tmp_path / "compiled")
+    plain, compiled = ExpertBuffer.open(tmp_path / "plain"), ExpertBuffer.open(tmp_path / "compiled")
+    assert (plain.description.compile, compiled.description.compile) == ("off", "on")
+    assert torch.allclose(plain.snapshot(0, 1), compiled.snapshot(0, 1), atol=1e-5)
 
 
 def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
