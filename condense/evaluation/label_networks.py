@@ -15,7 +15,7 @@ from condense.runtime.files import cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import DAMAGED, load_tensors, save_tensors
-from condense.training import ImageSource, train_network
+from condense.training import ImageSource, train_network, training_engine
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
 _LABELLED_AT_ONCE = 256
@@ -68,10 +68,12 @@ def _untrained(train: TrainingData, name: str, index: int) -> Network:
 def _train(
     networks: list[Network], train: TrainingData, labels: StaticLabels, device: torch.device, progress: bool
 ) -> None:
+    name, rule = networks[0].name, labels.training
+    engine = training_engine(name, train.info, len(train), rule, networks=len(networks), device=device, compile="auto")
     with progress_bar("label networks", len(networks), enabled=progress) as bar:
         for index, network in enumerate(networks):
             seed = derive_seed(_SEED, "label training", index)
-            train_network(network, train, labels.training, seed=seed, device=device, progress=progress)
+            train_network(network, train, rule, seed=seed, device=device, engine=engine, progress=progress)
             bar.update(index + 1)
 
 

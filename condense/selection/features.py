@@ -20,7 +20,7 @@ from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
-from condense.training import TrainingRule, train_network
+from condense.training import TrainingRule, train_network, training_engine
 
 TRAINING = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=5, schedule="cosine")
 _IMAGES_AT_ONCE = 64
@@ -76,7 +76,8 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
         return tensors["features"], float(facts["seconds"])
     started = time.monotonic()
     seed = derive_seed(job.seed, "feature training")
-    train_network(network, job.data, TRAINING, seed=seed, device=job.device, progress=job.progress)
+    engine = training_engine(name, info, len(job.data), TRAINING, networks=1, device=job.device, compile="auto")
+    train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
     features = _embedded(network, job)
     save_tensors(kept, {"features": features}, {"seconds": str(time.monotonic() - started)})
     return features, 0.0

@@ -14,7 +14,7 @@ from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import float_values, under
-from condense.training import TrainingRule, train_network
+from condense.training import TrainingRule, train_network, training_engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,8 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
     tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
     seed = derive_seed(job.seed, "pretraining", number)
-    train_network(module, job.data, rule, seed=seed, device=job.device, progress=job.progress)
+    engine = training_engine(name, info, len(job.data), rule, networks=1, device=job.device, compile="auto")
+    train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
     tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
     save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})
     return _pair({key: value.to(job.device) for key, value in tensors.items()}), 0.0
