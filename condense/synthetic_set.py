@@ -17,7 +17,7 @@ from condense.data.info import DataInfo
 from condense.decoders import Tiles
 from condense.description import describe_set
 from condense.exporting import export_set
-from condense.pictures import picture_rows
+from condense.pictures import brought_into_range, picture_rows
 from condense.runtime.errors import CondenseError
 from condense.set_file import read_set, write_set
 from condense.spaces import SPACES, find_space, usual_space
@@ -201,12 +201,13 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
     def grid(self, per_class: int = 10) -> Image.Image:
         """A picture with a row for each class and at most `per_class` stored images in it, preprocessing undone.
 
-        Values are clipped to [0, 1] for display only. At most the first 100 classes are shown.
+        For display only, images that leave [0, 1] get less contrast. At most the first 100 classes are shown.
         """
         classes = self.info.classes[:_GRID_ROWS]
         rows = [torch.nonzero(self.stored_labels == label).flatten()[:per_class] for label in range(len(classes))]
         plain = SPACES[self.space].plain
-        return picture_rows([plain(self.stored[row], self.info.preprocessing) for row in rows], names=classes)
+        images = [brought_into_range(plain(self.stored[row], self.info.preprocessing)) for row in rows]
+        return picture_rows(images, names=classes)
 
     def describe(self) -> dict[str, str]:
         """What the set is and how it was made, as rows of name and text for people to read."""

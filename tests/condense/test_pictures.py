@@ -8,7 +8,7 @@ from PIL import Image
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
-from condense.pictures import image_grid, picture_rows, to_picture
+from condense.pictures import brought_into_range, image_grid, picture_rows, to_picture, to_uint8
 from condense.synthetic_set import SyntheticSet
 
 
@@ -39,6 +39,14 @@ def test_colors_and_values_out_of_range() -> None:
     image = torch.tensor([1.5, 0.5, -0.5]).view(3, 1, 1).expand(3, 2, 2)
     assert to_picture(image).getpixel((0, 0)) == (255, 128, 0)
     assert to_picture(image[:1]).mode == "L"
+
+
+def test_contrast_is_lowered_only_where_values_leave_the_range() -> None:
+    inside = torch.linspace(0.1, 0.9, 64).view(1, 1, 8, 8)
+    beyond = torch.linspace(-1.0, 3.0, 64).view(1, 1, 8, 8)
+    shown = brought_into_range(torch.cat([inside, beyond]))
+    assert torch.equal(shown[:1], inside)
+    assert len(torch.unique(to_uint8(shown[1]))) > 60, "clipping would leave 16 shades"
 
 
 def test_names_stand_beside_their_rows_if_they_fit() -> None:
