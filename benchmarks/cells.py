@@ -67,16 +67,26 @@ class SetDescription(Closed):
         return {name: value for name, value in fields.items() if name not in ("plan", "experts") or value}
 
     @property
-    def details(self) -> str:
-        """What the grid says about the method beside its name; empty for the published settings."""
+    def parts(self) -> tuple[str, ...]:
+        """What the grid says about the method beside its name and its budget; empty for the published settings."""
         said = [f"recipe {self.recipe}"] if self.recipe else []
         said += [f"{name} {value}" for name, value in self.options.items()]
         said += [f"{name} {value}" for name, value in self.plan.items()]
         if self.experts is not None:
             said.append("{experts} {optimizer} experts of {epochs} epochs".format(**self.experts))
-        said += [f"{self.iterations} iterations"] if self.iterations is not None else []
+        return tuple(said)
+
+    @property
+    def budget(self) -> tuple[str, ...]:
+        """The iterations and minutes that the grid gives; empty if it gives none."""
+        said = [f"{self.iterations} iterations"] if self.iterations is not None else []
         said += [f"{self.minutes:g} minutes"] if self.minutes is not None else []
-        return ", ".join(said)
+        return tuple(said)
+
+    @property
+    def details(self) -> str:
+        """Parts and budget in words."""
+        return ", ".join(self.parts + self.budget)
 
     @property
     def label(self) -> str:

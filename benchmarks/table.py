@@ -100,11 +100,21 @@ def build_table(records: Iterable[Record]) -> Table:
 
 
 def _names(records: Sequence[Record]) -> dict[str, str]:
-    """The name in tables for each method with its details: these are left out where the method occurs only once."""
+    """The name in tables for each method with its details: what all its entries have in common is left out.
+
+    A budget that only depends on the images per class is left out too, so that one name goes through all sizes.
+    """
+    names: dict[str, str] = {}
     made = [record.configuration.made for record in records if record.configuration.made is not None]
-    labels = {one.label: one.method for one in made}
-    methods = list(labels.values())
-    return {label: label if methods.count(method) > 1 else method for label, method in labels.items()}
+    for method in dict.fromkeys(one.method for one in made):
+        entries = [one for one in made if one.method == method]
+        one_budget = len({(one.ipc, one.budget) for one in entries}) == len({one.ipc for one in entries})
+        said = {one.label: one.parts if one_budget else one.parts + one.budget for one in entries}
+        common = set.intersection(*map(set, said.values()))
+        for label, parts in said.items():
+            own = ", ".join(part for part in parts if part not in common)
+            names[label] = f"{method} ({own})" if own else method
+    return names
 
 
 def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> None:

@@ -39,6 +39,7 @@ def record(
     protocol_hash: str = "a" * 12,
     accuracies: tuple[float, ...] = (0.5, 0.6),
     options: dict[str, Any] | None = None,
+    minutes: float | None = None,
     failed: bool = False,
 ) -> Record:
     made = method and SetDescription(
@@ -48,7 +49,7 @@ def record(
         recipe=None,
         options=options or {},
         iterations=None,
-        minutes=None,
+        minutes=minutes,
         ipc=ipc,
         seed=seed,
     )
@@ -152,6 +153,17 @@ def test_a_method_that_occurs_twice_is_told_apart_by_its_details():
     assert [row.method for row in build_table(records).rows] == ["dm", "dm (image_lr 3.0)", "random"]
 
 
+def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size():
+    records = [
+        record(options={"image_lr": rate, "network": "mlp"}, ipc=ipc, minutes=3 * ipc)
+        for ipc in (1, 10)
+        for rate in (1.0, 2.0)
+    ]
+    assert [row.method for row in build_table(records).rows] == ["dm (image_lr 1.0)", "dm (image_lr 2.0)"] * 2
+    longer = [record(minutes=1), record(minutes=2)]
+    assert [row.method for row in build_table(longer).rows] == ["dm (1 minutes)", "dm (2 minutes)"]
+
+
 def test_failures_and_circumstances_are_listed():
     records = [record(), record(seed=1, failed=True)]
     text = markdown(build_table(records), records)
@@ -167,18 +179,18 @@ def test_the_plot_has_a_bar_for_every_score_with_its_deviation():
     records = [record(method, ipc=ipc, accuracies=accuracies) for method in ("random", "dm") for ipc in (1, 10)]
     records.append(record(None, accuracies=(0.97,), protocol_hash="d" * 12))
     (axes,) = draw(build_table(records)).axes
-    assert [bar.get_height() for bar in axes.patches] == pytest.approx([55.0] * 4)
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([55.0] * 4)
     whiskers = [
         segment
         for bars in axes.containers
         if hasattr(bars, "errorbar")
         for segment in bars.errorbar[2][0].get_segments()
     ]
-    assert [segment[1, 1] - segment[0, 1] for segment in whiskers] == pytest.approx(
+    assert [segment[1, 0] - segment[0, 0] for segment in whiskers] == pytest.approx(
         [200 * statistics.stdev(accuracies)] * 4
     )
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10"]
-    assert 97.0 in [line.get_ydata()[0] for line in axes.lines]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["random", "dm"]
+    assert 97.0 in [line.get_xdata()[0] for line in axes.lines]
 
 
 def test_the_report_is_written_in_all_its_forms(tmp_path: Path):
