@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from condense.data import TrainingData
@@ -14,7 +15,7 @@ from condense.networks import Network, build_network, canonical_name
 from condense.runtime.files import cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import DAMAGED, load_tensors, save_tensors
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.training import ImageSource, train_network, training_engine
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
@@ -81,7 +82,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     """What the file holds; None if there is none, or if it is damaged and better made again."""
     try:
         return load_tensors(path)[0]
-    except DAMAGED:
+    except (FileNotFoundError, SafetensorError):
         return None
 
 

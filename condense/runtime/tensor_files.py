@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from condense.runtime.files import atomic_write
-
-DAMAGED = (SafetensorError, OSError)  # what reading a file raises that is none of ours, or only the half of one
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
@@ -22,12 +20,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
 
 
 def load_facts(path: Path) -> dict[str, str]:
-    """The facts alone, without reading a tensor; raises one of `DAMAGED` for another kind of file."""
+    """The facts alone, without reading a tensor; raises `SafetensorError` for another kind of file."""
     with safe_open(path, framework="pt") as file:
         return file.metadata() or {}
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, on the processor, and the facts; raises one of `DAMAGED` for another kind of file."""
+    """The tensors, on the processor, and the facts; raises `SafetensorError` for another kind of file."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)

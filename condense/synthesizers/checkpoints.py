@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
-from condense.runtime.tensor_files import DAMAGED, load_facts, load_tensors, save_tensors
+from condense.runtime.tensor_files import load_facts, load_tensors, save_tensors
 
 _FORMAT = 1
 MOST_SECONDS_LOST = 10.0  # a killed run loses at most this much work, or one update if that takes longer
@@ -60,7 +61,7 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(load_facts(path)["condense"])
         if header["format"] != _FORMAT:
             raise KeyError("format")
-    except (*DAMAGED, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CondenseError(
             f"{path} is damaged or not a checkpoint of this version; start again with --no-resume"
         ) from error
