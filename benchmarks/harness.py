@@ -139,7 +139,7 @@ def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
     account: dict[str, Any] = {}
     if cell.made is not None:
         account = json.loads(account_path(cell, folder).read_text(encoding="utf-8"))
-        fields["made_with"] = {name: account[name] for name in ("versions", "hardware", "commit")}
+        fields["made_with"] = {name: account[name] for name in ("plan", "versions", "hardware", "commit")}
         fields["iterations"] = account["iterations"]
     for name in ("seconds", "peak_memory"):
         fields[name] = Parts(making=account.get(name), evaluating=result[name])

@@ -27,8 +27,8 @@ class Record(Closed):
     from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
     `images` are trained on, `stored_images` stored (None in old records: as many); `bytes` is what the set truly costs;
     `iterations` is how many were reached (None where real images are chosen). `versions`, `hardware` and `commit` are
-    those of the scoring, `made_with` has those of the set, which may be older. `compiled` says whether the training
-    step of the scoring was. A failed cell has an `error` and no result.
+    those of the scoring, `made_with` has those of the set, which may be older, and the plan of its run. `compiled` says
+    whether the training step of the scoring was. A failed cell has an `error` and no result.
     """
 
     key: str

@@ -147,8 +147,6 @@ def _sum(left: Parameters, right: Parameters) -> Parameters:
 def _scaled(product: MixedProduct, share: float) -> MixedProduct:
     """The part that some images of a batch have in the product of its mean loss."""
     return MixedProduct(
-        loss=share * product.loss,
-        gradient={name: share * value for name, value in product.gradient.items()},
         parameters={name: share * value for name, value in product.parameters.items()},
         images=share * product.images,
         labels=None if product.labels is None else share * product.labels,
@@ -161,8 +159,6 @@ def _joined(left: MixedProduct, right: MixedProduct) -> MixedProduct:
     if left.labels is not None and right.labels is not None:
         labels = torch.cat([left.labels, right.labels])
     return MixedProduct(
-        loss=left.loss + right.loss,
-        gradient=_sum(left.gradient, right.gradient),
         parameters=_sum(left.parameters, right.parameters),
         images=torch.cat([left.images, right.images]),
         labels=labels,

@@ -4,14 +4,16 @@ The choice is a rule on counted operations and measured rates, made once before 
 
 1. Precision is bfloat16 where the machine runs it natively, else float32.
 2. Work that is over in about a minute anyway runs uncompiled in micro-batches of the usual size; nothing is measured.
-3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time;
-   of sizes that differ by no more than noise it is the largest, which makes the fewest calls.
+3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time
+   (training aside, whose batches are not divided); of sizes that differ by no more than noise it is the largest, which
+   makes the fewest calls.
 4. Compilation is taken if it saves more time over the whole run than it costs.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.networks import build_network
 from condense.runtime.compilation import compiler_available
-from condense.runtime.memory import available_memory
+from condense.runtime.memory import available_memory, keep_freed_memory
 from condense.runtime.plan import MICRO_BATCH, Plan
 from condense.runtime.precision import choose_precision
 from condense.runtime.progress import say
@@ -124,11 +126,12 @@ def choose_plan(
     What is asked for explicitly is taken; `auto` and None are decided by the rule of the module's docstring. Without a
     compiler, one line on standard error says so.
     """
+    keep_freed_memory()  # as the run does: rates without it would be others
     start = Plan(device=device.type, threads=threads, precision=choose_precision(precision, device), compile="off")
     planner = _Planner(start, device, rates or Rates(), works)
     large = planner.operations * iterations >= _WORTH_MEASURING if iterations else seconds is not None
     if micro_batch is None:
-        micro_batch = planner.best_micro_batch() if large and works else MICRO_BATCH
+        micro_batch = planner.best_micro_batch() if large else MICRO_BATCH
     planner.plan = start.model_copy(update={"micro_batch": micro_batch})
     wanted = compile == "on" or (compile == "auto" and large)
     if not wanted or not works:
@@ -152,7 +155,10 @@ class _Planner:
         return sum(work.operations for work in self.works)
 
     def best_micro_batch(self) -> int:
-        main = max(self.works, key=lambda work: work.operations)
+        divided = [work for work in self.works if work.kind != "training"]
+        if not divided:
+            return MICRO_BATCH
+        main = max(divided, key=lambda work: work.operations)
         most = min(2 * main.batch - 1, largest_micro_batch(self.works, self.device))
         sizes = [size for size in _MICRO_BATCHES if size <= most] or [1]
         seconds = {size: self._rate(main, size, "off").per_image for size in sizes}
@@ -168,7 +174,8 @@ class _Planner:
         return total * (1 - faster / iteration) > sum(rate.preparation for rate in fast)
 
     def _rate(self, work: Work, micro_batch: int, compile: Literal["on", "off"]) -> Rate:
-        size = work.batch if work.kind == "training" else min(micro_batch, work.batch)  # batches are not divided there
+        parts = 1 if work.kind == "training" else math.ceil(work.batch / micro_batch)
+        size = math.ceil(work.batch / parts)  # as the engine divides a batch
         plan = self.plan.model_copy(update={"micro_batch": size, "compile": compile})
         shape = "x".join(str(side) for side in work.image_shape)
         key = f"{work.kind} of {work.network} for {shape} and {work.classes} classes, {plan.model_dump_json()}"

@@ -20,8 +20,8 @@ kappa_t = dL/dm_t, one sweep back over stored parameter vectors gives it, T to 0
 
 `adjoint` is this sweep: exact, with the activations of one step at a time. `unrolled` is the same gradient by
 automatic differentiation of the whole training through the package `higher`: the oracle, with memory in T. `frozen`
-leaves out the last line, so that lambda only changes where targets add to it: the gradient that TESLA (Cui et al.,
-ICML 2023) really computes, which differs from the exact one by O(eta) for T > 1.
+leaves out the last line, so that lambda only changes where targets add to it and H_t kappa_t need not be computed: the
+gradient that TESLA (Cui et al., ICML 2023) really computes, which differs from the exact one by O(eta) for T > 1.
 """
 
 from __future__ import annotations
@@ -242,10 +242,9 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
     images = torch.zeros_like(training.images)
     labels = torch.zeros_like(training.labels) if soft else None
     rates = torch.zeros_like(training.rates)
-    stored, theta, loss = _trained(training, start, store_every)
-    end = theta
-    lam, kappa = training.pull(end, training.steps), torch.zeros_like(end)
-    for step, theta, before in _backwards(training, stored, store_every):
+    stored, end, loss = _trained(training, start, store_every)
+    lam, kappa = training.pull(end[0], training.steps), torch.zeros_like(start)
+    for step, theta, velocity in _backwards(training, stored, end, store_every):
         kappa = training.momentum * kappa - training.rates[step] * lam
         batch = training.pick(training.images, step).detach().requires_grad_()
         seen = training.seen(batch, step)
@@ -254,8 +253,9 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
             seen,
             training.pick(training.labels, step),
             training.unflatten(training.loss_scale * kappa),
+            images_only=not exact,
         )
-        rates[step] = -lam @ training.moved(before, _flatten(product.gradient), theta)
+        rates[step] = -lam @ velocity
         _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
         if labels is not None and product.labels is not None:
             _add(training, labels, product.labels, step)
@@ -276,8 +276,8 @@ def _add(training: _Training, total: Tensor, part: Tensor, step: int) -> None:
 State = tuple[Tensor, Tensor]  # theta_t and m_{t-1}
 
 
-def _trained(training: _Training, start: Tensor, store_every: int) -> tuple[list[State], Tensor, Tensor]:
-    """The state before each `store_every`-th step, the end of the trajectory, and L."""
+def _trained(training: _Training, start: Tensor, store_every: int) -> tuple[list[State], State, Tensor]:
+    """The state before each `store_every`-th step, that after the last one, and L."""
     stored: list[State] = []
     theta, velocity = start, torch.zeros_like(start)
     loss = start.new_zeros(())
@@ -286,20 +286,23 @@ def _trained(training: _Training, start: Tensor, store_every: int) -> tuple[list
             stored.append((theta, velocity))
         theta, velocity = training.advance(theta, velocity, step)
         loss = loss + training.distance(theta, step + 1)
-    return stored, theta, loss
+    return stored, (theta, velocity), loss
 
 
-def _backwards(training: _Training, stored: list[State], store_every: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step, theta_t and m_{t-1} from the last step to the first; states that were not stored are computed again."""
+def _backwards(
+    training: _Training, stored: list[State], end: State, store_every: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, theta_t and m_t from the last step to the first; states that were not stored are computed again."""
+    _, velocity = end
     for number in reversed(range(len(stored))):
         first = number * store_every
         states = [stored.pop()]
         for step in range(first, min(first + store_every, training.steps) - 1):
             states.append(training.advance(*states[-1], step))
         while states:
-            step = first + len(states) - 1
             theta, before = states.pop()
-            yield step, theta, before
+            yield first + len(states), theta, velocity
+            velocity = before
 
 
 def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:

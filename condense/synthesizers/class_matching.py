@@ -82,13 +82,10 @@ class ClassMatching(Synthesizer):
         """The parameters of that network, as the engine takes them."""
         return {name: value.detach() for name, value in self.new_network(number).named_parameters()}
 
-    def choose_representatives(self, iteration: int, parameters: Parameters, age: int | None = None) -> None:
-        """Choose the representative real images by this network, if they are asked for and it is time to.
-
-        `age` counts the iterations of a network that lives for several.
-        """
+    def choose_representatives(self, iteration: int, parameters: Parameters) -> None:
+        """Choose the representative real images by this network, if they are asked for and it is time to."""
         interval = self.settings.representative_interval or _INTERVAL
-        if self.settings.real_batches is None or (iteration if age is None else age) % interval:
+        if self.settings.real_batches is None or iteration % interval:
             return
         self.representatives = []
         for label in range(self.classes):

@@ -96,7 +96,7 @@ def distill(
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
 
     started = time.monotonic()
-    end = iterations if minutes is not None else getattr(settings, "iterations", None)
+    end = request.iterations
     job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree, buffer)
     with memory_errors_named():
         product = request.maker.make(job, settings)
@@ -207,6 +207,7 @@ def _account(product: Product, synthetic: SyntheticSet, seconds: float) -> dict[
         "seconds": round(product.facts.get("seconds", seconds), 3),
         "peak_memory": peak_memory(),
         "bytes": synthetic.bytes,
+        "plan": synthetic.provenance["configuration"]["plan"],
         "hardware": hardware(),
         "versions": versions(),
         "commit": commit(),

@@ -7,6 +7,7 @@ the updates of the images it is trained on them, so that gradients are matched a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -119,17 +120,18 @@ class GradientMatching(ClassMatching):
                 f"--distance {settings.distance} compares convolutions, and {self.network.name} has none; "
                 "give a convnet, or --distance rows"
             )
-        self.inner = InnerNetwork(self.network, self.inner_rule())
+        self.inner = InnerNetwork(self.network, self.inner_rule(settings))
         self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
 
-    def inner_rule(self) -> TrainingRule:
+    @classmethod
+    def inner_rule(cls, settings: Any) -> TrainingRule:
         """How the network is trained between two matches."""
         return TrainingRule(
-            lr=self.settings.network_lr,
+            lr=settings.network_lr,
             momentum=0.0,
-            batch_size=512 if self.settings.flip_closure else 256,  # 256 stored images in either case
-            epochs=self.settings.inner_epochs,
-            augmentation=None if self.settings.augmentation == "none" else self.settings.augmentation,
+            batch_size=512 if settings.flip_closure else 256,  # 256 stored images in either case
+            epochs=settings.inner_epochs,
+            augmentation=None if settings.augmentation == "none" else settings.augmentation,
         )
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -138,7 +140,7 @@ class GradientMatching(ClassMatching):
         if match == 0:
             self.begin_network(number)
         self._set_statistics(iteration)
-        self.choose_representatives(iteration, self.inner.parameters, age=match)
+        self.choose_representatives(iteration, self.inner.parameters)
         loss = self.match(iteration)
         if match + 1 < self.settings.matching_steps:
             self.train_inner(iteration)
@@ -147,7 +149,7 @@ class GradientMatching(ClassMatching):
     def begin_network(self, number: int) -> None:
         """Go on with the random network of this number."""
         self.network.load_state_dict(self.new_network(number).state_dict())
-        self.inner = InnerNetwork(self.network, self.inner_rule())
+        self.inner = InnerNetwork(self.network, self.inner_rule(self.settings))
 
     def match(self, iteration: int) -> float:
         """One step on all images down the sum of the distances of all classes; returns the sum."""
@@ -181,7 +183,7 @@ class GradientMatching(ClassMatching):
         """Train the network between two matches: on the synthetic images."""
         source = TensorSource(*self.presented(self.images.detach(), self.labels), self.data.info)
         seed = derive_seed(self.job.seed, "inner training", iteration)
-        self.inner.train(source, seed=seed, device=self.job.device)
+        self.inner.train(source, self.engine, seed=seed, device=self.job.device)
 
     def _set_statistics(self, iteration: int) -> None:
         """One forward of real images, after which BatchNorm stays as it is until the next training."""
@@ -212,14 +214,33 @@ class GradientMatching(ClassMatching):
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
-        """Gradients of real and of synthetic images and mixed products of these, for every class."""
+        """Gradients of real and of synthetic images and mixed products of these, for every class; inner training."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
-        largest, synthetic = int(real_batch_sizes(data, settings).max()), presented_images(ipc, settings)
+        largest, synthetic = int(real_batch_sizes(data, settings).max()), cls.matched_images(ipc, settings)
         return [
             Work("gradient", *network, batch=largest, times=classes),
             Work("gradient", *network, batch=synthetic, times=classes),
             Work("image product", *network, batch=synthetic, times=classes),
+            *cls._inner_work(data, ipc, settings),
         ]
+
+    @classmethod
+    def matched_images(cls, ipc: int, settings: Any) -> int:
+        """Synthetic images of a class that are matched in an iteration."""
+        return presented_images(ipc, settings)
+
+    @classmethod
+    def inner_images(cls, data: TrainingData, ipc: int, settings: Any) -> int:
+        """Images in an epoch of the inner training."""
+        return presented_images(ipc, settings) * len(data.info.classes)
+
+    @classmethod
+    def _inner_work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """The inner training, spread over all iterations: none follows the last match in a network."""
+        rule, images = cls.inner_rule(settings), cls.inner_images(data, ipc, settings)
+        batch = min(rule.batch_size, images)
+        steps = rule.epochs * math.ceil(images / batch) * (settings.matching_steps - 1) / settings.matching_steps
+        return [Work("training", *network_of(settings, data.info), batch, math.ceil(steps))] if steps else []
 
 
 class SiameseGradientMatching(GradientMatching):

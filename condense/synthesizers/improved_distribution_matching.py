@@ -16,6 +16,7 @@ from torch import Tensor
 
 from condense.data import TrainingData
 from condense.data.sampling import sample
+from condense.engine import Engine
 from condense.making import Job
 from condense.matching import class_means, match_means
 from condense.networks import Network
@@ -71,6 +72,7 @@ class ImprovedDistributionMatching(ClassMatching):
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
         self.network.eval()
+        self.training_engine = Engine(self.new_network(0).train(), job.plan)
         self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
         self.accuracies = [0.0] * len(self.queue)  # in percent
 
@@ -112,7 +114,9 @@ class ImprovedDistributionMatching(ClassMatching):
             ]
             seed = derive_seed(self.job.seed, "inner", iteration, place)
             for batch in batches:
-                self.queue[place].train(self.data.subset(batch), seed=seed, device=self.job.device)
+                self.queue[place].train(
+                    self.data.subset(batch), self.training_engine, seed=seed, device=self.job.device
+                )
             last = self.data.subset(batches[-1])
             self.accuracies[place] = 100 * accuracy(self.queue[place].network, last, self.job.device)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from condense.derivatives import Parameters
+from condense.engine import Engine
 from condense.networks import Network
 from condense.training import TrainingRule, TrainingSource, make_optimizer, train_network
 
@@ -27,9 +28,14 @@ class InnerNetwork:
         """Parameters, and the statistics of BatchNorm with them: what reads features in evaluation mode."""
         return float_values(self.network)
 
-    def train(self, source: TrainingSource, *, seed: int, device: torch.device) -> None:
-        """Go on with the training, on all images of `source` as often as the rule says."""
-        train_network(self.network, source, self.rule, seed=seed, device=device, optimizer=self.optimizer)
+    def train(self, source: TrainingSource, engine: Engine, *, seed: int, device: torch.device) -> None:
+        """Go on with the training, on all images of `source` as often as the rule says.
+
+        `engine` runs networks of this structure in training mode.
+        """
+        train_network(
+            self.network, source, self.rule, seed=seed, device=device, engine=engine, optimizer=self.optimizer
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Everything that training changes, by names that begin with `network.` and `momentum.`."""

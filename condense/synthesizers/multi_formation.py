@@ -7,15 +7,18 @@ trained on real images, because networks trained on few synthetic ones soon have
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from condense.augmentation import AugmentationName
+from condense.data import TrainingData
 from condense.runtime.seeds import derive_seed, generator
 from condense.spaces import SPACES
 from condense.synthesizers.base import INITIALIZATION_HELP
-from condense.synthesizers.class_matching import AUGMENTATION_HELP
+from condense.synthesizers.class_matching import AUGMENTATION_HELP, presented_images
 from condense.synthesizers.gradient_matching import (
     DISTANCE_HELP,
     DistanceName,
@@ -55,16 +58,17 @@ class MultiFormation(GradientMatching):
     Settings = MultiFormationSettings
     space = SPACES["unit"]
 
-    def inner_rule(self) -> TrainingRule:
+    @classmethod
+    def inner_rule(cls, settings: Any) -> TrainingRule:
         """One pass over real images; the cutout of IDC's augmentation is left out beside CutMix."""
         return TrainingRule(
-            lr=self.settings.network_lr,
+            lr=settings.network_lr,
             momentum=0.9,
             weight_decay=5e-4,
             batch_size=64,
-            epochs=self.settings.inner_epochs,
+            epochs=settings.inner_epochs,
             augmentation="idc",
-            cutmix=self.settings.cutmix,
+            cutmix=settings.cutmix,
         )
 
     def begin_network(self, number: int) -> None:
@@ -94,4 +98,14 @@ class MultiFormation(GradientMatching):
         seed = derive_seed(self.job.seed, "inner training", iteration)
         draws = generator(self.job.seed, "inner images", iteration)
         chosen = torch.randperm(len(self.data), generator=draws)[: self.settings.network_images]
-        self.inner.train(self.data.subset(chosen), seed=seed, device=self.job.device)
+        self.inner.train(self.data.subset(chosen), self.engine, seed=seed, device=self.job.device)
+
+    @classmethod
+    def matched_images(cls, ipc: int, settings: Any) -> int:
+        """As many as `part` leaves."""
+        return min(presented_images(ipc, settings), settings.synthetic_batch)
+
+    @classmethod
+    def inner_images(cls, data: TrainingData, ipc: int, settings: Any) -> int:
+        """Real images."""
+        return min(settings.network_images, len(data))

@@ -65,6 +65,7 @@ class Request:
     settings: Closed
     device: torch.device
     work: list[Work]
+    iterations: int | None  # that end the run; None where only the time does, or nothing is iterated
     minutes: float | None
 
     @classmethod
@@ -94,7 +95,8 @@ class Request:
             entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
         )
         where = choose_device(device)
-        return cls(entry, maker, settings, where, maker.work(data.train, ipc, settings), minutes)
+        end = iterations if minutes is not None else getattr(settings, "iterations", None)
+        return cls(entry, maker, settings, where, maker.work(data.train, ipc, settings), end, minutes)
 
     @property
     def _usual_precision(self) -> Literal["auto", "float32"]:
@@ -115,7 +117,7 @@ class Request:
             return plan
         return choose_plan(
             self.work,
-            getattr(self.settings, "iterations", None),
+            self.iterations,
             device=self.device,
             threads=torch.get_num_threads(),
             precision=asked.precision if asked.precision != "auto" else self._usual_precision,

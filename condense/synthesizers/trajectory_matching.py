@@ -23,7 +23,7 @@ from condense.data import TrainingData
 from condense.engine import Engine
 from condense.making import ExpertSource, Job
 from condense.networks import build_network, canonical_name
-from condense.planning import Work
+from condense.planning import Kind, Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.synthesizers.base import Synthesizer, SynthesizerSettings
@@ -237,7 +237,8 @@ class TrajectoryMatching(Synthesizer):
         name, count = canonical_name(settings.network, info.image_shape), ipc * len(info.classes)
         batch = min(settings.synthetic_batch or count, count)
         network = (name, info.image_shape, len(info.classes), batch, settings.inner_steps)
-        return [Work("gradient", *network), Work("mixed product", *network)]
+        back: Kind = "image product" if settings.gradient == "frozen" else "mixed product"
+        return [Work("gradient", *network), Work(back, *network)]
 
 
 def experts_of(job: Job, settings: Any) -> ExpertSource:

