@@ -10,12 +10,10 @@ from typing import Any
 from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription, Work
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
 from condense.data import RealData, load_data
-from condense.data.sampling import check_class_sizes
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
-from condense.selection.base import Selector
 from condense.synthesizers.registry import Method, methods
 from condense.synthesizers.request import resolve_settings
 
@@ -116,8 +114,7 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
         **own | entry.options,
     )
     _check_epochs(entry, settings, ipc)
-    if issubclass(load_object(method.target), Selector) or getattr(settings, "initialization", None) == "real":
-        check_class_sizes(data.train, ipc)
+    load_object(method.target).check(data.train, ipc, settings)
     return [
         SetDescription(
             method=method.name,

@@ -145,7 +145,7 @@ def mixed_product(
     # parameters, and divide again.
     scale = _length(fixed) / _length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
     stretched = {name: scale * value for name, value in direction.items()}
-    _, found = jvp(gradients, (fixed,), (stretched,))  # compiled, the unused gradient itself is never computed
+    found = jvp(gradients, (fixed,), (stretched,))[1]  # compiled, the unused gradient itself is never computed
     products = tree_map(lambda value: value / scale, found)
     if images_only:
         products = ({}, *products)

@@ -78,6 +78,7 @@ class Job:
     checkpoint: Path | None = None  # where an unfinished run is kept; None keeps nothing
     configuration: dict[str, Any] = field(default_factory=dict)  # what a checkpoint must agree with
     buffer: ExpertSource | None = None  # for methods that match trajectories
+    rehearsal: bool = False  # a few updates for their time and memory: what a run trains first is left untrained
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, TrainingData):
@@ -112,6 +113,14 @@ class Maker(Protocol):
     """The class behind a method's registry line."""
 
     Settings: ClassVar[type[Closed]]
+
+    @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """Raise `CondenseError` for what the settings alone cannot tell: that the data or the network does not fit."""
+
+    @classmethod
+    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Networks that are trained on the real data first: part of what the run costs."""
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:

@@ -7,7 +7,8 @@ The choice is a rule on counted operations and measured rates, made once before 
 3. Otherwise the micro-batch is the fastest of a few, uncompiled, for the kind of work that takes most of the time
    (training aside, whose batches are not divided); of sizes that differ by no more than noise it is the largest, which
    makes the fewest calls.
-4. Compilation is taken if it saves more time over the whole run than it costs.
+4. Compilation is taken if it saves more time over the whole run than it costs, networks that are trained first
+   included.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _COSTS: dict[Kind, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class Work:
-    """Something that every iteration does: `times` calls of the engine for a batch of so many images."""
+    """Something that a run does: `times` calls of the engine for a batch of so many images."""
 
     kind: Kind
     network: str
@@ -62,12 +63,12 @@ class Work:
 
     @property
     def images(self) -> int:
-        """Images in an iteration."""
+        """Images in all calls."""
         return self.batch * self.times
 
     @property
     def operations(self) -> float:
-        """Floating point operations in an iteration, about."""
+        """Floating point operations of all calls, about."""
         return self.images * _COSTS[self.kind][0] * forward_operations(self.network, self.image_shape, self.classes)
 
 
@@ -113,6 +114,7 @@ def choose_plan(
     works: Sequence[Work],
     iterations: int | None,
     *,
+    once: Sequence[Work] = (),
     device: torch.device,
     threads: int,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -123,18 +125,19 @@ def choose_plan(
 ) -> Plan:
     """The plan for a run of so many iterations of `works`, or of so many seconds if these come first.
 
-    What is asked for explicitly is taken; `auto` and None are decided by the rule of the module's docstring. Without a
-    compiler, one line on standard error says so.
+    `once` is done before the first iteration; the seconds include it. What is asked for explicitly is taken; `auto` and
+    None are decided by the rule of the module's docstring. Without a compiler, one line on standard error says so.
     """
     keep_freed_memory()  # as the run does: rates without it would be others
     start = Plan(device=device.type, threads=threads, precision=choose_precision(precision, device), compile="off")
-    planner = _Planner(start, device, rates or Rates(), works)
-    large = planner.operations * iterations >= _WORTH_MEASURING if iterations else seconds is not None
+    planner = _Planner(start, device, rates or Rates(), works, once)
+    open_end = bool(works) and iterations is None
+    large = open_end or planner.operations(iterations or 0) >= _WORTH_MEASURING
     if micro_batch is None:
         micro_batch = planner.best_micro_batch() if large else MICRO_BATCH
     planner.plan = start.model_copy(update={"micro_batch": micro_batch})
     wanted = compile == "on" or (compile == "auto" and large)
-    if not wanted or not works:
+    if not wanted or not (works or once):
         return planner.plan
     if not compiler_available(device):
         say("no compiler was found, so nothing is compiled; install g++ (or triton for a GPU) to run faster")
@@ -144,15 +147,21 @@ def choose_plan(
     return planner.plan
 
 
+def expected_seconds(works: Sequence[Work], plan: Plan, device: torch.device) -> float:
+    """What these works take by a plan, from measured rates; compilation aside."""
+    return _Planner(plan, device, Rates(), works).seconds(works, plan.compile)
+
+
 class _Planner:
     """Rates of the works under variations of one plan."""
 
-    def __init__(self, plan: Plan, device: torch.device, rates: Rates, works: Sequence[Work]) -> None:
-        self.plan, self.device, self.rates, self.works = plan, device, rates, works
+    def __init__(
+        self, plan: Plan, device: torch.device, rates: Rates, works: Sequence[Work], once: Sequence[Work] = ()
+    ) -> None:
+        self.plan, self.device, self.rates, self.works, self.once = plan, device, rates, works, once
 
-    @property
-    def operations(self) -> float:
-        return sum(work.operations for work in self.works)
+    def operations(self, iterations: int) -> float:
+        return sum(work.operations for work in self.once) + iterations * sum(work.operations for work in self.works)
 
     def best_micro_batch(self) -> int:
         divided = [work for work in self.works if work.kind != "training"]
@@ -166,12 +175,19 @@ class _Planner:
 
     def compilation_pays(self, iterations: int | None, seconds: float | None) -> bool:
         """Whether the run is over sooner with compilation."""
-        plain = [self._rate(work, self.plan.micro_batch, "off") for work in self.works]
-        iteration = sum(rate.per_image * work.images for rate, work in zip(plain, self.works))
-        total = min(seconds or float("inf"), iteration * iterations if iterations else float("inf"))
-        fast = [self._rate(work, self.plan.micro_batch, "on") for work in self.works]
-        faster = sum(rate.per_image * work.images for rate, work in zip(fast, self.works))
-        return total * (1 - faster / iteration) > sum(rate.preparation for rate in fast)
+        first, iteration = self.seconds(self.once, "off"), self.seconds(self.works, "off")
+        count = float("inf") if iterations is None else iterations
+        if seconds is not None:
+            count = min(count, max(0.0, seconds - first) / iteration)
+        saved = first - self.seconds(self.once, "on")
+        if self.works:
+            saved += count * (iteration - self.seconds(self.works, "on"))
+        cost = [self._rate(work, self.plan.micro_batch, "on").preparation for work in (*self.once, *self.works)]
+        return saved > sum(cost)
+
+    def seconds(self, works: Sequence[Work], compile: Literal["on", "off"]) -> float:
+        """What these works take, compilation aside."""
+        return sum(self._rate(work, self.plan.micro_batch, compile).per_image * work.images for work in works)
 
     def _rate(self, work: Work, micro_batch: int, compile: Literal["on", "off"]) -> Rate:
         parts = 1 if work.kind == "training" else math.ceil(work.batch / micro_batch)

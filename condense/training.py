@@ -39,6 +39,7 @@ __all__ = [
     "predict",
     "train_network",
     "training_engine",
+    "training_work",
 ]
 
 _PREDICTED_AT_ONCE = 256  # 128 to 512 images at once take about the same time on two cores
@@ -168,19 +169,24 @@ def training_engine(
     Whether it is follows from the planned work and the measured rates of this machine (`condense.planning`), if
     `compile` is `auto`; numbers differ by rounding only.
     """
-    batch = min(rule.batch_size, images)
-    work = Work("training", name, info.image_shape, len(info.classes), batch, times=math.ceil(images / batch))
     plan = choose_plan(
-        [work],
-        rule.epochs_run * networks,
+        [],
+        None,
+        once=[training_work(name, info, images, rule, networks=networks)],
         device=device,
         threads=torch.get_num_threads(),
         precision="float32",
         compile=compile,
-        micro_batch=batch,
     )
     network = build_network(name, info.image_shape, len(info.classes), seed=0)
     return Engine(network.to(device).train(), plan)
+
+
+def training_work(name: str, info: DataInfo, images: int, rule: TrainingRule, *, networks: int = 1) -> Work:
+    """The whole training of `networks` networks called `name` on so many images, for a plan."""
+    batch = min(rule.batch_size, images)
+    steps = rule.epochs_run * math.ceil(images / batch)
+    return Work("training", name, info.image_shape, len(info.classes), batch, times=networks * steps)
 
 
 def make_optimizer(network: nn.Module, rule: TrainingRule) -> torch.optim.Optimizer:

@@ -24,7 +24,6 @@ class Selector(ABC):
     Settings: ClassVar[type[Closed]] = Closed
 
     def __init__(self, job: Job, settings: Any) -> None:
-        check_class_sizes(job.data, job.ipc)
         self.job = job
         self.data = job.data
         self.settings = settings
@@ -33,6 +32,16 @@ class Selector(ABC):
     @abstractmethod
     def choose(self) -> Tensor:
         """Training indices of the chosen images, class by class in order of choice; int64 [C*ipc]."""
+
+    @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """Every class must have so many images."""
+        check_class_sizes(data, ipc)
+
+    @classmethod
+    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """Nothing, unless a method trains networks first."""
+        return []
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:

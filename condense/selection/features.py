@@ -6,21 +6,23 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from condense.data import TrainingData
+from condense.engine import Engine
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
+from condense.planning import Work
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
-from condense.training import TrainingRule, train_network, training_engine
+from condense.training import TrainingRule, train_network, training_work
 
 TRAINING = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=5, schedule="cosine")
 _IMAGES_AT_ONCE = 64
@@ -49,9 +51,21 @@ class FeatureSelector(Selector):
             chosen.append(members[self.choose_from(features[members], self.job.ipc, label)])
         return torch.cat(chosen)
 
+    @classmethod
+    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """The network that gives the features."""
+        return feature_training(data, settings)
+
     @abstractmethod
     def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
         """Rows of `features` [n, D] to choose, int64 [count], no row twice; `label` only serves to seed draws."""
+
+
+def feature_training(data: TrainingData, settings: FeatureSettings) -> list[Work]:
+    """What `training_features` trains first."""
+    if settings.features != "trained":
+        return []
+    return [training_work(canonical_name(settings.network, data.info.image_shape), data.info, len(data), TRAINING)]
 
 
 def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, float]:
@@ -76,7 +90,7 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
         return tensors["features"], float(facts["seconds"])
     started = time.monotonic()
     seed = derive_seed(job.seed, "feature training")
-    engine = training_engine(name, info, len(job.data), TRAINING, networks=1, device=job.device, compile="auto")
+    engine = Engine(network, job.plan)
     train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
     features = _embedded(network, job)
     save_tensors(kept, {"features": features}, {"seconds": str(time.monotonic() - started)})

@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.making import Job
+from condense.data import TrainingData
 from condense.matching import attention, class_means, match_means
-from condense.networks import Network
+from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
-from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings
+from condense.synthesizers.class_matching import ClassMatching, ClassMatchingSettings, network_of
 
 _SCALE = 100.0  # of the whole loss in the released code; the published learning rate is tied to it
 
@@ -26,7 +26,7 @@ class AttentionMatchingSettings(ClassMatchingSettings):
 
     iterations: int = Field(20000, ge=1, description="updates of the images")
     real_batch: int = Field(64, ge=1, description="real images of each class in an iteration (or all, if fewer)")
-    power: float = Field(1.0, gt=0, description="p of the attention maps, sum over channels of |f|^p")
+    power: float = Field(1.0, ge=1, description="p of the attention maps, sum over channels of |f|^p")
     feature_weight: float = Field(
         0.01, ge=0, description="lambda: weight of the means of features beside those of attention"
     )
@@ -44,12 +44,15 @@ class AttentionMatching(ClassMatching):
 
     Settings = AttentionMatchingSettings
 
-    def __init__(self, job: Job, settings: Any) -> None:
-        super().__init__(job, settings)
-        maps, _ = self.network.activations(torch.zeros(2, *job.data.info.image_shape, device=job.device))
+    @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """The network must have maps to compare."""
+        super().check(data, ipc, settings)
+        network = build_network(*network_of(settings, data.info), seed=0)
+        maps, _ = network.activations(torch.zeros(2, *data.info.image_shape))
         if len(maps) < 2:
             raise CondenseError(
-                f"--network {self.network.name} has one activation, and attention matching leaves the last one out; "
+                f"--network {network.name} has one activation, and attention matching leaves the last one out; "
                 "give a depth of at least 2"
             )
 

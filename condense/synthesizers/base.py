@@ -17,7 +17,7 @@ from condense.planning import Work
 from condense.runtime.progress import say
 from condense.runtime.validation import Closed
 from condense.spaces import SPACES, Space
-from condense.synthesizers.initialization import NAMES, Initialization, initial_images
+from condense.synthesizers.initialization import NAMES, Initialization, check_start, initial_images, start_training
 from condense.synthesizers.loop import run
 
 INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
@@ -56,8 +56,6 @@ class Synthesizer(ABC):
         self.settings = settings
         self.prepare()
         self.decoder = decoder_of(settings)
-        if self.decoder is not None:
-            self.decoder.tile_size(*job.data.info.image_shape[1:])  # refuses a factor that is too large
         images, self.earlier_seconds = self.start()
         self.images = images.to(job.device).requires_grad_()
         self.labels = class_major_labels(len(job.data.info.classes), job.ipc)
@@ -72,7 +70,7 @@ class Synthesizer(ABC):
         return initial_images(
             self.settings.initialization,
             self.job,
-            network=getattr(self.settings, "network", "convnet-w128-in"),
+            network=_start_network(self.settings),
             space=self.space,
             decoder=self.decoder,
             sampling=self.tile_sampling,
@@ -142,6 +140,19 @@ class Synthesizer(ABC):
         self.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
 
     @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """The decoder must fit the images, and every class have enough of them; a method adds what it needs."""
+        decoder = decoder_of(settings)
+        if decoder is not None:
+            decoder.tile_size(*data.info.image_shape[1:])  # refuses a factor that is too large
+        check_start(settings.initialization, data, ipc, decoder)
+
+    @classmethod
+    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """The network whose features choose the images to start from, if one does; a method adds what it trains."""
+        return start_training(settings.initialization, data, _start_network(settings))
+
+    @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
         """What the engine does in one iteration; a method that uses the engine says so here."""
         return []
@@ -172,6 +183,11 @@ def _warn_of_slow_average(keeps: float | None, iterations: int) -> None:
             f"note: after {iterations} updates the stored average is still {share:.0%} the images that it began with; "
             f"give a smaller --image-average than {keeps}, or none"
         )
+
+
+def _start_network(settings: Any) -> str:
+    """The network whose features choose images to start from: that of the method, if it has one."""
+    return getattr(settings, "network", "convnet-w128-in")
 
 
 def decoder_of(settings: Any) -> Tiles | None:

@@ -19,7 +19,7 @@ from condense.data import TrainingData
 from condense.derivatives import Parameters
 from condense.making import Job
 from condense.matching import characteristic_function, match_characteristic_functions
-from condense.networks import Network
+from condense.networks import Network, canonical_name
 from condense.networks.build import initialize
 from condense.planning import Work
 from condense.runtime.seeds import generator
@@ -37,7 +37,7 @@ from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.inner_network import under
 from condense.synthesizers.multi_formation import FACTOR_HELP
 from condense.synthesizers.pretrained import pretrained_network
-from condense.training import TrainingRule
+from condense.training import TrainingRule, training_work
 
 _SCALE = 300.0  # of the loss in the released code; the calibration has weight 1 beside it
 _ROWS_PER_OUTPUT = 16  # frequencies that are the same output of the learned sampler, in the released code
@@ -179,6 +179,13 @@ class CharacteristicMatching(ClassMatching):
         self.plateau.best, self.plateau.num_bad_epochs = best, int(bad)
         if self.sampler is not None:
             self.sampler.network.load_state_dict(under("sampler.", state))
+
+    @classmethod
+    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+        """The networks, trained on the real data."""
+        name, rule = canonical_name(settings.network, data.info.image_shape), pretraining_rule(settings)
+        training = training_work(name, data.info, len(data), rule, networks=settings.networks)
+        return [*super().preparation(data, ipc, settings), training]
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:

@@ -11,11 +11,12 @@ import torch
 
 from condense.data import RealData
 from condense.making import ExpertSource, Job
-from condense.planning import largest_micro_batch
+from condense.planning import expected_seconds, largest_micro_batch
 from condense.runtime.memory import keep_freed_memory, memory_errors_named
 from condense.runtime.plan import Plan
 from condense.runtime.provenance import peak_memory
 from condense.synthesizers.base import Synthesizer
+from condense.synthesizers.initialization import BY_FEATURES
 from condense.synthesizers.request import AskedPlan, Request
 
 _UPDATES, _SECONDS = 5, 20.0  # as many measured updates as fit into this time, at least one
@@ -28,7 +29,7 @@ class Estimate:
     plan: Plan
     iterations: int | None
     seconds_per_iteration: float | None
-    preparation: float  # seconds of the first update beyond the others: compilation
+    preparation: float  # seconds of training networks first, and of the first update beyond the others: compilation
     peak_memory: int  # bytes of this process, data included, and on a GPU those of the device
     largest_micro_batch: int | None  # that fits into half of the free memory
 
@@ -43,6 +44,8 @@ class Estimate:
         """The estimate for people."""
         plan = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.plan.model_dump().items())
         lines = [f"plan                 {plan}", f"peak memory          {self.peak_memory / 1e9:.2f} GB"]
+        if self.preparation >= 1:
+            lines.append(f"preparation          {_duration(self.preparation)}")
         if self.seconds is None:
             return [*lines, "iterations           none: real images are chosen in one go"]
         largest = "not used" if self.largest_micro_batch is None else f"{self.largest_micro_batch} images"
@@ -85,7 +88,8 @@ def estimate(
 ) -> Estimate:
     """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
 
-    Nothing is written but measured rates in the cache. With `minutes`, `iterations` is how many that gives.
+    Nothing is written but measured rates in the cache, and no network is trained first: the time for that is counted
+    by the rates. With `minutes`, `iterations` is how many that gives.
 
     Raises `CondenseError` as `distill` does.
     """
@@ -102,19 +106,22 @@ def estimate(
     )
     settings, where, work = request.settings, request.device, request.work
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
-    job = Job(data.train, ipc, seed, where, plan, buffer=buffer)
-    if not issubclass(request.maker, Synthesizer):
-        return Estimate(plan, None, None, 0.0, peak_memory(), None)
     keep_freed_memory()
+    training = expected_seconds(request.preparation, plan, where)
+    if not issubclass(request.maker, Synthesizer):
+        return Estimate(plan, None, None, training, peak_memory(), None)
+    if settings.initialization in BY_FEATURES:
+        settings = settings.model_copy(update={"initialization": "real"})
+    job = Job(data.train, ipc, seed, where, plan, buffer=buffer, rehearsal=True)
     with memory_errors_named():
         first, seconds = _measured(request.maker(job, settings))
     planned: int = settings.iterations
     if minutes is not None:
-        within = max(1, int(60 * minutes / seconds))
+        within = max(1, int((60 * minutes - training) / seconds))
         planned = within if iterations is None else min(within, iterations)
     memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
     largest = largest_micro_batch(work, where) if work else None
-    return Estimate(plan, planned, seconds, max(0.0, first - seconds), memory, largest)
+    return Estimate(plan, planned, seconds, training + max(0.0, first - seconds), memory, largest)
 
 
 def _measured(synthesizer: Synthesizer) -> tuple[float, float]:

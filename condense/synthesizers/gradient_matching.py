@@ -28,6 +28,7 @@ from condense.matching import (
     match_gradients_cosine,
     match_gradients_squared,
 )
+from condense.networks import build_network
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
@@ -115,13 +116,19 @@ class GradientMatching(ClassMatching):
 
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
-        if settings.distance in ("l1", "l2") and all(value.dim() < 4 for value in self.network.parameters()):
-            raise CondenseError(
-                f"--distance {settings.distance} compares convolutions, and {self.network.name} has none; "
-                "give a convnet, or --distance rows"
-            )
         self.inner = InnerNetwork(self.network, self.inner_rule(settings))
         self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """A distance between convolutions needs some."""
+        super().check(data, ipc, settings)
+        network = build_network(*network_of(settings, data.info), seed=0)
+        if settings.distance in ("l1", "l2") and all(value.dim() < 4 for value in network.parameters()):
+            raise CondenseError(
+                f"--distance {settings.distance} compares convolutions, and {network.name} has none; "
+                "give a convnet, or --distance rows"
+            )
 
     @classmethod
     def inner_rule(cls, settings: Any) -> TrainingRule:

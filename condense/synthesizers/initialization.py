@@ -14,15 +14,17 @@ from condense.data import TrainingData
 from condense.data.sampling import check_class_sizes, random_indices
 from condense.decoders import Tiles
 from condense.making import Job
+from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
-from condense.selection.features import FeatureSettings, training_features
+from condense.selection.features import FeatureSettings, feature_training, training_features
 from condense.selection.herding import herd
 from condense.selection.kmeans import nearest_to_centres
 from condense.spaces import SPACES, Space
 from condense.synthetic_set import SyntheticSet
 
 NAMES = ("real", "noise", "kmeans", "herding", "tiles")
+BY_FEATURES = ("kmeans", "herding")  # those that a network trained on the real data decides
 BY_EXPERTS = ("correct", "representative")  # what methods that match trajectories have beside these
 
 
@@ -80,6 +82,7 @@ def initial_images(
         raise CondenseError(
             f"--initialization {initialization} asks experts, and this method has none; give {', '.join(NAMES)}"
         )
+    check_start(initialization, data, job.ipc, decoder)
     if is_file(initialization):
         return _from_file(initialization, data, job.ipc, space, decoder), 0.0
     if initialization == "noise":
@@ -96,10 +99,34 @@ def initial_images(
     return images, seconds
 
 
+def check_start(initialization: str, data: TrainingData, ipc: int, decoder: Tiles | None) -> None:
+    """Raise `CondenseError` where a class has too few images for a start."""
+    if initialization == "noise" or is_file(initialization):
+        return
+    each = 1 if decoder is None or initialization == "real" else decoder.images_each
+    if each == 1:
+        check_class_sizes(data, ipc)
+        return
+    counts = data.class_counts()
+    smallest = min(range(len(counts)), key=counts.__getitem__)
+    if counts[smallest] < ipc * each:
+        raise CondenseError(
+            f"--ipc {ipc} with {each} tiles in each image needs {ipc * each} real images of every class, but "
+            f"{data.info.classes[smallest]!r} has {counts[smallest]}; give fewer images, a smaller --factor, or "
+            "--initialization real or noise"
+        )
+
+
+def start_training(initialization: str, data: TrainingData, network: str) -> list[Work]:
+    """The network that is trained for a start."""
+    if initialization not in BY_FEATURES:
+        return []
+    return feature_training(data, FeatureSettings(features="trained", network=network))
+
+
 def _chosen(initialization: str, job: Job, each: int, network: str) -> tuple[Tensor, float]:
     """Training indices of `each` images for every stored one, class by class."""
     data, count = job.data, job.ipc * each
-    _check_enough(data, job.ipc, each)
     if initialization in ("real", "tiles"):
         return random_indices(data, count, job.seed, "initial images"), 0.0
     features, seconds = training_features(job, FeatureSettings(features="trained", network=network))
@@ -112,19 +139,6 @@ def _chosen(initialization: str, job: Job, each: int, network: str) -> tuple[Ten
             rows = nearest_to_centres(features[members], count, derive_seed(job.seed, "initial k-means", label))
         chosen.append(members[rows])
     return torch.cat(chosen), seconds
-
-
-def _check_enough(data: TrainingData, ipc: int, each: int) -> None:
-    if each == 1:
-        return check_class_sizes(data, ipc)
-    counts = data.class_counts()
-    smallest = min(range(len(counts)), key=counts.__getitem__)
-    if counts[smallest] < ipc * each:
-        raise CondenseError(
-            f"--ipc {ipc} with {each} tiles in each image needs {ipc * each} real images of every class, but "
-            f"{data.info.classes[smallest]!r} has {counts[smallest]}; give fewer images, a smaller --factor, or "
-            "--initialization real or noise"
-        )
 
 
 def _from_file(path: str, data: TrainingData, ipc: int, space: Space, decoder: Tiles | None) -> Tensor:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from condense.derivatives import Parameters
+from condense.engine import Engine
 from condense.making import Job
 from condense.networks import build_network, canonical_name
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import float_values, under
-from condense.training import TrainingRule, train_network, training_engine
+from condense.training import TrainingRule, train_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Pretrained:
 def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) -> tuple[Pretrained, float]:
     """Network `number` trained on all training images by `rule`, and the seconds that finding it in the cache saved.
 
-    It depends on the data with its preprocessing, the network, the rule, the run's seed and the number.
+    It depends on the data with its preprocessing, the network, the rule, the run's seed and the number. In a rehearsal
+    it is left untrained.
     """
     info = job.data.info
     name = canonical_name(network, info.image_shape)
@@ -37,11 +39,13 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     if kept.exists():
         tensors, facts = load_tensors(kept)
         return _pair({key: value.to(job.device) for key, value in tensors.items()}), float(facts["seconds"])
-    started = time.monotonic()
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
     tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
+    if job.rehearsal:
+        return _pair(tensors | {f"final.{key}": value for key, value in float_values(module).items()}), 0.0
+    started = time.monotonic()
     seed = derive_seed(job.seed, "pretraining", number)
-    engine = training_engine(name, info, len(job.data), rule, networks=1, device=job.device, compile="auto")
+    engine = Engine(module, job.plan)
     train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
     tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
     save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})

@@ -65,6 +65,7 @@ class Request:
     settings: Closed
     device: torch.device
     work: list[Work]
+    preparation: list[Work]
     iterations: int | None  # that end the run; None where only the time does, or nothing is iterated
     minutes: float | None
 
@@ -94,9 +95,11 @@ class Request:
         settings = resolve_settings(
             entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
         )
+        maker.check(data.train, ipc, settings)
         where = choose_device(device)
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
-        return cls(entry, maker, settings, where, maker.work(data.train, ipc, settings), end, minutes)
+        asked = data.train, ipc, settings
+        return cls(entry, maker, settings, where, maker.work(*asked), maker.preparation(*asked), end, minutes)
 
     @property
     def _usual_precision(self) -> Literal["auto", "float32"]:
@@ -118,6 +121,7 @@ class Request:
         return choose_plan(
             self.work,
             self.iterations,
+            once=self.preparation,
             device=self.device,
             threads=torch.get_num_threads(),
             precision=asked.precision if asked.precision != "auto" else self._usual_precision,

@@ -82,6 +82,18 @@ def test_networks_without_maps_are_refused(digits):
         condense.distill("datadam", digits, 1, network="convnet-d1", iterations=1)
 
 
+def test_they_are_refused_before_anything_is_trained(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
+    with pytest.raises(CondenseError, match="depth of at least 2"):
+        condense.distill("datadam", digits, 1, network="convnet-d1-w4", initialization="kmeans", iterations=10**9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_power_whose_derivative_is_infinite_at_zero_is_refused(digits):
+    with pytest.raises(CondenseError, match=r"--power 0.5: should be greater than or equal to 1"):
+        condense.distill("datadam", digits, 1, power=0.5, iterations=1)
+
+
 def test_it_beats_random_on_digits(digits):
     options = {"network": "convnet-w16", "real_batch": 32, "iterations": 100, "image_lr": 1.0}
     made, chosen = condense.distill("datadam", digits, 1, **options), condense.distill("random", digits, 1)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,39 @@ def test_a_short_time_limit_counts_as_little_work():
     assert plan(seconds=150.0).compile == "off"  # half of it could be saved, for 100 s
     assert plan(seconds=250.0).compile == "on"
     assert plan(iterations=None, seconds=250.0).compile == "on"
+
+
+def test_networks_that_are_trained_first_count():
+    training = Work("training", "convnet-d3-w128-in", SHAPE, 10, batch=256, times=400)
+
+    def compiled_with(once: list[Work], iterations: int | None = 20, seconds: float | None = None) -> str:
+        rates = KnownRates(PLAIN | {256: 2e-3}, fast=1e-3, preparation=100.0)
+        return choose_plan(
+            [WORK],
+            iterations,
+            once=once,
+            device=CPU,
+            threads=2,
+            rates=rates,
+            precision="float32",
+            micro_batch=16,
+            seconds=seconds,
+        ).compile
+
+    assert compiled_with([]) == "off"  # 20 iterations save 20 x 2.56 s, for 100 s
+    assert compiled_with([training]) == "off"  # and a training of 102,400 images 102.4 s, for another 100 s
+    assert compiled_with([replace(training, times=1000)]) == "on"  # 307 s saved
+    # of 700 s the training takes 205, and the rest saves half of it
+    assert compiled_with([training], iterations=None, seconds=700.0) == "on"
+    assert compiled_with([training], iterations=None, seconds=206.0) == "off"
+
+
+def test_a_choice_of_real_images_is_planned_by_the_network_that_it_trains():
+    training = Work("training", "convnet-d3-w128-in", SHAPE, 10, batch=256, times=1000)
+    for fast, expected in ((1e-3, "on"), (1.9e-3, "off")):  # saves 256 s or 25.6 s, for 100 s
+        rates = KnownRates({256: 2e-3}, fast=fast, preparation=100.0)
+        found = choose_plan([], None, once=[training], device=CPU, threads=2, rates=rates, precision="float32")
+        assert found.compile == expected
 
 
 def test_what_is_asked_for_is_taken():
@@ -264,6 +298,16 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path: Path, capsys):
     assert "peak memory" in printed
     assert "3 iterations" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", ["tiles", "kmeans"])
+def test_an_estimate_trains_no_network_and_counts_the_training(digits, tmp_path: Path, monkeypatch, start: str):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
+    quick = {"network": "convnet-d2-w4", "real_batch": 4, "frequencies": 8, "initialization": start}
+    short, long = (estimate("ncfm", digits, 1, iterations=2, networks=2, network_epochs=n, **quick) for n in (1, 5000))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "compiled") == ["rates.json"]
+    assert long.preparation > short.preparation + 100 * long.seconds_per_iteration
+    assert any(line.startswith("preparation") for line in long.lines())
 
 
 def test_what_was_compiled_is_kept_in_the_cache_folder(tmp_path: Path):
