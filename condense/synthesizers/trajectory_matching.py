@@ -94,9 +94,9 @@ class TrajectoryMatching(Synthesizer):
 
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
     (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
-    then clamped to [1e-6, 10 times its start] and every clamp is counted. Inner steps compute in float32 unless
-    bfloat16 is asked for: L is the difference of close vectors. A loss that is not finite ends the run (the released
-    code goes on).
+    then clamped to [1e-6, 10 times its start]. The metrics `clamped` and `skipped` count how often that was necessary
+    and how many updates were not made, so far. Inner steps compute in float32 unless bfloat16 is asked for: L is the
+    difference of close vectors. A loss that is not finite ends the run (the released code goes on).
     """
 
     Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
@@ -106,6 +106,7 @@ class TrajectoryMatching(Synthesizer):
         """Experts and their network."""
         job, settings, info = self.job, self.settings, self.data.info
         self.inner_lr = torch.tensor(settings.inner_lr, device=job.device)
+        self.clamped, self.skipped = 0, 0
         self.buffer = experts_of(job, settings)
         name = canonical_name(settings.network, info.image_shape)
         self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
@@ -145,14 +146,12 @@ class TrajectoryMatching(Synthesizer):
             mode=self.settings.gradient,
             **self.inner_options(window),
         )
-        accepted, rate = self.accepts(found), self.inner_lr.item()
-        clamped = accepted and self.apply(found)
-        return {
-            "loss": found.loss.item(),
-            "inner_lr": rate,
-            "clamped": float(clamped),
-            "skipped": float(not accepted),
-        }
+        rate = self.inner_lr.item()
+        if self.accepts(found):
+            self.clamped += self.apply(found)
+        else:
+            self.skipped += 1
+        return {"loss": found.loss.item(), "inner_lr": rate, "clamped": self.clamped, "skipped": self.skipped}
 
     def window(self, iteration: int) -> Window:
         """The part of an expert's trajectory that this iteration matches."""
@@ -222,13 +221,15 @@ class TrajectoryMatching(Synthesizer):
         return {"learned_lr": self.inner_lr.item()}
 
     def state(self) -> dict[str, Tensor]:
-        """With the learning rate."""
-        return super().state() | {"inner_lr": self.inner_lr.detach()}
+        """With the learning rate and what is counted."""
+        counts = torch.tensor([self.clamped, self.skipped])
+        return super().state() | {"inner_lr": self.inner_lr.detach(), "counts": counts}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
         self.inner_lr.copy_(state["inner_lr"])
+        self.clamped, self.skipped = state["counts"].tolist()
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:

@@ -328,17 +328,20 @@ def test_an_iteration_with_too_large_a_loss_changes_nothing_and_is_counted(digit
     assert (found["skipped"], found["clamped"]) == (1, 0)
     assert found["loss"] == pytest.approx(loss, rel=1e-4)
     assert {"images", "inner_lr", "label_logits"} < before.keys()
-    for name, value in made.state().items():
+    after = made.state()
+    assert after.pop("counts").tolist() == [0, 1]
+    for name, value in after.items():
         assert torch.equal(value, before[name]), name
     made.settings = usual.model_copy(update={"skip_above": 1.001 * reference.loss(2).item()})
-    assert made.step(2)["skipped"] == 0
+    assert made.step(2)["skipped"] == 1
     reference.step(2)
     reference.check(made)
 
 
 def test_skipped_iterations_are_counted_in_the_set(digits, buffer):
     made = condense.distill("datm", digits, 1, buffer=buffer, iterations=3, **QUICK | {"skip_above": 1e-6})
-    assert made.metrics["skipped"].tolist() == [1, 1, 1]
+    assert made.metrics["skipped"].tolist() == [1, 2, 3]
+    assert made.describe()["recorded skipped"] == "3 values, 3 at the end"
     assert (made.metrics["loss"] > 1e-6).all()
     assert made.learned_lr == pytest.approx(0.05)
     start = synthesizer(digits, buffer)

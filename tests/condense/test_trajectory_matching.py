@@ -322,11 +322,23 @@ def test_the_learning_rate_is_clamped_on_both_sides_and_that_is_counted(digits, 
         assert made.inner_lr.item() == pytest.approx(end, rel=1e-5)
     options = {"buffer": buffer, "iterations": 3} | QUICK
     wild = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 1e6})
-    assert wild.metrics["clamped"][0] == 1
+    assert wild.metrics["clamped"].tolist() == [1, 2, 3]
+    assert wild.describe()["recorded clamped"] == "3 values, 3 at the end"
     assert wild.learned_lr == pytest.approx(1e-6) or wild.learned_lr == pytest.approx(0.5)
     still = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 0})
     assert still.metrics["clamped"].tolist() == [0, 0, 0]
     assert still.learned_lr == pytest.approx(0.05)
+
+
+def test_clamps_are_counted_over_the_whole_run_also_where_it_goes_on(digits, buffer):
+    """The last value is what a progress bar and `condense show` tell."""
+    made, again = (synthesizer(digits, buffer, inner_lr_lr=1e6) for _ in range(2))
+    assert [made.step(iteration)["clamped"] for iteration in range(3)] == [1, 2, 3]
+    for iteration in range(2):
+        again.step(iteration)
+    resumed = synthesizer(digits, buffer, inner_lr_lr=1e6)
+    resumed.load_state({name: value.clone() for name, value in again.state().items()})
+    assert resumed.step(2)["clamped"] == 3
 
 
 def test_the_learned_learning_rate_is_in_the_file(digits, buffer, tmp_path: Path):
