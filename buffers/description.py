@@ -12,7 +12,7 @@ from condense.runtime.files import atomic_write
 
 def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
     """What the experts are and how they were trained; texts by row name, in reading order."""
-    mine, rule = buffer.description, buffer.description.rule
+    mine = buffer.description
     ends = [buffer.accuracies(expert)[-1] for expert in range(buffer.experts)]
     spent = fmean(buffer.seconds(expert) for expert in range(buffer.experts))
     shape = "x".join(map(str, mine.image_shape))
@@ -25,7 +25,7 @@ def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
         "real data": f"{mine.data} of {shape}, {len(mine.classes)} classes (fingerprint {mine.fingerprint[:12]})",
         "preprocessing": mine.preprocessing,
         "mirror images": "same class" if mine.mirror else "not the same class",
-        "training": ", ".join(f"{name} {value}" for name, value in rule.model_dump().items()),
+        "training": ", ".join(f"{name} {value}" for name, value in mine.rule.used.items()),
         "training step": "compiled" if mine.compile == "on" else "not compiled",
         "seed": str(mine.seed),
         "seconds": "unknown: imported" if math.isnan(spent) else f"{spent:.0f} for each expert",

@@ -75,7 +75,7 @@ def train_expert(job: ExpertJob) -> Trajectory:
             device=_CPU,
             engine=engine,
             optimizer=inner.optimizer,
-            update=epoch_update(job.rule, epoch),
+            update=epoch_update(job.rule, epoch, job.epochs),
         )
         epoch += 1
         _store(partial, inner, epoch, accuracy(network, data.test, _CPU), time.monotonic() - started)
@@ -100,13 +100,13 @@ def _first_after_drop(epochs: int) -> int:
     return epochs // 2 + 2
 
 
-def epoch_update(rule: ExpertRule, epoch: int) -> Update:
-    """How every batch of this epoch moves the network."""
+def epoch_update(rule: ExpertRule, epoch: int, epochs: int) -> Update:
+    """How every batch of this epoch, one of `epochs`, moves the network."""
     if rule.optimizer == "flat":
         return flat_step(rule.radius, rule.ascent_weight)
     if rule.optimizer == "smooth":
-        clipped = epoch < rule.clipped_epochs
-        return smooth_step(0.5 + 0.5 * epoch / rule.clipped_epochs if clipped else 1.0, rule.penalty)
+        clipped = rule.resolved(epochs).clipped_epochs or 0
+        return smooth_step(0.5 + 0.5 * epoch / clipped if epoch < clipped else 1.0, rule.penalty)
     return descend
 
 

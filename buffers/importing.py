@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from buffers.record import describe_request, same_request
-from buffers.rules import expert_rule
+from buffers.rules import Kind, expert_rule
 from buffers.store import INDEX, Trajectory, expert_path, read_description, write_description, write_expert
 from condense.data import RealData
 from condense.importing import load_tensors
@@ -24,7 +24,7 @@ def import_replay_buffer(
     network: str,
     out: str | Path,
     *,
-    optimizer: Literal["sgd", "flat", "smooth"] = "sgd",
+    optimizer: Kind = "sgd",
     dtype: Literal["float32", "float16"] = "float32",
 ) -> int:
     """Add the experts of a reference project's file to the buffer in `out`; returns how many there are then.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from buffers.experts import ExpertJob, remove_partial, train_expert, training_rule
 from buffers.layout import Layout
-from buffers.rules import ExpertRule, expert_rule
+from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import (
     INDEX,
     BufferDescription,
@@ -46,7 +46,7 @@ def record_experts(
     epochs: int,
     out: str | Path,
     *,
-    optimizer: Literal["sgd", "flat", "smooth"] = "sgd",
+    optimizer: Kind = "sgd",
     rule: ExpertRule | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     seed: int = 0,
@@ -152,7 +152,7 @@ def describe_request(
         preprocessing=data.preprocessing.kind,
         identity=data.info.identity,
         mirror=data.mirror,
-        rule=rule,
+        rule=rule.resolved(epochs),
         epochs=epochs,
         dtype=dtype,
         seed=seed,
@@ -162,13 +162,20 @@ def describe_request(
 
 def same_request(found: BufferDescription, asked: BufferDescription, folder: Path) -> None:
     """Raise `CondenseError` with the field that differs, if one does."""
-    for name in BufferDescription.model_fields:
-        here, there = getattr(asked, name), getattr(found, name)
-        if name != "versions" and here != there:
+    recorded = _decisive(found)
+    for name, here in _decisive(asked).items():
+        there = recorded.get(name)
+        if here != there:
             raise CondenseError(
                 f"{folder} has experts with another {name.replace('_', ' ')} ({_short(there)}, not {_short(here)}); "
                 "give the same, or another --out"
             )
+
+
+def _decisive(description: BufferDescription) -> dict[str, Any]:
+    """What decides the experts, by the words of errors."""
+    rule = {f"rule: {name}": value for name, value in description.rule.used.items()}
+    return description.model_dump(exclude={"versions", "rule"}) | rule
 
 
 def _short(value: object) -> str:

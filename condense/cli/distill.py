@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import Field, create_model
 
-from condense.cli.options import DataOptions, load
+from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
@@ -95,20 +95,10 @@ def _estimate(method: str, data: RealData, ipc: int, asked: dict[str, Any]) -> l
 def options_model(method: Method) -> type[Any]:
     """The shared options and the settings of one method in one model; a setting left out is the recipe's."""
     settings = load_object(method.target).Settings
-    own: dict[str, Any] = {}
-    annotated: Any = Annotated  # types made at run time are beyond a type checker
-    for name, field in settings.model_fields.items():
-        words = [BeforeValidator(_none)] if type(None) in get_args(field.annotation) else []
-        kind = annotated[(field.annotation, *field.metadata, *words, None)] | None
-        own[name] = (kind, Field(None, description=f"{field.description} [recipe, else {field.default}]"))
+    own = open_fields(settings, lambda field: f"recipe, else {field.default}")
     if method.experts:
         own["buffer"] = (Path, Field(None, description="folder of experts, from condense experts"))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
-
-
-def _none(given: Any) -> Any:
-    """The word for a setting that is switched off, where a recipe may have it on."""
-    return None if given == "none" else given
 
 
 def _overview() -> str:

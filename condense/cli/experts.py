@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from condense.cli.options import DataOptions, load
+from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
 
@@ -37,8 +37,10 @@ class ExpertOptions(DataOptions):
 
 def experts(words: Sequence[str]) -> int:
     """Record expert trajectories."""
+    from buffers import ExpertBuffer, record_experts
+
     options = parse(
-        ExpertOptions,
+        _options_model(),
         words,
         program="condense experts",
         description="Train networks on real data and store their parameters before and after every epoch, for the "
@@ -48,7 +50,6 @@ def experts(words: Sequence[str]) -> int:
         raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
     import torch
 
-    from buffers import ExpertBuffer, record_experts
     from condense.runtime.executors import Executor, InProcess, Ray
 
     executor: Executor = InProcess(options.threads or torch.get_num_threads())
@@ -60,7 +61,7 @@ def experts(words: Sequence[str]) -> int:
         options.experts,
         options.epochs,
         options.out,
-        optimizer=options.optimizer,
+        rule=_rule(options),
         dtype=options.dtype,
         seed=options.seed,
         executor=executor,
@@ -73,3 +74,20 @@ def experts(words: Sequence[str]) -> int:
         buffer = ExpertBuffer.open(options.out)
         print(f"{options.out}: {buffer.experts} experts of {buffer.epochs} epochs, {buffer.bytes / 1e6:,.1f} MB")
     return 1 if found.failed else 0
+
+
+def _options_model() -> type[Any]:
+    """The options of the command, and every value of a rule."""
+    from buffers import ExpertRule
+
+    own = open_fields(ExpertRule, lambda field: "as published for --optimizer")
+    del own["optimizer"]
+    return create_model("ExpertOptions", __base__=ExpertOptions, **own)
+
+
+def _rule(options: Any) -> Any:
+    """The published rule of the kind of experts that is asked for, with the values that are given."""
+    from buffers import ExpertRule, expert_rule
+
+    given = sorted(options.model_fields_set & ExpertRule.model_fields.keys() - {"optimizer"})
+    return expert_rule(options.optimizer, **{name: getattr(options, name) for name in given})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
+from pydantic.fields import FieldInfo
 
 from condense.runtime.validation import Closed
 
@@ -67,3 +69,21 @@ def load(source: str, options: DataOptions) -> RealData:
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)
     return data
+
+
+def open_fields(model: type[Closed], default: Callable[[FieldInfo], str]) -> dict[str, Any]:
+    """The fields of `model` as options for `create_model` that may be left out; `default` says what holds then.
+
+    The word `none` switches off what can be none.
+    """
+    found: dict[str, Any] = {}
+    annotated: Any = Annotated  # types made at run time are beyond a type checker
+    for name, field in model.model_fields.items():
+        words = [BeforeValidator(_none)] if type(None) in get_args(field.annotation) else []
+        kind = annotated[(field.annotation, *field.metadata, *words, None)] | None
+        found[name] = (kind, Field(None, description=f"{field.description} [{default(field)}]"))
+    return found
+
+
+def _none(given: Any) -> Any:
+    return None if given == "none" else given

@@ -20,6 +20,7 @@ from buffers.experts import ExpertJob, train_expert
 from condense.cli.main import main
 from condense.data import RealData, pack
 from condense.networks import build_network
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
 from condense.synthetic_set import SyntheticSet
 
@@ -61,12 +62,33 @@ def vector_of(network: torch.nn.Module) -> Tensor:
 def test_the_published_rules():
     smooth, flat, plain = (expert_rule(name) for name in ("smooth", "flat", "sgd"))
     assert (smooth.lr, smooth.momentum, smooth.weight_decay) == (0.003, 0.9, 1e-3)
-    assert (smooth.drop, smooth.clipped_epochs, smooth.penalty) == (0.6, 10, 2.0)
+    assert (smooth.drop, smooth.resolved(50).clipped_epochs, smooth.penalty) == (0.6, 10, 2.0)
     assert (flat.radius, flat.ascent_weight) == (0.01, 0.3)
     for rule in (flat, plain):
         assert (rule.lr, rule.momentum, rule.weight_decay, rule.drop) == (0.01, 0, 0, 1)
     assert {rule.batch_size for rule in (smooth, flat, plain)} == {256}
     assert {rule.augmentation for rule in (smooth, flat, plain)} == {"dsa"}
+
+
+@pytest.mark.parametrize(("epochs", "clipped"), [(50, 10), (8, 2), (5, 1), (1, 0)])
+def test_smooth_experts_clip_the_loss_in_a_fifth_of_their_epochs(epochs: int, clipped: int):
+    """However few these are, the last ones learn with the whole loss."""
+    assert expert_rule("smooth").resolved(epochs).clipped_epochs == clipped
+    assert expert_rule("smooth", clipped_epochs=4).resolved(epochs).clipped_epochs == 4
+    assert expert_rule("flat").resolved(epochs) == expert_rule("flat")
+
+
+def test_short_smooth_experts_learn_with_the_whole_loss_and_say_since_when(data, tmp_path: Path):
+    usual = expert_rule("smooth", lr=0.05, batch_size=36, augmentation=None)
+    for folder, changes in (("usual", {}), ("same", {"clipped_epochs": 1}), ("other", {"clipped_epochs": 10})):
+        record_experts(data, NET, 1, 4, tmp_path / folder, rule=usual.model_copy(update=changes))
+    found = {name: ExpertBuffer.open(tmp_path / name) for name in ("usual", "same", "other")}
+    assert found["usual"].description.rule.clipped_epochs == 1
+    assert torch.equal(found["usual"].snapshot(0, 4), found["same"].snapshot(0, 4))
+    assert not torch.equal(found["usual"].snapshot(0, 4), found["other"].snapshot(0, 4))
+    record_experts(data, NET, 2, 4, tmp_path / "usual", rule=usual)  # goes on
+    with pytest.raises(CondenseError, match="another rule: clipped epochs"):
+        record_experts(data, NET, 2, 4, tmp_path / "usual", rule=usual.model_copy(update={"clipped_epochs": 2}))
 
 
 def naive_smooth(
@@ -108,7 +130,7 @@ def clipped(epoch: int) -> float:
 def test_smooth_experts_against_plain_code(data, tmp_path: Path, penalty: float):
     """12 epochs: the loss has its full weight from epoch 10 on, and the rate drops after the one of index 7."""
     rule = expert_rule("smooth").model_copy(
-        update={"lr": 0.05, "batch_size": 36, "augmentation": None, "penalty": penalty}
+        update={"lr": 0.05, "batch_size": 36, "augmentation": None, "penalty": penalty, "clipped_epochs": 10}
     )
     record_experts(data, NET, 1, 12, tmp_path / "experts", rule=rule)
     buffer = ExpertBuffer.open(tmp_path / "experts")
@@ -257,9 +279,47 @@ def test_the_kind_and_the_type_of_experts_are_options(file, tmp_path: Path, caps
     words = ["--net", NET, "--experts", 1, "--epochs", 1, "--optimizer", optimizer, "--dtype", "float16"]
     assert run(capsys, "experts", "--data", file, "--out", out, *words)[0] == 0
     description = ExpertBuffer.open(out).description
-    assert (description.rule, description.dtype) == (expert_rule(optimizer), "float16")
+    assert (description.rule, description.dtype) == (expert_rule(optimizer).resolved(1), "float16")
     with h5py.File(out / "expert-0000.h5") as stored:
         assert stored["snapshots"].dtype == np.float16
+
+
+def test_values_of_the_rule_are_options_over_the_published_ones(file, tmp_path: Path, capsys):
+    """FTD has alpha 1 for larger sets than CIFAR-10 at ten images per class."""
+    usual = ["experts", "--data", file, "--net", NET, "--experts", 1, "--epochs", 1]
+    for number, (words, expected) in enumerate(
+        [
+            (["--optimizer", "flat", "--ascent-weight", 1], expert_rule("flat", ascent_weight=1.0)),
+            (["--optimizer", "flat", "--radius", 0.05, "--lr", 0.02], expert_rule("flat", radius=0.05, lr=0.02)),
+            (["--augmentation", "none", "--batch-size", 8], expert_rule("sgd", augmentation=None, batch_size=8)),
+            (
+                ["--optimizer", "smooth", "--momentum", 0.5, "--clipped-epochs", 3],
+                expert_rule("smooth", momentum=0.5, clipped_epochs=3),
+            ),
+        ]
+    ):
+        out = tmp_path / str(number)
+        assert run(capsys, *usual, *words, "--out", out)[0] == 0
+        assert ExpertBuffer.open(out).description.rule == expected
+    for words, message in (
+        (["--ascent-weight", 1], "--ascent-weight is a value of flat experts, and these are sgd"),
+        (["--optimizer", "flat", "--penalty", 1], "--penalty is a value of smooth experts, and these are flat"),
+        (["--lr", 0], "--lr 0"),
+        (["--ascent-wait", 1], "did you mean --ascent-weight"),
+    ):
+        assert message in refused(capsys, *usual, *words, "--out", tmp_path / "no")
+        assert not (tmp_path / "no").exists()
+
+
+def test_show_tells_the_values_that_matter_for_the_kind(file, tmp_path: Path, capsys):
+    for optimizer, there, absent in (("sgd", "lr 0.01", "radius"), ("flat", "radius 0.01", "penalty")):
+        out = tmp_path / optimizer
+        words = ["--net", NET, "--experts", 1, "--epochs", 1, "--optimizer", optimizer]
+        assert run(capsys, "experts", "--data", file, "--out", out, *words)[0] == 0
+        _, lines, _ = run(capsys, "show", out)
+        (line,) = [line for line in lines if line.startswith("training ") and "optimizer" in line]
+        assert there in line
+        assert absent not in line
 
 
 def test_an_expert_that_fails_is_named_and_the_others_are_kept(file, tmp_path: Path, capsys):
