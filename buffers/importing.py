@@ -14,6 +14,7 @@ from buffers.store import INDEX, Trajectory, expert_path, read_description, writ
 from condense.data import RealData
 from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
+from condense.runtime.files import check_folder
 
 _FORMS = "a replay_buffer_*.pt of the MTT line of work"
 
@@ -36,8 +37,8 @@ def import_replay_buffer(
     Raises `CondenseError` for a file that is something else or does not fit the network, and for a buffer of another
     kind in `out`.
     """
+    folder = check_folder(out)
     experts = load_tensors(Path(path), _FORMS)
-    folder = Path(out)
     description = describe_request(data, network, expert_rule(optimizer), _epochs(experts, path), dtype, seed=0)
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")

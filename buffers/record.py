@@ -24,7 +24,7 @@ from condense.data.packing import pack
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
-from condense.runtime.files import cache_directory
+from condense.runtime.files import cache_directory, check_folder
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.training import training_engine
@@ -74,12 +74,13 @@ def record_experts(
         progress: show a progress bar on standard error.
 
     Raises:
-        CondenseError: for an unknown network, numbers below 1, and a folder with experts of another kind, naming the
-            field that differs. A failed expert is no error: it is listed in the result.
+        CondenseError: for an unknown network, numbers below 1, an `out` that cannot be a folder, and a folder with
+            experts of another kind, naming the field that differs. A failed expert is no error: it is listed in the
+            result.
     """
     if experts < 1 or epochs < 1:
         raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
-    folder = Path(out)
+    folder = check_folder(out)
     description = describe_request(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
     begun = read_description(folder) if (folder / INDEX).exists() else None
     if compile == "auto":
@@ -94,15 +95,16 @@ def record_experts(
     failed: dict[int, str] = {}
     if missing:
         packed = _packed(data)
+        there = folder.resolve()  # workers may be in another folder
         jobs = [
             ExpertJob(
-                data=str(packed),
+                data=str(packed.resolve()),
                 network=description.network,
                 rule=description.rule,
                 epochs=epochs,
                 seed=seed,
                 number=number,
-                partial=str(folder / f"expert-{number:04d}.partial"),
+                partial=str(there / f"expert-{number:04d}.partial"),
                 compile=compile,
             )
             for number in missing

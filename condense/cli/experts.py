@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
+
+if TYPE_CHECKING:
+    from condense.runtime.executors import Executor
 
 
 class ExpertOptions(DataOptions):
@@ -46,22 +49,17 @@ def experts(words: Sequence[str]) -> int:
         description="Train networks on real data and store their parameters before and after every epoch, for the "
         "methods that match trajectories. The same command goes on where it stopped.",
     )
-    if options.workers is not None and options.ray is not None:
-        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
-    import torch
+    from condense.runtime.files import check_folder
 
-    from condense.runtime.executors import Executor, InProcess, Ray
-
-    executor: Executor = InProcess(options.threads or torch.get_num_threads())
-    if options.workers is not None or options.ray is not None:
-        executor = Ray(options.workers, options.ray, options.threads or 1)
+    check_folder(options.out)
+    rule, executor = _rule(options), _executor(options)  # what may be wrong comes before data that may take minutes
     found = record_experts(
         load(options.data, options),
         options.net,
         options.experts,
         options.epochs,
         options.out,
-        rule=_rule(options),
+        rule=rule,
         dtype=options.dtype,
         seed=options.seed,
         executor=executor,
@@ -74,6 +72,21 @@ def experts(words: Sequence[str]) -> int:
         buffer = ExpertBuffer.open(options.out)
         print(f"{options.out}: {buffer.experts} experts of {buffer.epochs} epochs, {buffer.bytes / 1e6:,.1f} MB")
     return 1 if found.failed else 0
+
+
+def _executor(options: ExpertOptions) -> Executor:
+    """Where experts are trained; raises `CondenseError` if that is out of reach."""
+    if options.workers is not None and options.ray is not None:
+        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
+    import torch
+
+    from condense.runtime.executors import InProcess, Ray
+
+    if options.workers is None and options.ray is None:
+        return InProcess(options.threads or torch.get_num_threads())
+    there = Ray(options.workers, options.ray, options.threads or 1)
+    there.check()
+    return there
 
 
 def _options_model() -> type[Any]:

@@ -88,7 +88,9 @@ def import_set(words: Sequence[str]) -> int:
 
 def _import_experts(options: ImportOptions, network: str) -> int:
     from buffers.importing import import_replay_buffer
+    from condense.runtime.files import check_folder
 
+    check_folder(options.out)
     data = load(options.data, options)
     count = import_replay_buffer(options.file, data, network, options.out, optimizer=options.optimizer)
     print(f"{options.out}: {count} experts")

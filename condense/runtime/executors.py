@@ -103,15 +103,18 @@ class Ray:
 
     __call__ = run
 
+    def check(self) -> None:
+        """Raise the `CondenseError` of `run` before any work; a cluster of our own is not started for that."""
+        if self.address is None:
+            _installed()
+            return
+        engine, ours = self._connected()
+        if ours:
+            engine.shutdown()
+
     def _connected(self) -> tuple[Any, bool]:
-        """Ray with a cluster, and whether we started it."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            import ray as engine
-        except ImportError as error:
-            raise CondenseError(
-                "workers need the package ray, which is not installed; pip install 'condense[ray]'"
-            ) from error
+        """Ray with a cluster, and whether we started it or came to it."""
+        engine = _installed()
         if engine.is_initialized():
             return engine, False
         processors = None if self.address else (self.workers or os.cpu_count() or 1) * self.threads
@@ -122,6 +125,18 @@ class Ray:
         except Exception as error:
             raise CondenseError(f"no Ray cluster answers at {self.address!r} ({_in_one_line(error)})") from error
         return engine, True
+
+
+def _installed() -> Any:
+    """The package ray."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray as engine
+    except ImportError as error:
+        raise CondenseError(
+            "workers need the package ray, which is not installed; pip install 'condense[ray]'"
+        ) from error
+    return engine
 
 
 def _with_threads(function: Callable[[Job], Value], job: Job, threads: int | None) -> Value:

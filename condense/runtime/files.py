@@ -86,6 +86,20 @@ def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str 
     return path
 
 
+def check_folder(path: str | Path, *, option: str = "--out") -> Path:
+    """Make sure, before any work, that `path`, given with `option`, is or can become a folder to write in; return it.
+
+    Nothing is made. Raises `CondenseError` if it or a folder above it is a file, or if the place cannot be written to.
+    """
+    path = Path(path)
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise CondenseError(f"{option} {path} cannot be a folder, because {there} is a file; give another name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CondenseError(f"cannot write {option} {path}: {there} may not be changed; choose another place")
+    return path
+
+
 def cache_directory() -> Path:
     """Where things are kept that can be made again (`$CONDENSE_CACHE`, else `~/.cache/condense`)."""
     return Path(os.environ.get("CONDENSE_CACHE") or Path.home() / ".cache" / "condense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -360,6 +361,37 @@ def test_wrong_requests_for_experts_are_refused_in_one_line(file, folder: Path, 
         assert message in refused(capsys, "experts", *words)
         assert not elsewhere.exists()
         assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
+
+
+def test_an_out_that_cannot_be_a_folder_is_refused_before_data_is_read(file, tmp_path: Path, capsys):
+    """`nowhere` is no data, and the error is not about it."""
+    (tmp_path / "taken").write_text("somebody's")
+    words = ["experts", "--data", "nowhere", "--net", NET, "--experts", 1, "--epochs", 1, "--out"]
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        assert refused(capsys, *words, out).endswith(
+            f"cannot be a folder, because {tmp_path / 'taken'} is a file; give another name"
+        )
+        with pytest.raises(CondenseError, match="is a file; give another name"):
+            record_experts(condense.load_data(file), NET, 1, 1, out)
+    assert (tmp_path / "taken").read_text() == "somebody's"
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_ray_is_looked_for_before_data_is_read(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    words = ["experts", "--data", "nowhere", "--net", NET, "--experts", 1, "--epochs", 1, "--out", tmp_path / "no"]
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+
+    def refuse(**options) -> None:
+        raise ConnectionError("nobody\nis there")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    assert "no Ray cluster answers at '127.0.0.1:1' (ConnectionError: nobody is there)" in refused(
+        capsys, *words, "--ray", "127.0.0.1:1"
+    )
+    assert "nowhere" in refused(capsys, *words, "--workers", 2)  # a cluster of our own is not started for nothing
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for where in (["--workers", 2], ["--ray", "127.0.0.1:1"]):
+        assert "workers need the package ray" in refused(capsys, *words, *where)
 
 
 def test_show_tells_what_experts_are_and_draws_them(folder: Path, tmp_path: Path, capsys):

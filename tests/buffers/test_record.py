@@ -162,6 +162,26 @@ def _die_once(job: tuple[str, int]) -> int:
     return value
 
 
+def test_workers_in_another_folder_train_in_that_of_the_buffer(data, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONDENSE_CACHE", "cache")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    class Elsewhere:
+        def run(self, function, jobs):
+            for job in jobs:
+                with monkeypatch.context() as there:
+                    there.chdir(elsewhere)
+                    (outcome,) = InProcess().run(function, [job])
+                assert not list(elsewhere.iterdir())
+                yield outcome
+
+    found = record_experts(data, NET, 2, 1, "experts", executor=Elsewhere())
+    assert (found.folder, found.failed) == (Path("experts"), {})
+    assert ExpertBuffer.open("experts").experts == 2
+
+
 def test_an_expert_that_fails_twice_is_reported_and_the_others_go_on(data, tmp_path: Path):
     class Failing:
         def run(self, function, jobs):
