@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from buffers.record import describe_request, same_request
+from buffers.record import begin, describe_request, same_request
 from buffers.rules import Kind, expert_rule
-from buffers.store import INDEX, Trajectory, expert_path, read_description, write_description, write_expert
+from buffers.store import INDEX, Trajectory, expert_path, read_description, write_expert
 from condense.data import RealData
 from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
@@ -44,10 +44,9 @@ def import_replay_buffer(
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
     if (folder / INDEX).exists():
-        same_request(read_description(folder), description, folder)
+        same_request(read_description(folder), description, folder, data.info)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_description(folder, description)
+        begin(folder, description, data.preprocessing)
     first = len(sorted(folder.glob("expert-*.h5")))
     for number, trajectory in enumerate(trajectories, first):
         write_expert(expert_path(folder, number), trajectory, dtype)

@@ -15,12 +15,15 @@ from buffers.store import (
     INDEX,
     BufferDescription,
     expert_path,
+    preprocessed_alike,
     read_description,
     write_description,
     write_expert,
+    write_preprocessing,
 )
-from condense.data import RealData
+from condense.data import DataInfo, RealData
 from condense.data.packing import pack
+from condense.data.preprocessing import Preprocessing
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
@@ -87,10 +90,9 @@ def record_experts(
         compile = begun.compile if begun else _worth_compiling(data, description, experts)
     description = description.model_copy(update={"compile": compile})
     if begun:
-        same_request(begun, description, folder)
+        same_request(begun, description, folder, data.info)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_description(folder, description)
+        begin(folder, description, data.preprocessing)
     missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
     failed: dict[int, str] = {}
     if missing:
@@ -162,8 +164,15 @@ def describe_request(
     )
 
 
-def same_request(found: BufferDescription, asked: BufferDescription, folder: Path) -> None:
-    """Raise `CondenseError` with the field that differs, if one does."""
+def begin(folder: Path, description: BufferDescription, preprocessing: Preprocessing) -> None:
+    """Make the folder of a buffer without experts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_preprocessing(folder, preprocessing)
+    write_description(folder, description)
+
+
+def same_request(found: BufferDescription, asked: BufferDescription, folder: Path, info: DataInfo) -> None:
+    """Raise `CondenseError` with what differs between the buffer in `folder` and what is asked for data of `info`."""
     recorded = _decisive(found)
     for name, here in _decisive(asked).items():
         there = recorded.get(name)
@@ -172,12 +181,17 @@ def same_request(found: BufferDescription, asked: BufferDescription, folder: Pat
                 f"{folder} has experts with another {name.replace('_', ' ')} ({_short(there)}, not {_short(here)}); "
                 "give the same, or another --out"
             )
+    if not preprocessed_alike(folder, found, info):
+        raise CondenseError(
+            f"{folder} has experts with another preprocessing ({found.preprocessing} with other numbers); "
+            "give the same, or another --out"
+        )
 
 
 def _decisive(description: BufferDescription) -> dict[str, Any]:
-    """What decides the experts, by the words of errors."""
+    """What decides the experts and must be equal, by the words of errors."""
     rule = {f"rule: {name}": value for name, value in description.rule.used.items()}
-    return description.model_dump(exclude={"versions", "rule"}) | rule
+    return description.model_dump(exclude={"versions", "identity", "rule"}) | rule
 
 
 def _short(value: object) -> str:

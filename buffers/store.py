@@ -1,6 +1,7 @@
 """A folder of expert trajectories: one HDF5 file for each expert, and one JSON that says what they are of.
 
     buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
+    preprocessing.safetensors the numbers of the preprocessing, so that it can be compared with one fitted elsewhere
     expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums
     expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
 
@@ -20,17 +21,20 @@ import h5py
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 
 from buffers.layout import Layout
 from buffers.rules import ExpertRule
 from condense.data.info import DataInfo
+from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write, write_json
 from condense.runtime.seeds import generator
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.runtime.validation import Closed, validated
 
-INDEX = "buffer.json"
+INDEX, PREPROCESSING = "buffer.json", "preprocessing.safetensors"
 SCHEMA = 1
 
 
@@ -194,15 +198,16 @@ class ExpertBuffer:
 
     def check_matches(self, network: str, info: DataInfo) -> None:
         """Raise `CondenseError` with the field that differs unless the experts are such networks on this data."""
-        mine = self.description
+        mine, refit = self.description, "give the --normalization of the experts"
+        alike = preprocessed_alike(self.folder, mine, info)
         for field, here, there, way_out in (
             ("network", network, mine.network, f"give --network {mine.network}"),
             ("image shape", info.image_shape, mine.image_shape, "load the data at that --image-size"),
             ("classes", info.classes, mine.classes, f"give the data of the experts ({mine.data})"),
             ("fingerprint", info.fingerprint, mine.fingerprint, f"give the data of the experts ({mine.data})"),
             ("mirror", info.mirror, mine.mirror, "give --mirror or --no-mirror as for the experts"),
-            ("preprocessing", info.preprocessing.kind, mine.preprocessing, "give the --normalization of the experts"),
-            ("preprocessing", info.identity, mine.identity, "give the --normalization of the experts"),
+            ("preprocessing", info.preprocessing.kind, mine.preprocessing, refit),
+            ("preprocessing", mine.preprocessing if alike else "one with other numbers", mine.preprocessing, refit),
         ):
             if here != there:
                 raise CondenseError(
@@ -230,6 +235,29 @@ def read_description(folder: Path) -> BufferDescription:
 def write_description(folder: Path, description: BufferDescription) -> None:
     """Write the JSON, atomically."""
     write_json(folder / INDEX, description.model_dump(mode="json"))
+
+
+def write_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
+    """Write its numbers, atomically."""
+    arrays = preprocessing.to_arrays()
+    save_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in arrays.items()}, {})
+
+
+def preprocessed_alike(folder: Path, description: BufferDescription, info: DataInfo) -> bool:
+    """Whether data is preprocessed as that of the experts, up to the rounding of fits on different processors.
+
+    Raises `CondenseError` if the numbers in `folder` are damaged. Buffers of earlier versions have none: then only
+    equal bits are alike.
+    """
+    path = folder / PREPROCESSING
+    if info.identity == description.identity or not path.exists():
+        return info.identity == description.identity
+    try:
+        numbers, _ = load_tensors(path)
+    except (SafetensorError, OSError) as error:
+        raise CondenseError(f"{path} is damaged ({error}); copy it again, or record the experts again") from error
+    arrays = {name: values.numpy() for name, values in numbers.items()}
+    return preprocessing_from_arrays(description.preprocessing, arrays).equals(info.preprocessing)
 
 
 def expert_path(folder: Path, number: int) -> Path:

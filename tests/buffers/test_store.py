@@ -15,6 +15,7 @@ import condense
 from buffers import ExpertBuffer, record_experts
 from buffers.layout import Layout
 from buffers.store import Trajectory, read_description, write_description, write_expert
+from condense.data import RealData, TestData, TrainingData
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 
@@ -107,6 +108,44 @@ def test_another_network_data_or_preprocessing_is_refused_with_the_field(folder:
         buffer.check_matches(name, condense.load_data("digits", normalization="none").info)
     with pytest.raises(CondenseError, match="another mirror"):
         buffer.check_matches(name, replace(digits.info, mirror=True))
+
+
+def refitted(data: RealData, factor: float) -> RealData:
+    """The data with a whitening whose matrix is a little different, as another processor would fit it."""
+    whitening = data.preprocessing
+    info = replace(data.info, preprocessing=replace(whitening, matrix=factor * whitening.matrix))
+    return RealData(
+        info,
+        TrainingData(data.train.source, data.train.labels, info),
+        TestData(data.test.source, data.test.labels, info),
+    )
+
+
+def test_a_whitening_that_another_processor_fitted_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+    here = condense.load_data("digits", normalization="zca")
+    there, other = refitted(here, 1 + 1e-6), refitted(here, 1.01)
+    assert there.info.identity != here.info.identity
+    name, out = "convnet-d1-w4-in", tmp_path / "experts"
+    record_experts(here, name, experts=1, epochs=1, out=out)
+    buffer = ExpertBuffer.open(out)
+    buffer.check_matches(name, here.info)
+    buffer.check_matches(name, there.info)
+    record_experts(there, name, experts=2, epochs=1, out=out)
+    for refusal in (
+        lambda: buffer.check_matches(name, other.info),
+        lambda: buffer.check_matches(name, condense.load_data("digits", normalization="none").info),
+        lambda: record_experts(other, name, experts=3, epochs=1, out=out),
+    ):
+        with pytest.raises(CondenseError, match="another preprocessing"):
+            refusal()
+    (out / "preprocessing.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CondenseError, match="safetensors is damaged"):
+        buffer.check_matches(name, there.info)
+    (out / "preprocessing.safetensors").unlink()  # a buffer of an earlier version
+    buffer.check_matches(name, here.info)
+    with pytest.raises(CondenseError, match="another preprocessing"):
+        buffer.check_matches(name, there.info)
 
 
 def test_folders_that_are_no_buffer_or_are_damaged_are_refused(tmp_path: Path, folder: Path):
