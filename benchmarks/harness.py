@@ -89,7 +89,7 @@ def _only_run(folder: Path) -> Iterator[None]:
 def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool) -> list[Record]:
     """The records of all cells, found or made."""
     records = {work.cell.key: read_record(record_path(work.cell, folder)) for work in works}
-    missing = [work for work in works if not _is_done(records[work.cell.key])]
+    missing = _by_experts([work for work in works if not _is_done(records[work.cell.key])])
     failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
     with progress_bar("benchmark", len(missing), enabled=progress) as bar:
         for number, work in enumerate(missing, start=1):
@@ -100,6 +100,19 @@ def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool
                 say(_line(record))
             bar.update(number)
     return [record for record in records.values() if record is not None]
+
+
+def _by_experts(works: list[Work]) -> list[Work]:
+    """Those without experts first, then those of the same experts together.
+
+    Experts take longer than most sittings have left: one kind should serve all its cells before the next is recorded.
+    """
+    kinds: dict[str, list[Work]] = {"": []}
+    for work in works:
+        experts = None if work.cell.made is None else work.cell.made.experts
+        kind = "" if experts is None else json.dumps([work.cell.data.fingerprint, experts], sort_keys=True)
+        kinds.setdefault(kind, []).append(work)
+    return [work for alike in kinds.values() for work in alike]
 
 
 def _is_done(record: Record | None) -> bool:

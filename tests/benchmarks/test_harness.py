@@ -19,7 +19,8 @@ import torch
 
 import benchmarks
 from benchmarks.grid import load_grid, parse_grid
-from benchmarks.harness import exit_code, run_grid
+from benchmarks.harness import _by_experts, exit_code, run_grid
+from benchmarks.plan import plan
 from benchmarks.records import read_records
 from condense.data import load_data
 from condense.runtime.errors import CondenseError
@@ -175,6 +176,16 @@ def test_nothing_is_computed_twice_and_a_lost_set_is_made_again_equal(finished: 
     again = contents(out)
     assert json.loads(again[lost])["accuracies"] == json.loads(before[lost])["accuracies"]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_cells_of_the_same_experts_are_computed_together():
+    def matching(name: str, **experts: Any) -> dict[str, Any]:
+        return {"name": name, "recipe": "desk", "experts": {"experts": 1, "epochs": 6} | experts}
+
+    methods = [matching("mtt"), {"name": "random"}, matching("ftd", optimizer="flat")]
+    grid = parse_grid(SMALL | {"data": ["digits"], "ipc": [1, 2], "methods": methods}, "g.yaml")
+    order = [(work.cell.made.method, work.cell.made.ipc) for work in _by_experts(plan(grid, "g.yaml"))]
+    assert order == [("random", 1), ("random", 2), ("mtt", 1), ("mtt", 2), ("ftd", 1), ("ftd", 2)]
 
 
 def test_a_set_is_shared_by_columns(digits: Path, tmp_path: Path):
