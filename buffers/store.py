@@ -112,6 +112,11 @@ class ExpertBuffer:
         """The full name of the experts' network."""
         return self.description.network
 
+    @property
+    def kind(self) -> str:
+        """How the experts were trained: sgd, flat or smooth."""
+        return self.description.rule.optimizer
+
     @cached_property
     def identity(self) -> str:
         """A digest of what the buffer is of and of every snapshot in it."""

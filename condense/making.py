@@ -41,6 +41,10 @@ class ExpertSource(Protocol):
         """Its full name."""
 
     @property
+    def kind(self) -> str:
+        """How they were trained: an `--optimizer` of `condense experts`."""
+
+    @property
     def identity(self) -> str:
         """A digest of the experts."""
 

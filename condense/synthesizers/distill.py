@@ -90,7 +90,7 @@ def distill(
     checkpoint = _unfinished(target, resume)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:
-        configuration["experts"] = buffer.identity
+        configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration

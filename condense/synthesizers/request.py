@@ -16,6 +16,7 @@ from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
+from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
 from condense.synthesizers.checkpoints import read_header
@@ -87,6 +88,8 @@ class Request:
         entry = methods().find(method)
         if buffer is not None and entry.experts:
             options = {"network": buffer.network} | options
+            if buffer.kind != entry.experts:
+                say(f"note: {entry.name} is published with {entry.experts} experts, these are {buffer.kind} ones")
         elif entry.experts:
             raise CondenseError(_how_to_record(entry, data, recipe, ipc, options))
         elif buffer is not None:

@@ -508,6 +508,17 @@ def test_experts_of_another_kind_are_refused_with_what_differs(digits, many, buf
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["mtt", "tesla", "ftd", "datm", "ast"])
+def test_experts_of_another_training_are_used_with_a_word_and_recorded(digits, buffer, method: str, capsys):
+    """These are plain ones."""
+    made = condense.distill(method, digits, 1, buffer=buffer, iterations=1, **QUICK)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "is published with" in line]
+    kind = methods().find(method).experts
+    expected = [] if kind == "sgd" else [f"note: {method} is published with {kind} experts, these are sgd ones"]
+    assert notes == expected
+    assert made.provenance["configuration"]["kind of experts"] == "sgd"
+
+
 def test_methods_without_experts_refuse_them(digits, buffer, tmp_path: Path):
     for method in ("dm", "random"):
         with pytest.raises(CondenseError, match=rf"{method} uses no experts: leave --buffer out"):
