@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 
 from condense.data.catalogue import DATA_SETS, published_constants
+from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
 from condense.data.sources import PixelSource
 from condense.data.survey import Survey
@@ -57,6 +59,16 @@ def normalization_name(preprocessing: Preprocessing) -> str:
         if (constants.mean, constants.std) == (preprocessing.mean, preprocessing.std):
             return name
     return "computed"
+
+
+def data_options(info: DataInfo) -> dict[str, Any]:
+    """The options of a command that load such data again, by name; the data goes by its base name."""
+    return {
+        "data": info.name,
+        "image_size": "x".join(str(side) for side in info.image_shape[1:]),
+        "normalization": normalization_name(info.preprocessing),
+        "mirror": info.mirror,
+    }
 
 
 def fit_normalization(surveyed: Survey) -> Normalization:

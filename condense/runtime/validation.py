@@ -28,6 +28,21 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def option_words(values: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give fields their values.
+
+    >>> option_words({"image_size": "8x8", "mirror": False, "image_average": None})
+    ['--image-size', '8x8', '--no-mirror', '--image-average', 'none']
+    """
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(option_name(name if value else f"no-{name}"))
+        else:
+            words += [option_name(name), "none" if value is None else str(value)]
+    return words
+
+
 def validated(
     model: type[Model], values: Mapping[str, Any], *, origin: str = "", spell: Callable[[str], str] = str
 ) -> Model:

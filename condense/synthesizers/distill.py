@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from condense.data import DataInfo, RealData
-from condense.data.fitting import normalization_name
+from condense.data.fitting import data_options
 from condense.making import ExpertSource, Job, Product
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import commit, hardware, peak_memory, versions
-from condense.runtime.validation import Closed, option_name
+from condense.runtime.validation import Closed, option_words
 from condense.synthesizers.checkpoints import checkpoint_path
 from condense.synthesizers.initialization import file_digest
 from condense.synthesizers.registry import Method
@@ -141,11 +141,8 @@ def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings:
     return start | {
         "method": entry.name,
         "revision": entry.revision,
-        "data": info.name,
+        **data_options(info),
         "fingerprint": info.fingerprint,
-        "image_size": "x".join(str(side) for side in info.image_shape[1:]),
-        "normalization": normalization_name(info.preprocessing),
-        "mirror": info.mirror,
         "identity": info.identity,
         "ipc": ipc,
         "seed": seed,
@@ -187,16 +184,11 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
     --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
     """
-    words = ["condense", "distill", configuration["method"]]
     values = {key: configuration[key] for key in ("data", "image_size", "normalization", "mirror", "ipc", "seed")}
-    for name, value in (values | configuration["settings"] | configuration["plan"]).items():
-        if isinstance(value, bool):
-            words.append(option_name(name if value else f"no-{name}"))
-        else:
-            words += [option_name(name), "none" if value is None else str(value)]
+    values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:
-        words += ["--buffer", "experts"]
-    return shlex.join([*words, "--out", "set.h5"])
+        values["buffer"] = "experts"
+    return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
 
 
 def _account(product: Product, synthetic: SyntheticSet, seconds: float) -> dict[str, Any]:

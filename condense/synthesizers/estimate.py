@@ -15,6 +15,7 @@ from condense.planning import expected_seconds, largest_micro_batch
 from condense.runtime.memory import keep_freed_memory, memory_errors_named
 from condense.runtime.plan import Plan
 from condense.runtime.provenance import peak_memory
+from condense.runtime.wording import duration
 from condense.synthesizers.base import Synthesizer
 from condense.synthesizers.initialization import BY_FEATURES
 from condense.synthesizers.request import AskedPlan, Request
@@ -45,7 +46,7 @@ class Estimate:
         plan = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.plan.model_dump().items())
         lines = [f"plan                 {plan}", f"peak memory          {self.peak_memory / 1e9:.2f} GB"]
         if self.preparation >= 1:
-            lines.append(f"preparation          {_duration(self.preparation)}")
+            lines.append(f"preparation          {duration(self.preparation)}")
         if self.seconds is None:
             return [*lines, "iterations           none: real images are chosen in one go"]
         largest = "not used" if self.largest_micro_batch is None else f"{self.largest_micro_batch} images"
@@ -53,20 +54,8 @@ class Estimate:
             *lines,
             f"largest micro-batch  {largest}",
             f"one iteration        {self.seconds_per_iteration:.3f} s",
-            f"{self.iterations:,} iterations".ljust(21) + _duration(self.seconds),
+            f"{self.iterations:,} iterations".ljust(21) + duration(self.seconds),
         ]
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> _duration(59.6), _duration(3700.0)
-    ('60 s', '1 h 2 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def estimate(

@@ -10,7 +10,7 @@ import torch
 
 from condense.data import DataInfo, RealData
 from condense.making import ExpertSource, Maker
-from condense.networks import build_network, canonical_name
+from condense.networks import canonical_name
 from condense.planning import Work, choose_plan
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
@@ -20,6 +20,7 @@ from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
 from condense.synthesizers.checkpoints import read_header
+from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import Method, methods
 
 
@@ -90,15 +91,15 @@ class Request:
             options = {"network": buffer.network} | options
             if buffer.kind != entry.experts:
                 say(f"note: {entry.name} is published with {entry.experts} experts, these are {buffer.kind} ones")
-        elif entry.experts:
-            raise CondenseError(_how_to_record(entry, data, recipe, ipc, options))
         elif buffer is not None:
             raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
-        maker: type[Maker] = load_object(entry.target)
         settings = resolve_settings(
             entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
         )
+        maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, ipc, settings)
+        if entry.experts and buffer is None:
+            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings))
         where = choose_device(device)
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
         asked = data.train, ipc, settings
@@ -132,26 +133,6 @@ class Request:
             micro_batch=asked.micro_batch,
             seconds=None if self.minutes is None else 60 * self.minutes,
         )
-
-
-_USUAL_SPEED = 1e11  # operations a second of float32 on two cores
-
-
-def _how_to_record(entry: Method, data: RealData, recipe: str | None, ipc: int, options: dict[str, Any]) -> str:
-    """What to do first, and what it costs: counted operations at the speed of two usual cores."""
-    settings: Any = resolve_settings(entry, data.info, ipc, recipe=recipe, **options)
-    epochs = settings.max_start - 1 + settings.span
-    name = canonical_name(settings.network, data.image_shape)
-    network = build_network(name, data.image_shape, len(data.classes), seed=0)
-    size = 4 * sum(value.numel() for value in network.parameters()) * (epochs + 1) / 1e6
-    work = Work("training", name, data.image_shape, len(data.classes), batch=len(data.train), times=epochs).operations
-    kind = f" --optimizer {entry.experts}" if entry.experts != "sgd" else ""
-    return (
-        f"{entry.name} needs experts, networks trained on the real data: record them with `condense experts --data "
-        f"{data.name} --net {settings.network} --experts 10 --epochs {epochs}{kind} --out experts` and give --buffer "
-        f"experts; each expert takes about {size:.1f} MB of disk and, at {_USUAL_SPEED / 1e9:.0f} billion operations a "
-        f"second, {max(0.1, work / _USUAL_SPEED / 60):.1f} minutes"
-    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from condense.networks import build_network
 from condense.runtime import precision
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
+from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import methods
 from condense.synthesizers.request import resolve_settings
 from condense.synthesizers.trajectory_matching import (
@@ -459,14 +462,7 @@ def test_going_on_is_exact_with_the_momentum_of_the_learning_rate(digits, buffer
 
 
 @pytest.mark.parametrize(
-    ("method", "kind"),
-    [
-        ("mtt", ""),
-        ("tesla", ""),
-        ("ftd", " --optimizer flat"),
-        ("datm", " --optimizer flat"),
-        ("ast", " --optimizer smooth"),
-    ],
+    ("method", "kind"), [("mtt", "sgd"), ("tesla", "sgd"), ("ftd", "flat"), ("datm", "flat"), ("ast", "smooth")]
 )
 @pytest.mark.parametrize("options", [{}, {"network": "convnet-d1-w8-in", "max_start": 9, "span": 3, "min_start": 0}])
 def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
@@ -478,14 +474,47 @@ def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
     message = str(error.value)
     settings = resolve_settings(methods().find(method), digits.info, 1, **options)
     epochs = settings.max_start - 1 + settings.span
-    assert f"condense experts --data digits --net {settings.network} --experts" in message
-    assert f"--epochs {epochs}{kind} --out experts" in message
+    data = "--data digits --image-size 8x8 --normalization computed --no-mirror"
+    asked = f"--net {settings.network} --experts 10 --epochs {epochs} --optimizer {kind}"
+    assert f"`condense experts {data} {asked} --out experts`" in message
     assert "--buffer experts" in message
     size = sum(value.numel() for value in build_network(settings.network, (1, 8, 8), 10, seed=0).parameters())
-    assert f"{4 * size * (epochs + 1) / 1e6:.1f} MB" in message
-    assert "minutes" in message
+    for experts, words in ((1, "each takes about"), (10, "all 10")):
+        assert f"{words} {4 * size * (epochs + 1) * experts / 1e6:,.1f} MB" in message
     assert "\n" not in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recording_costs_more_for_other_kinds_of_experts():
+    """Two gradients a step for flat ones, and about three times the work for smooth ones."""
+
+    def seconds(kind: str) -> int:
+        entry = dataclasses.replace(methods().find("mtt"), experts=kind)
+        message = how_to_record(entry, condense.load_data("digits").info, 300_000, TrajectoryMatching.Settings())
+        return int(re.search(r"each takes about .* of disk and ([0-9]+) s, all 10 ", message)[1])
+
+    assert seconds("flat") == pytest.approx(2 * seconds("sgd"), abs=2)
+    assert seconds("smooth") == pytest.approx(3 * seconds("sgd"), abs=3)
+    assert seconds("sgd") > 5
+
+
+def test_the_command_that_records_experts_gives_those_that_are_accepted(many, tmp_path: Path, capsys):
+    """With the data's normalisation and mirroring; where it lies only its user knows."""
+    source = tmp_path / "photos.npz"
+    labels = np.arange(24) % 3
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8), dtype=np.uint8)
+    np.savez(source, train_images=images, train_labels=labels, test_images=images[:6], test_labels=labels[:6])
+    usual = ["--data", source, "--image-size", "12x8", "--normalization", "none", "--mirror"]
+    asked = ["distill", "mtt", *usual, "--network", NET, "--ipc", 1, "--max-start", 1, "--span", 1]
+    asked += ["--iterations", 1, "--inner-steps", 2, "--out", tmp_path / "set.h5"]
+    assert main([str(word) for word in asked]) == 2
+    message = capsys.readouterr().err
+    assert "(as --data give the path of photos)" in message
+    words = shlex.split(message.split("`")[1])
+    for name, value in (("--data", source), ("--experts", 1), ("--out", tmp_path / "experts")):
+        words[words.index(name) + 1] = str(value)
+    assert main(words[1:]) == 0
+    assert main([str(word) for word in [*asked, "--buffer", tmp_path / "experts"]]) == 0
 
 
 def test_experts_of_another_kind_are_refused_with_what_differs(digits, many, buffer, tmp_path: Path):

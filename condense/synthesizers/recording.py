@@ -1,0 +1,41 @@
+"""What to do where a method needs experts and has none: the command that records them, and what it costs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from condense.data import DataInfo
+from condense.data.catalogue import find_data_set
+from condense.data.fitting import data_options
+from condense.networks import build_network, canonical_name
+from condense.planning import Work
+from condense.runtime.validation import option_words
+from condense.runtime.wording import duration
+from condense.synthesizers.registry import Method
+
+_EXPERTS = 10
+_USUAL_SPEED = 1e11  # operations a second of float32 on two cores
+_STEP = {"sgd": 1, "flat": 2, "smooth": 3}  # work in plain steps: two gradients; a gradient and one of a gradient
+
+
+def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any) -> str:
+    """How to record the experts of `entry` with these settings on so many training images, in one line.
+
+    Costs are counted operations at the speed of two usual cores.
+    """
+    epochs = settings.max_start - 1 + settings.span
+    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": epochs, "optimizer": entry.experts}
+    command = shlex.join(["condense", "experts", *option_words(data_options(info) | asked | {"out": "experts"})])
+    where = "" if find_data_set(info.name) else f" (as --data give the path of {info.name})"
+    name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)
+    network = build_network(name, info.image_shape, classes, seed=0)
+    size = 4 * sum(value.numel() for value in network.parameters()) * (epochs + 1)
+    plain = Work("training", name, info.image_shape, classes, batch=images, times=epochs).operations
+    seconds = _STEP[entry.experts] * plain / _USUAL_SPEED
+    return (
+        f"{entry.name} needs experts, networks trained on the real data: record them with `{command}`{where} and give "
+        f"--buffer experts; each takes about {size / 1e6:,.1f} MB of disk and {duration(seconds)}, all {_EXPERTS} "
+        f"{_EXPERTS * size / 1e6:,.1f} MB and {duration(_EXPERTS * seconds)}, at {_USUAL_SPEED / 1e9:.0f} billion "
+        "operations a second"
+    )
