@@ -13,14 +13,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.data.sampling import check_class_sizes
-from condense.runtime.seeds import generator
-from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.initialization import Initialization
-from condense.synthesizers.trajectory_matching import TrajectoryMatching, TrajectoryMatchingSettings, Window
+from condense.synthesizers.trajectory_matching import (
+    START_HELP,
+    TrajectoryMatching,
+    TrajectoryMatchingSettings,
+    Window,
+)
 from condense.unroll import TrajectoryGradient
-
-_ASKED_AT_ONCE = 64  # images of a class, in random order, until enough are classified rightly
 
 
 class DifficultyAlignmentSettings(TrajectoryMatchingSettings):
@@ -33,7 +33,7 @@ class DifficultyAlignmentSettings(TrajectoryMatchingSettings):
         None, ge=1, description="the same in the first iteration, from where it grows; default: max_start"
     )
     growth: int = Field(1000, ge=1, description="iterations until starts reach max_start")
-    initialization: Initialization = Field("correct", description=f"{INITIALIZATION_HELP}; or correct, as experts say")
+    initialization: Initialization = Field("correct", description=START_HELP)
     label_lr: float = Field(5.0, ge=0, description="learning rate of the soft labels (SGD, momentum 0.9)")
     skip_above: float = Field(1.1, gt=0, description="no update is made where the loss is larger")
 
@@ -47,47 +47,15 @@ def open_to(iteration: int, first: int, last: int, growth: int) -> int:
     return min(last, first + (last - first) * iteration // growth)
 
 
-def _without(order: list[int], found: list[int]) -> list[int]:
-    known = set(found)
-    return [index for index in order if index not in known]
-
-
 class DifficultyAlignment(TrajectoryMatching):
-    """Trajectory matching with a window that opens, learned soft labels and a gate.
+    """Trajectory matching with a window that opens, images that experts know, learned soft labels and a gate.
 
     Labels are logits, whose softmax is the target of the inner cross-entropy; each starts as the average over the
-    experts, after their last epoch, that classify the image rightly (over all of them where none does). An iteration
-    whose loss is above `skip_above` changes nothing.
+    experts, after their last epoch, that classify the image rightly (over all of them where none does); without the
+    start `correct` there is one expert. An iteration whose loss is above `skip_above` changes nothing.
     """
 
     Settings = DifficultyAlignmentSettings
-
-    def start(self) -> tuple[Tensor, float]:
-        """With `correct`, real images that an expert classifies rightly after its last epoch."""
-        if self.settings.initialization != "correct":
-            return super().start()
-        check_class_sizes(self.data, self.job.ipc)
-        chosen = [self._correct(label) for label in range(len(self.data.info.classes))]
-        return self.data.images(torch.cat(chosen)), 0.0
-
-    def _correct(self, label: int) -> Tensor:
-        """The first images of a class, in random order, that expert 0 classifies rightly; then those of the next one.
-
-        Where all experts together find too few, the first of the others follow.
-        """
-        members = self.data.class_indices(label)
-        draws = generator(self.job.seed, "initial images", label)
-        order = members[torch.randperm(len(members), generator=draws)].tolist()
-        found: list[int] = []
-        for expert in range(self.buffer.experts):
-            vector = self._vector(expert, self.buffer.epochs)
-            for part in torch.tensor(_without(order, found)).split(_ASKED_AT_ONCE):
-                if len(found) >= self.job.ipc:
-                    return torch.tensor(found[: self.job.ipc])
-                images = self.data.images(part).to(self.job.device)
-                right = self.logits(images, vector, expert, self.buffer.epochs).argmax(1).cpu() == label
-                found += part[right].tolist()
-        return torch.tensor((found + _without(order, found))[: self.job.ipc])
 
     def more_learned(self) -> list[dict[str, Any]]:
         """The logits of the labels."""

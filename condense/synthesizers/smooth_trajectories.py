@@ -14,12 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.data.sampling import check_class_sizes
-from condense.runtime.seeds import derive_seed, generator
-from condense.selection.kmeans import nearest_to_centres
-from condense.synthesizers.base import INITIALIZATION_HELP
+from condense.runtime.seeds import generator
 from condense.synthesizers.initialization import Initialization
-from condense.synthesizers.trajectory_matching import TrajectoryMatching, TrajectoryMatchingSettings, Window
+from condense.synthesizers.trajectory_matching import (
+    START_HELP,
+    TrajectoryMatching,
+    TrajectoryMatchingSettings,
+    Window,
+)
 from condense.unroll import Target
 
 
@@ -36,9 +38,7 @@ class SmoothTrajectorySettings(TrajectoryMatchingSettings):
         "equal", description="weights of the targets at the epochs between start and end"
     )
     perturbation: float = Field(1.0, ge=0, description="of the start's convolution weights, relative to their norm")
-    initialization: Initialization = Field(
-        "representative", description=f"{INITIALIZATION_HELP}; or representative, by what an expert says"
-    )
+    initialization: Initialization = Field("representative", description=START_HELP)
 
 
 def balanced_weight(epoch: int, max_start: int) -> float:
@@ -61,24 +61,6 @@ class SmoothTrajectoryMatching(TrajectoryMatching):
     """
 
     Settings = SmoothTrajectorySettings
-
-    def start(self) -> tuple[Tensor, float]:
-        """With `representative`, the real images nearest to the centres of k-means on an expert's logits.
-
-        As many clusters as images per class, where the released code has ten, whatever the number of images.
-        """
-        if self.settings.initialization != "representative":
-            return super().start()
-        check_class_sizes(self.data, self.job.ipc)
-        draws = generator(self.job.seed, "representing expert")
-        expert, epoch = int(torch.randint(self.buffer.experts, (1,), generator=draws)), self.buffer.epochs
-        vector, chosen = self._vector(expert, epoch), []
-        for label in range(len(self.data.info.classes)):
-            members = self.data.class_indices(label)
-            logits = self.logits(self.data.images(members).to(self.job.device), vector, expert, epoch).cpu()
-            seed = derive_seed(self.job.seed, "representative images", label)
-            chosen.append(members[nearest_to_centres(logits, self.job.ipc, seed)])
-        return self.data.images(torch.cat(chosen)), 0.0
 
     def window(self, iteration: int) -> Window:
         """With a perturbed start, and targets on the way."""

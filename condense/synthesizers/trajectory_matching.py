@@ -26,9 +26,12 @@ from condense.networks import build_network, canonical_name
 from condense.planning import Kind, Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
-from condense.synthesizers.base import Synthesizer, SynthesizerSettings
+from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings
+from condense.synthesizers.chosen_images import chosen_images
+from condense.synthesizers.initialization import BY_EXPERTS, Initialization
 from condense.unroll import Target, TrajectoryGradient, trajectory_gradient
 
+START_HELP = f"{INITIALIZATION_HELP}; or images that experts choose: correct (as DATM) or representative (as AST)"
 GradientName = Literal["adjoint", "frozen", "unrolled"]
 GRADIENT_HELP = "adjoint: exact; frozen: as TESLA computes it; unrolled: exact, with memory in the number of steps"
 _LOWEST_RATE, _MOST_GROWTH = 1e-6, 10.0  # of the learned learning rate, the second times its start
@@ -39,6 +42,7 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
 
     iterations: int = Field(5000, ge=1, description="updates of the images")
     image_lr: float = Field(100.0, gt=0, description="learning rate of the images (SGD)")
+    initialization: Initialization = Field("real", description=START_HELP)
     network: str = Field("convnet-w64-in", description="network of the experts")
     inner_steps: int = Field(50, ge=1, description="T: steps on the synthetic images")
     span: int = Field(2, ge=1, description="M: epochs of the expert that these steps should be worth")
@@ -112,6 +116,17 @@ class TrajectoryMatching(Synthesizer):
         self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
         self.engine = Engine(self.network, job.plan)
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror, align_corners=True)
+
+    def start(self) -> tuple[Tensor, float]:
+        """With `correct` and `representative`, real images that experts choose."""
+        name = self.settings.initialization
+        if name not in BY_EXPERTS:
+            return super().start()
+        return chosen_images(name, self.job, self.buffer.experts, self._opinion), 0.0
+
+    def _opinion(self, images: Tensor, expert: int) -> Tensor:
+        epoch = self.buffer.epochs
+        return self.logits(images.to(self.job.device), self._vector(expert, epoch), expert, epoch).cpu()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """SGD for the images, and for the learning rate with its own."""

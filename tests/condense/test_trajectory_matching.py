@@ -25,6 +25,7 @@ from condense.making import Job
 from condense.networks import build_network
 from condense.runtime import precision
 from condense.runtime.errors import CondenseError
+from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import methods
@@ -435,6 +436,33 @@ def test_the_usual_average_of_ftd_hardly_leaves_the_start(digits, buffer):
         made.advance(iteration)
     moved, stored = (images.detach() - start for images in (made.images, made.stored()))
     assert 0 < stored.norm() < 4e-4 * moved.norm()
+
+
+# --- images that experts choose
+
+
+@pytest.mark.parametrize("name", ["correct", "representative"])
+def test_every_method_can_start_from_images_that_experts_choose(digits, buffer, name: str):
+    """The same ones, whatever the method; those that represent a class and those that experts know differ."""
+    kinds = [load_object(methods().find(method).target) for method in ("mtt", "tesla", "ftd", "datm", "ast")]
+    starts = [synthesizer(digits, buffer, 3, kind, initialization=name).images.detach() for kind in kinds]
+    assert all(torch.equal(start, starts[0]) for start in starts)
+    real = {image.numpy().tobytes() for image in digits.train.images(torch.arange(len(digits.train)))}
+    assert {image.numpy().tobytes() for image in starts[0]} <= real
+    plain = synthesizer(digits, buffer, 3, initialization="real").images.detach()
+    assert not torch.equal(starts[0], plain)
+    if name == "correct":
+        labels = torch.arange(10).repeat_interleave(3)
+        known, usual = (
+            (naive_logits(buffer, digits, each, 0, EPOCHS).argmax(1) == labels).sum() for each in (starts[0], plain)
+        )
+        assert known > usual
+
+
+def test_methods_without_experts_refuse_such_starts(digits):
+    for name in ("correct", "representative"):
+        with pytest.raises(CondenseError, match=f"--initialization {name} asks experts, and this method has none"):
+            condense.distill("dm", digits, 1, network=NET, initialization=name)
 
 
 # --- going on, and what is refused
