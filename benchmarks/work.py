@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from benchmarks.cells import Work
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
@@ -20,8 +18,8 @@ from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
 from condense.runtime.errors import CondenseError
-from condense.runtime.executors import InProcess
 from condense.runtime.provenance import commit, hardware, peak_memory
+from condense.runtime.subprocesses import on_every_core
 from condense.synthesizers.distill import distill
 from condense.synthetic_set import SyntheticSet
 
@@ -85,7 +83,7 @@ def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: b
         out,
         optimizer=asked["optimizer"],
         seed=asked["seed"],
-        executor=InProcess(threads=torch.get_num_threads()),
+        executor=on_every_core(),  # the memory of making the set is measured in this process
         progress=progress,
     )
     if found.failed:

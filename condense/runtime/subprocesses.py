@@ -1,6 +1,7 @@
 """Running each job in a process of its own: its memory is measured alone, and its crash is not ours.
 
 for outcome in Subprocesses().run(function, jobs): ...
+for outcome in Subprocesses(workers=2, threads=1).run(function, jobs): ...
 """
 
 from __future__ import annotations
@@ -10,54 +11,121 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import IO, Any, Generic
 
-from condense.runtime.executors import Job, Outcome, Value, here
+from condense.runtime.executors import InProcess, Job, Outcome, Value
 from condense.runtime.progress import terminal_released
+
+_GLANCE = 0.05  # seconds between two looks at the processes
 
 
 @dataclass(frozen=True)
 class Subprocesses:
-    """New processes of this machine, one after the other, whose standard error is ours; each job has one attempt.
+    """New processes of this machine, so many `workers` at a time, whose standard error is ours.
 
-    `function` and the jobs travel by pickle: a function of a module, or a `partial` of one.
+    Each job has one attempt, and so many processor `threads` (None: as a new process has them); its value does not
+    depend on `workers`. A single worker has the terminal for itself, several must not draw on it. `function` and the
+    jobs travel by pickle: a function of a module, or a `partial` of one.
     """
 
-    def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
-        """`function` of every job, in their order; a process that dies is an outcome.
+    workers: int = 1
+    threads: int | None = None
 
-        Raises `KeyboardInterrupt` after a Ctrl-C, when the process has saved what it was doing.
+    def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
+        """`function` of every job, in the order in which they finish; a process that dies is an outcome.
+
+        Raises `KeyboardInterrupt` after a Ctrl-C, when all processes have saved what they were doing.
         """
-        for job in jobs:
-            yield _outcome(function, job)
+        waiting = iter(jobs)
+        running: list[_Running[Job]] = []
+        try:
+            while True:
+                with terminal_released() if self.workers == 1 else nullcontext():
+                    for job in islice(waiting, self.workers - len(running)):
+                        with _interrupts_held_back():
+                            running.append(_start(function, job, self.threads))
+                    if not running:
+                        return
+                    finished = _first_to_end(running)
+                running.remove(finished)
+                yield finished.outcome()
+        finally:
+            _interrupt(running)
 
 
 subprocesses = Subprocesses()
 
 
-def _outcome(function: Callable[[Job], Value], job: Job) -> Outcome[Job, Value]:
-    with terminal_released():
+def on_every_core() -> Subprocesses:
+    """As many processes as there are cores for this one, with one thread each."""
+    return Subprocesses(workers=len(os.sched_getaffinity(0)), threads=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Running(Generic[Job]):
+    """A process that does a job, and the file that its result goes to."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    result: IO[bytes]
+
+    def outcome(self) -> Outcome[Job, Any]:
+        with self.result:
+            if self.process.returncode != 0:
+                return Outcome(self.job, error=_end_of(self.process.returncode))
+            self.result.seek(0)
+            value, error = pickle.load(self.result)
+        return Outcome(self.job, value, error)
+
+
+def _start(function: Callable[[Job], Value], job: Job, threads: int | None) -> _Running[Job]:
+    result = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the outcome)
+    with tempfile.TemporaryFile() as request:
+        pickle.dump((function, job, threads), request)
+        request.seek(0)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "condense.runtime.subprocesses", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=request,
+            stdout=result,
             env=os.environ | {"PYTHONPATH": _import_path()},
             process_group=0,  # Ctrl-C goes to us alone, and from us, once, to the process
         )
-        try:
-            output, _ = process.communicate(pickle.dumps((function, job)))
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
-    if process.returncode == 0:
-        value, error = pickle.loads(output)
-        return Outcome(job, value, error)
-    return Outcome(job, error=_end_of(process.returncode))
+        return _Running(job, process, result)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A Ctrl-C waits until the block ends and, for processes that begin in it, until they let it through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _first_to_end(running: Sequence[_Running[Job]]) -> _Running[Job]:
+    while True:
+        for each in running:
+            if each.process.poll() is not None:
+                return each
+        time.sleep(_GLANCE)
+
+
+def _interrupt(running: Sequence[_Running[Job]]) -> None:
+    """Ctrl-C for all of them, and wait until they have saved what they were doing."""
+    for each in running:
+        each.process.send_signal(signal.SIGINT)
+    for each in running:
+        each.process.wait()
+        each.result.close()
 
 
 def _import_path() -> str:
@@ -79,8 +147,9 @@ def main() -> None:
     _end_with(parent=int(sys.argv[1]))
     result, sys.stdout = sys.stdout.buffer, sys.stderr  # what libraries print must not get between
     try:
-        function, job = pickle.load(sys.stdin.buffer)
-        (outcome,) = here.run(function, [job])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        function, job, threads = pickle.load(sys.stdin.buffer)
+        (outcome,) = InProcess(threads, attempts=1).run(function, [job])
     except KeyboardInterrupt:
         sys.exit(130)
     pickle.dump((outcome.value, outcome.error), result)

@@ -240,6 +240,27 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path,
     assert read_records(out) == []
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_experts_are_recorded_in_processes_of_their_own_that_end_with_the_benchmark(
+    digits: Path, tmp_path: Path, end: signal.Signals
+):
+    workers = min(2, len(os.sched_getaffinity(0)))
+    method = {"name": "mtt", "iterations": 1, "experts": {"net": "convnet-w8", "experts": 2, "epochs": 5000}}
+    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[method]), tmp_path / "out"
+    process = start(grid, out)
+    begun = "experts/*/*.partial/epoch-0001.safetensors"
+    wait_until(lambda: process.poll() is not None or len(list(out.glob(begun))) == workers)
+    assert len(processes_about(out)) == 2 + workers  # the benchmark, the making of the set, and these
+    process.send_signal(end)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if end == signal.SIGINT else -end), errors
+    assert "Traceback" not in errors
+    if end == signal.SIGKILL:
+        wait_until(lambda: not processes_about(out), 20)
+    assert not processes_about(out)
+    assert read_records(out) == []
+
+
 def test_a_process_that_dies_is_a_failure_and_not_the_end(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
