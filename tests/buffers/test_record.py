@@ -144,22 +144,52 @@ def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_workers_record_the_same_bits_though_one_is_killed(data, tmp_path: Path):
+def test_workers_record_the_same_bits_though_one_is_killed_in_the_middle_of_an_expert(data, tmp_path: Path):
+    """Expert 1 loses its worker between two steps of its third epoch, and goes on from the second on another one."""
     pytest.importorskip("ray", reason="needs the extra ray")
-    record_experts(data, NET, 3, 2, tmp_path / "here", executor=InProcess(threads=1))
-    killed = tmp_path / "killed"
-    found = list(Ray(workers=2).run(_die_once, [(str(killed), 3), ("", 4)]))
-    assert sorted((outcome.value, outcome.attempts) for outcome in found) == [(3, 2), (4, 1)]
-    record_experts(data, NET, 3, 2, tmp_path / "there", executor=Ray(workers=2))
+    attempts = {}
+
+    class Deadly:
+        def run(self, function, jobs):
+            for outcome in Ray(workers=2, threads=1).run(_train_and_die_once, jobs):
+                attempts[outcome.job.number] = outcome.attempts
+                yield outcome
+
+    rule = ExpertRule(batch_size=16)
+    record_experts(data, NET, 3, 4, tmp_path / "here", rule=rule, executor=InProcess(threads=1))
+    found = record_experts(data, NET, 3, 4, tmp_path / "there", rule=rule, executor=Deadly())
+    assert (found.finished, found.failed) == (3, {})
+    assert attempts == {0: 1, 1: 2, 2: 1}
+    assert (tmp_path / "there" / "killed after").read_text() == "epoch-0002.safetensors, 2 steps"
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    record_experts(data, NET, 3, 4, tmp_path / "alive", rule=rule, executor=Ray(workers=2, threads=1))
+    assert contents(tmp_path / "alive") == contents(tmp_path / "here")
 
 
-def _die_once(job: tuple[str, int]) -> int:
-    marker, value = job
-    if marker and not Path(marker).exists():
-        Path(marker).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return value
+def _train_and_die_once(job: ExpertJob):
+    import buffers.experts as module
+
+    partial = Path(job.partial)
+    marker = partial.parent / "killed after"
+    usual = module.epoch_update
+
+    def deadly(rule: ExpertRule, epoch: int, epochs: int):
+        update, steps = usual(rule, epoch, epochs), []
+
+        def step(what):
+            if len(steps) == 2 and (job.number, epoch) == (1, 2) and not marker.exists():
+                marker.write_text(f"{max(path.name for path in partial.iterdir())}, {len(steps)} steps")
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps.append(1)
+            return update(what)
+
+        return step
+
+    module.epoch_update = deadly
+    try:
+        return module.train_expert(job)
+    finally:
+        module.epoch_update = usual
 
 
 def test_workers_in_another_folder_train_in_that_of_the_buffer(data, tmp_path: Path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import condense
+from benchmarks.machine import memory_growth
 from buffers import ExpertBuffer, record_experts
 from buffers.layout import Layout
 from buffers.store import Trajectory, read_description, write_description, write_expert
@@ -64,27 +65,71 @@ def test_snapshots_are_the_parameters_and_statistics_of_a_network(folder: Path, 
     assert any((value != 0).any() for name, value in buffer.statistics(0, 3).items() if "mean" in name)
 
 
-def test_one_pair_reads_two_chunks_and_little_memory(tmp_path: Path, folder: Path):
-    size, epochs = 300_000, 20
+SIZE, EPOCHS = 300_000, 20  # of the experts below, of which each has 25 MB
+
+
+@pytest.fixture
+def large(tmp_path: Path, folder: Path) -> ExpertBuffer:
+    """Three experts of random numbers."""
     description = read_description(folder).model_copy(
-        update={"parameters": (("weight", (size,)),), "statistics": (), "epochs": epochs}
+        update={"parameters": (("weight", (SIZE,)),), "statistics": (), "epochs": EPOCHS}
     )
     write_description(tmp_path, description)
     for number in range(3):
-        rows = torch.randn(epochs + 1, size, generator=torch.Generator().manual_seed(number))
+        rows = torch.randn(EPOCHS + 1, SIZE, generator=torch.Generator().manual_seed(number))
         write_expert(
-            tmp_path / f"expert-{number:04d}.h5", Trajectory(rows, torch.zeros(epochs + 1, 0), (), 0.0), "float32"
+            tmp_path / f"expert-{number:04d}.h5", Trajectory(rows, torch.zeros(EPOCHS + 1, 0), (), 0.0), "float32"
         )
-    with h5py.File(tmp_path / "expert-0000.h5") as file:
-        assert file["snapshots"].chunks == (1, size)  # so a snapshot is one chunk, and a pair two
-        assert file["snapshots"].id.get_num_chunks() == epochs + 1
-    buffer = ExpertBuffer.open(tmp_path)
-    buffer.sample(0, 0, max_start=10, span=2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for iteration in range(50):
-        buffer.sample(0, iteration, max_start=10, span=2)
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    assert grown < 20e6  # an expert has 25 MB, all of them 75
+    return ExpertBuffer.open(tmp_path)
+
+
+class CountedFile(io.FileIO):
+    """A file that remembers how much is read of it."""
+
+    bytes_read = 0
+
+    def readinto(self, buffer) -> int:
+        count = super().readinto(buffer)
+        type(self).bytes_read += count
+        return count
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[CountedFile]:
+    """Counts what HDF5 reads from files, whatever it is asked for."""
+    usual = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, mode: usual(CountedFile(path), mode))
+    monkeypatch.setattr(CountedFile, "bytes_read", 0)
+    return CountedFile
+
+
+def test_a_pair_reads_two_chunks_and_no_more(large: ExpertBuffer, counted: type[CountedFile]):
+    chunk, around = 4 * SIZE, 100_000  # bytes of a snapshot, and of what says where it is
+    for iteration in range(20):
+        counted.bytes_read = 0
+        large.sample(0, iteration, max_start=10, span=2)
+        assert 2 * chunk <= counted.bytes_read < 2 * chunk + around
+    counted.bytes_read = 0
+    with h5py.File(large.files[0], "r") as file:
+        file["snapshots"][:]
+    assert counted.bytes_read >= (EPOCHS + 1) * chunk, "a whole expert would be noticed"
+
+
+def test_pairs_take_little_memory(large: ExpertBuffer):
+    def pairs() -> None:
+        for iteration in range(50):
+            large.sample(0, iteration, max_start=10, span=2)
+
+    def expert() -> None:
+        with h5py.File(large.files[0], "r") as file:
+            file["snapshots"][:]
+
+    pairs()
+    grown, whole = memory_growth(pairs), memory_growth(expert)
+    if grown is None or whole is None:
+        pytest.skip("this system does not tell the memory of a process")
+    assert whole > 20e6, "a whole expert would be noticed"
+    assert grown < 10e6
 
 
 def test_half_precision_is_half_as_large_and_rounds(tmp_path: Path):
