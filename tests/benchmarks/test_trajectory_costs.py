@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import reading, trajectories
+from condense.data import load_data
 from condense.networks import build_network
 
 
@@ -28,11 +31,37 @@ def test_memory_of_the_adjoint_grows_by_checkpoints_only_but_that_of_unrolling_b
     assert all(point["seconds_per_step"] > 0 for point in points)
 
 
-def test_errors_are_those_of_other_gradients_against_the_exact_one():
-    short, _ = trajectories.errors("convnet-d2-w4", 2)
-    longer, half = trajectories.errors("convnet-d2-w4", 6)
-    assert 0 < short["images"] < longer["images"] < 1
-    assert 0 < half["images"] < 1
+def test_errors_are_those_of_other_gradients_on_epochs_of_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Frozen: more of them with longer steps and with more steps, none in one step; bfloat16 only rounds."""
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
+    problems = trajectories.expert_problems("convnet-d2-w4", load_data("digits"))
+    assert len(problems) == 4
+    for first, second in (problems[:2], problems[2:]):
+        assert torch.equal(first.target, second.start)
+    assert not torch.equal(problems[0].start, problems[2].start)
+    assert problems[0].images.shape == (50, 1, 8, 8)
+
+    def found(steps: int, inner_lr: float) -> list[dict[str, Any]]:
+        lines = trajectories.errors(problems, steps, inner_lr)
+        assert [(line["way"], line["steps"], line["inner_lr"]) for line in lines] == [
+            ("frozen", steps, inner_lr),
+            ("adjoint bfloat16", steps, inner_lr),
+        ]
+        assert all(
+            0 <= part["mean"] <= part["largest"] for line in lines for part in (line["images"], line["learning_rate"])
+        )
+        return lines
+
+    (once, _), (short, _), (longer, _), (faster, half) = found(1, 0.01), found(2, 0.01), found(6, 0.01), found(6, 0.05)
+    assert once["images"]["largest"] < 1e-4
+    assert once["images"]["largest"] < short["images"]["mean"]
+    assert short["images"]["mean"] < longer["images"]["mean"] < faster["images"]["mean"] < 1
+    assert half["images"]["mean"] > 1e-3
+    point = {"memory": 2_000_000, "seconds_per_step": 0.004, "steps": 5, "classes": 10}
+    text = trajectories.table({"points": [point | {"way": "frozen"}], "classes": [], "errors": [longer, half]})
+    assert "| 5 | 2 MB, 4 ms |" in text
+    assert f"| frozen | 0.01 | 6 | {longer['images']['mean']:.2%} (up to {longer['images']['largest']:.2%}) |" in text
+    assert text.count("| adjoint bfloat16 | 0.05 | 6 |") == 1
 
 
 def test_pairs_are_read_from_a_buffer_that_is_removed_again(tmp_path: Path):
