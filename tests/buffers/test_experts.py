@@ -306,7 +306,7 @@ def test_values_of_the_rule_are_options_over_the_published_ones(file, tmp_path: 
     for words, message in (
         (["--ascent-weight", 1], "--ascent-weight is a value of flat experts, and these are sgd"),
         (["--optimizer", "flat", "--penalty", 1], "--penalty is a value of smooth experts, and these are flat"),
-        (["--lr", 0], "--lr 0"),
+        (["--lr", 0], "--lr '0': should be greater than 0"),
         (["--ascent-wait", 1], "did you mean --ascent-weight"),
     ):
         assert message in refused(capsys, *usual, *words, "--out", tmp_path / "no")
