@@ -22,6 +22,7 @@ from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import InProcess, Ray
 from condense.runtime.seeds import derive_seed
+from condense.runtime.subprocesses import Subprocesses
 
 NET = "convnet-d2-w4"
 
@@ -142,6 +143,12 @@ def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
     record_experts(condense.load_data("digits"), "convnet-d2-w8", 1, 8, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_processes_record_the_same_bits_two_at_a_time(data, tmp_path: Path):
+    record_experts(data, NET, 3, 2, tmp_path / "here", executor=InProcess(threads=1))
+    record_experts(data, NET, 3, 2, tmp_path / "there", executor=Subprocesses(workers=2, threads=1))
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 def test_workers_record_the_same_bits_though_one_is_killed_in_the_middle_of_an_expert(data, tmp_path: Path):
