@@ -94,8 +94,7 @@ def test_a_power_whose_derivative_is_infinite_at_zero_is_refused(digits):
         condense.distill("datadam", digits, 1, power=0.5, iterations=1)
 
 
-def test_it_beats_random_on_digits(digits):
+def test_it_beats_random_on_digits(digits, gain_over_random):
     options = {"network": "convnet-w16", "real_batch": 32, "iterations": 100, "image_lr": 1.0}
-    made, chosen = condense.distill("datadam", digits, 1, **options), condense.distill("random", digits, 1)
-    scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]
-    assert scores[0] > scores[1] + 0.05
+    made = condense.distill("datadam", digits, 1, **options)
+    assert gain_over_random(made, digits) > 0.05

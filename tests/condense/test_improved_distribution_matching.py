@@ -246,12 +246,10 @@ def test_images_are_in_preprocessed_space_and_start_from_halved_real_ones(digits
         assert len(set(found)) == 4
 
 
-def test_it_beats_random_on_digits(digits):
+def test_it_beats_random_on_digits(digits, gain_over_random):
     options = {"network": "convnet-w16", "real_batch": 64, "network_batch": 64, "network_steps": 1}
     made = condense.distill(
         "idm", digits, 1, iterations=50, image_lr=0.5, classification_weight=0.02, networks_trained=1, **options
     )
-    chosen = condense.distill("random", digits, 1)
-    assert made.stored.shape == chosen.stored.shape
-    scores = [condense.evaluate(each, digits, runs=2, protocol="demo").mean for each in (made, chosen)]
-    assert scores[0] > scores[1] + 0.03
+    assert made.stored.shape == (10, 1, 8, 8)
+    assert gain_over_random(made, digits) > 0.03
