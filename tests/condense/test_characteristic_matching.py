@@ -151,6 +151,8 @@ class Reference:
 
     def seen(self, label: int, draws: Draws) -> Tensor:
         decoded = naive_decode(self.images[label * self.ipc : (label + 1) * self.ipc])
+        if self.made.settings.flip_closure:
+            decoded = torch.cat([decoded, decoded.flip(3)])
         return colour_crop_cutout(normalized(decoded, self.data), draws, label)
 
     def phi(self, images: Tensor, frequencies: Tensor) -> Tensor:
@@ -192,11 +194,14 @@ def network_of_iteration(made: CharacteristicMatching, iteration: int) -> tuple[
     }, chosen.final
 
 
-@pytest.mark.parametrize(("optimizer", "ipc"), [("adamw", 1), ("adamw", 2), ("sgd", 1)])
-def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int):
+@pytest.mark.parametrize(
+    ("optimizer", "ipc", "closure"), [("adamw", 1, False), ("adamw", 2, False), ("sgd", 1, False), ("sgd", 1, True)]
+)
+def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int, closure: bool):
     """Two sweeps of steps on the whole tensor: momenta and decay act in the turns of other classes as well."""
     image_lr = {"adamw": 0.1, "sgd": 0.01}[optimizer]
-    made = synthesizer(small.train, ipc, image_lr=image_lr, image_optimizer=optimizer, networks=2, network_epochs=3)
+    settings = {"image_lr": image_lr, "image_optimizer": optimizer, "flip_closure": closure}
+    made = synthesizer(small.train, ipc, networks=2, network_epochs=3, **settings)
     reference = Reference(made, ipc, optimizer)
     start = reference.images.detach().clone()
     for iteration in range(3):

@@ -71,6 +71,8 @@ class Reference:
             row = draws.expand(torch.tensor([label]))
             real = self.made.data.images(self.made.real_batch(iteration, label))
             decoded = naive_decode(self.images[label * ipc : (label + 1) * ipc])
+            if self.made.settings.flip_closure:
+                decoded = torch.cat([decoded, decoded.flip(3)])
             real, seen = (augment(self.made.augmentation, images, row) for images in (real, decoded))
             difference = network.features(real).flatten(1).mean(0).detach() - network.features(seen).flatten(1).mean(0)
             entropy = -network(seen).log_softmax(1)[:, label].mean()
@@ -82,10 +84,13 @@ class Reference:
         return matched, classified
 
 
-@pytest.mark.parametrize("network", ["convnet-d2-w4-in", "convnet-d2-w4-bn"])
-def test_iterations_against_a_naive_reference(digits, network: str):
+@pytest.mark.parametrize(
+    ("network", "closure"), [("convnet-d2-w4-in", False), ("convnet-d2-w4-bn", False), ("convnet-d2-w4-in", True)]
+)
+def test_iterations_against_a_naive_reference(digits, network: str, closure: bool):
     """In one network of the queue, which differ in weight: the reference has to agree for exactly one of them."""
-    made = synthesizer(digits.train, 2, network=network, classification_weight=0.02, networks_trained=2)
+    settings = {"network": network, "flip_closure": closure}
+    made = synthesizer(digits.train, 2, classification_weight=0.02, networks_trained=2, **settings)
     made.step(0)
     places = set()
     for iteration in (1, 2):

@@ -79,13 +79,15 @@ def naive_distance(network: Network, real: Tensor, synthetic: Tensor, label: int
 
 
 @pytest.mark.parametrize(
-    ("distance", "factor", "ipc", "image_lr"), [("l2", 2, 1, 0.1), ("l1", 2, 2, 1e-3), ("l2", 1, 2, 0.1)]
+    ("distance", "factor", "ipc", "image_lr", "closure"),
+    [("l2", 2, 1, 0.1, False), ("l1", 2, 2, 1e-3, False), ("l2", 1, 2, 0.1, False), ("l2", 2, 1, 0.1, True)],
 )
-def test_iterations_against_double_backward_and_one_optimizer(digits, distance: str, factor: int, ipc: int, image_lr):
+def test_iterations_against_double_backward_and_one_optimizer(
+    digits, distance: str, factor: int, ipc: int, image_lr: float, closure: bool
+):
     """Class by class, every step on the whole tensor: momentum moves the classes whose turn it is not."""
-    made = synthesizer(
-        digits.train, ipc, distance=distance, factor=factor, image_lr=image_lr, matching_steps=9, image_momentum=0.5
-    )
+    settings = {"distance": distance, "factor": factor, "image_lr": image_lr, "flip_closure": closure}
+    made = synthesizer(digits.train, ipc, matching_steps=9, image_momentum=0.5, **settings)
     images = made.images.detach().clone().requires_grad_()
     start = images.detach().clone()
     optimizer = torch.optim.SGD([images], lr=image_lr, momentum=0.5)
@@ -95,6 +97,8 @@ def test_iterations_against_double_backward_and_one_optimizer(digits, distance: 
         for label in range(10):
             real = digits.train.images(made.real_batch(iteration, label))
             decoded = naive_decode(images[label * ipc : (label + 1) * ipc], factor)
+            if closure:
+                decoded = torch.cat([decoded, decoded.flip(3)])
             seen = [colour_crop_cutout(each, draws, label) for each in (real, normalized(decoded, digits.train))]
             loss = naive_distance(network, *seen, label, distance)
             optimizer.zero_grad()
