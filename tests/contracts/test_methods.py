@@ -156,27 +156,31 @@ def test_wrong_requests_are_refused_before_anything_is_written(method: str, opti
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", NAMES)
-def test_interrupted_and_continued_equals_uninterrupted(method: str, options, data, tmp_path: Path, monkeypatch):
-    settings = load_object(methods().find(method).target).Settings
-    if "iterations" not in settings.model_fields:
-        pytest.skip("chooses its images in one go: nothing to continue")
+@pytest.mark.parametrize("method", LEARNED)
+def test_interrupted_and_continued_equals_uninterrupted(
+    method: str, options, data, tmp_path: Path, monkeypatch, capsys
+):
+    """In the middle of a network's life, where it is trained between matches, and on to the next network."""
     maker = load_object(methods().find(method).target)
-    condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **options(method))
-    step = maker.step
+    chosen = options(method)
+    if "matching_steps" in maker.Settings.model_fields:
+        chosen |= {"iterations": 4, "matching_steps": 3, "inner_epochs": 2, "network_lr": 0.1}
+    condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **chosen)
+    step, half = maker.step, chosen["iterations"] // 2
 
-    def stop_before_the_second(self, iteration: int):
-        if iteration == 1:
+    def stop_halfway(self, iteration: int):
+        if iteration == half:
             raise InterruptedError
         return step(self, iteration)
 
     monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
     monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
-    monkeypatch.setattr(maker, "step", stop_before_the_second)
+    monkeypatch.setattr(maker, "step", stop_halfway)
     with pytest.raises(InterruptedError):
-        condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **options(method))
+        condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **chosen)
     monkeypatch.setattr(maker, "step", step)
-    condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **options(method))
+    condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **chosen)
+    assert f"going on at iteration {half}" in capsys.readouterr().err
     assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
