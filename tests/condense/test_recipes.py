@@ -80,6 +80,87 @@ def test_published_distribution_matching_raises_its_rate_for_large_sets_of_cifar
     assert recipe.settings_for("cifar100", 100)["image_lr"] == 1.0
 
 
+def published(method: str, data: str, ipc: int) -> dict:
+    """All settings of a published run."""
+    settings = load_object(methods().find(method).target).Settings
+    return settings(**load_recipe(method, None).settings_for(data, ipc)).model_dump()
+
+
+def chosen(settings: dict, *names: str) -> tuple:
+    return tuple(settings[name] for name in names)
+
+
+SIZES = (1, 10, 50)
+
+
+def test_published_values_of_attention_matching():
+    """20,000 iterations with 64 real images of a class; attention with power 1, features with weight 0.01."""
+    for data in ("cifar10", "cifar100", "fashion-mnist"):
+        for ipc in (*SIZES, 100):
+            found = published("datadam", data, ipc)
+            assert chosen(found, "iterations", "real_batch", "power", "feature_weight") == (20_000, 64, 1, 0.01)
+            assert chosen(found, "image_lr", "image_momentum") == (10 if ipc == 100 else 1, 0.5)
+            assert chosen(found, "initialization", "augmentation") == ("real", "dsa")
+            assert not found["flip_closure"]
+            assert found["network"].startswith("convnet-w128")
+
+
+def test_published_values_of_multi_formation():
+    """2,000 networks of 100 matches at every size; distance, rate and images of a training by data set."""
+    by_data = {  # distance, image_lr, network_images, cutmix
+        "cifar10": ("l2", 5e-3, 2000, 0.5),
+        "cifar100": ("l2", 5e-3, 2000, 0.5),
+        "svhn": ("l2", 5e-3, 500, 0.5),
+        "mnist": ("l1", 1e-4, 500, 0.0),
+        "fashion-mnist": ("l1", 1e-4, 500, 0.5),
+    }
+    for data, values in by_data.items():
+        for ipc in SIZES:
+            found = published("idc", data, ipc)
+            assert chosen(found, "distance", "image_lr", "network_images", "cutmix") == values
+            assert chosen(found, "iterations", "matching_steps", "inner_epochs") == (2000 * 100, 100, 1)
+            assert chosen(found, "factor", "initialization", "image_momentum") == (2, "tiles", 0.5)
+            assert chosen(found, "real_batch", "synthetic_batch", "network_lr") == (64, 128, 0.01)
+            if data != "mnist":
+                assert found["augmentation"] == "color-crop-cutout"
+
+
+def test_published_values_of_improved_distribution_matching():
+    """A queue of 100 networks, two of them trained in an iteration; at one image nearly all real ones are compared."""
+    table = {  # classification_weight, real_batch, queue_interval, network_steps
+        ("cifar10", 1): (0.5, 5000, 5, 10),
+        ("cifar10", 10): (0.5, 256, 30, 10),
+        ("cifar10", 50): (0.1, 256, 30, 10),
+        ("cifar100", 1): (0.5, 5000, 5, 10),
+        ("cifar100", 10): (0.1, 256, 30, 50),
+        ("cifar100", 50): (0.1, 256, 30, 10),
+    }
+    for (data, ipc), values in table.items():
+        found = published("idm", data, ipc)
+        names = ("classification_weight", "real_batch", "queue_interval", "network_steps")
+        assert chosen(found, *names) == values
+        assert chosen(found, "iterations", "image_lr", "image_momentum") == (20_000, 0.2, 0.5)
+        assert chosen(found, "queue", "networks_trained", "network_batch", "network_lr") == (100, 2, 256, 0.01)
+        assert chosen(found, "factor", "initialization", "augmentation") == (2, "tiles", "dsa")
+
+
+def test_published_values_of_characteristic_matching():
+    """AdamW but for CIFAR-100 at ten images per class; 20 networks of 60 epochs; 4,096 frequencies."""
+    for data in ("cifar10", "cifar100"):
+        for ipc in SIZES:
+            found = published("ncfm", data, ipc)
+            if (data, ipc) == ("cifar100", 10):
+                assert chosen(found, "image_optimizer", "image_momentum") == ("sgd", 0.5)
+            else:
+                names = ("image_optimizer", "image_lr", "image_weight_decay")
+                assert chosen(found, *names) == ("adamw", 0.01, 5e-4)
+            assert chosen(found, "iterations", "real_batch", "frequencies") == (20_000, 1024, 4096)
+            assert chosen(found, "amplitude_weight", "phase_weight", "calibration") == (0.5, 0.5, 1)
+            assert chosen(found, "networks", "network_epochs", "network_lr") == (20, 60, 0.01)
+            assert chosen(found, "sampling", "augmentation") == ("gaussian", "color-crop-cutout")
+            assert chosen(found, "factor", "initialization") == (2, "tiles")
+
+
 def test_a_recipe_file_of_ones_own(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text(
