@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import condense
+from buffers import record_experts
+from condense.cli.main import main
 from condense.making import Job
 from condense.runtime.errors import CondenseError
 from condense.synthesizers import checkpoints, loop
@@ -138,40 +141,41 @@ def test_a_run_by_the_clock_is_made_again_by_its_iterations(digits, tmp_path: Pa
     assert first.read_bytes() == second.read_bytes()
 
 
-RUN = """
+COMMAND = """
 import sys
 from condense.synthesizers import checkpoints
-checkpoints.MOST_SECONDS_LOST = 0.02
-import condense
-condense.distill("dm", condense.load_data("digits"), ipc=2, iterations=60, seed=5, threads=1, out=sys.argv[1],
-                 network="convnet-d1-w8", real_batch=16)
+checkpoints.MOST_SECONDS_LOST, checkpoints.LARGEST_COST = 0.02, 1e9  # saved after about every update
+from condense.cli.main import main
+sys.exit(main(sys.argv[1:]))
 """
 
 
-def start(out: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", RUN, str(out)], stderr=subprocess.PIPE, text=True)
+def words_of(method: str, out: Path, *options: object) -> list[str]:
+    """A small `condense distill` whose numbers do not depend on the machine's load."""
+    fixed = ["--ipc", 2, "--seed", 5, "--threads", 1, "--precision", "float32", "--compile", "off"]
+    return [str(word) for word in ("distill", method, *fixed, *options, "--out", out)]
 
 
-def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrupted_run(tmp_path: Path):
-    whole, pieces = tmp_path / "whole.h5", tmp_path / "pieces.h5"
-    assert start(whole).wait() == 0
-    resumed = []
-    for moment in (1, 15, 40):
-        process = start(pieces)
-        wait_for_iteration(process, checkpoint_path(pieces), moment)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        assert not pieces.exists()
-        resumed.append(read_header(checkpoint_path(pieces))["iteration"])
-    process = start(pieces)
-    _, errors = process.communicate()
-    assert process.returncode == 0
-    assert resumed == sorted(resumed)
-    assert resumed[-1] >= 40
-    assert f"going on at iteration {resumed[-1]}" in errors
-    assert pieces.read_bytes() == whole.read_bytes()
-    leftovers = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert leftovers == {"whole.h5", "whole.json", "pieces.h5", "pieces.json"}
+def start(words: list[str], cache: Path) -> subprocess.Popen:
+    """`condense WORDS` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words],
+        env=os.environ | {"CONDENSE_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_at(iteration: int, words: list[str], cache: Path) -> int:
+    """Start it, kill it when that many updates are saved, and return how many are."""
+    out = Path(words[-1])
+    process = start(words, cache)
+    wait_for_iteration(process, checkpoint_path(out), iteration)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    return read_header(checkpoint_path(out))["iteration"]
 
 
 def wait_for_iteration(process: subprocess.Popen, path: Path, iteration: int) -> None:
@@ -180,3 +184,60 @@ def wait_for_iteration(process: subprocess.Popen, path: Path, iteration: int) ->
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrupted_run(tmp_path: Path):
+    whole, pieces, cache = tmp_path / "whole.h5", tmp_path / "pieces.h5", tmp_path / ".cache"
+    options = ("--data", "digits", "--iterations", 60, "--network", "convnet-d1-w8", "--real-batch", 16)
+    assert main(words_of("dm", whole, *options)) == 0
+    words = words_of("dm", pieces, *options)
+    resumed = [kill_at(moment, words, cache) for moment in (1, 15, 40)]
+    process = start(words, cache)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert resumed == sorted(resumed)
+    assert resumed[-1] >= 40
+    assert f"going on at iteration {resumed[-1]}" in errors
+    assert pieces.read_bytes() == whole.read_bytes()
+    leftovers = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert leftovers == {"whole.h5", "whole.json", "pieces.h5", "pieces.json"}
+
+
+# With more state than images: a network that is trained on them, a queue, pretrained networks and AdamW, experts.
+SMALL = ("--network", "convnet-d1-w4", "--real-batch", 8)
+KILLED = {
+    "dsa": (*SMALL, "--matching-steps", 4, "--inner-epochs", 2, "--network-lr", 0.1),
+    "idm": (*SMALL, "--queue", 4, "--queue-interval", 2, "--network-steps", 2, "--network-batch", 16),
+    "ncfm": (*SMALL, "--networks", 2, "--network-epochs", 1, "--frequencies", 16),
+    "mtt": ("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
+}
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory) -> Path:
+    """Noise in three classes, in a file that other processes can read quickly."""
+    draws, labels = np.random.default_rng(0), np.arange(60) % 3
+    images = draws.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("data") / "noise.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    return path
+
+
+@pytest.mark.parametrize("method", KILLED)
+def test_a_killed_run_goes_on_with_all_that_its_method_keeps(
+    noise: Path, method: str, tmp_path: Path, monkeypatch, capsys
+):
+    """In another process, which has nothing but the checkpoint: the file is that of a run that was left alone."""
+    options = ("--data", noise, "--iterations", 30, *KILLED[method])
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("CONDENSE_CACHE", str(cache))
+    if method == "mtt":
+        record_experts(condense.load_data(noise), "convnet-d1-w4", experts=2, epochs=2, out=tmp_path / "experts")
+        options += ("--buffer", tmp_path / "experts")
+    words = words_of(method, tmp_path / "pieces.h5", *options)
+    resumed = kill_at(6, words, cache)
+    assert main(words) == 0
+    assert f"going on at iteration {resumed}" in capsys.readouterr().err
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "another cache"))
+    assert main(words_of(method, tmp_path / "whole.h5", *options)) == 0
+    assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
