@@ -37,6 +37,7 @@ Kind = Literal["features", "feature gradient", "gradient", "mixed product", "ima
 Asked = Literal["auto", "on", "off"]
 
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
+_A_MINUTE = 60.0  # seconds
 _NOISE = 0.1  # of a measured rate
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
 # kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
@@ -131,8 +132,9 @@ def choose_plan(
     keep_freed_memory()  # as the run does: rates without it would be others
     start = Plan(device=device.type, threads=threads, precision=choose_precision(precision, device), compile="off")
     planner = _Planner(start, device, rates or Rates(), works, once)
-    open_end = bool(works) and iterations is None
-    large = open_end or planner.operations(iterations or 0) >= _WORTH_MEASURING
+    large = planner.operations(iterations or 0) >= _WORTH_MEASURING
+    if works and iterations is None:
+        large = seconds is not None and seconds >= _A_MINUTE
     if micro_batch is None:
         micro_batch = planner.best_micro_batch() if large else MICRO_BATCH
     planner.plan = start.model_copy(update={"micro_batch": micro_batch})

@@ -85,6 +85,9 @@ def test_a_short_time_limit_counts_as_little_work():
     assert plan(seconds=150.0).compile == "off"  # half of it could be saved, for 100 s
     assert plan(seconds=250.0).compile == "on"
     assert plan(iterations=None, seconds=250.0).compile == "on"
+    rates = KnownRates(PLAIN, fast=1e-3, preparation=1.0)
+    assert plan(iterations=None, seconds=59.0, rates=rates).micro_batch == MICRO_BATCH
+    assert rates.asked == []  # over in a minute, whatever is chosen
 
 
 def test_networks_that_are_trained_first_count():
