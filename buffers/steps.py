@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from condense.derivatives import Parameters
+from condense.derivatives import Parameters, length
 from condense.training import Step, Update, descend
 
 _TINY = 1e-12
@@ -20,8 +20,8 @@ def adaptive_ascent(weights: Parameters, gradient: Parameters, radius: float) ->
     >>> adaptive_ascent({"weight": torch.tensor([2.0])}, {"weight": torch.tensor([1.0])}, 0.5)
     {'weight': tensor([1.])}
     """
-    length = _norm({name: weights[name].abs() * value for name, value in gradient.items()})
-    return {name: radius * weights[name].square() * value / (length + _TINY) for name, value in gradient.items()}
+    norm = length({name: weights[name].abs() * value for name, value in gradient.items()})
+    return {name: radius * weights[name].square() * value / (norm + _TINY) for name, value in gradient.items()}
 
 
 def flat_direction(gradient: Parameters, perturbed: Parameters, ascent_weight: float) -> Parameters:
@@ -30,13 +30,9 @@ def flat_direction(gradient: Parameters, perturbed: Parameters, ascent_weight: f
     g is the gradient at the weights, g_p that at the perturbed ones; angles are between whole vectors (Zhuang et al.,
     ICLR 2022).
     """
-    square = _norm(perturbed).square() + _TINY
+    square = length(perturbed).square() + _TINY
     along = torch.stack([(gradient[name] * value).sum() for name, value in perturbed.items()]).sum() / square
     return {name: value - ascent_weight * (gradient[name] - along * value) for name, value in perturbed.items()}
-
-
-def _norm(values: Parameters) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values.values()]))
 
 
 def image_gradient_penalty(network: nn.Module, state: Parameters, images: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def mixed_product(
     images, labels = images.detach(), labels.detach()
     # The tangents of norms carry a rounding error that does not shrink with the direction: make it as long as the
     # parameters, and divide again.
-    scale = _length(fixed) / _length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
+    scale = length(fixed) / length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
     stretched = {name: scale * value for name, value in direction.items()}
     found = jvp(gradients, (fixed,), (stretched,))[1]  # compiled, the unused gradient itself is never computed
     products = tree_map(lambda value: value / scale, found)
@@ -152,5 +152,6 @@ def mixed_product(
     return MixedProduct(products[0], products[1], products[2] if soft else None)
 
 
-def _length(values: Parameters) -> Tensor:
-    return torch.stack([value.square().sum() for value in values.values()]).sum().sqrt()
+def length(values: Parameters) -> Tensor:
+    """The Euclidean norm of all values as one vector."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values.values()]))
