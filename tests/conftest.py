@@ -1,6 +1,7 @@
 """Tests run two at a time, each on one thread: on small shapes more threads only wait for each other."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +25,22 @@ def gain_over_random():
         return score(made, data) - scores[key]
 
     return gain
+
+
+@pytest.fixture(scope="session")
+def processes_with():
+    """The processes, but for this one, whose environment has this variable with this value."""
+
+    def found(name: str, value: object) -> list[int]:
+        processes = []
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and int(process.name) != os.getpid():
+                try:
+                    variables = (process / "environ").read_bytes().decode(errors="replace")
+                except OSError:
+                    continue
+                if f"{name}={value}\0" in variables:
+                    processes.append(int(process.name))
+        return processes
+
+    return found

@@ -110,6 +110,9 @@ class GradientMatching(ClassMatching):
     `matching_steps` updates a new random network follows; after each but the last of them the network is trained for
     `inner_epochs` on the images as they are, in batches of 256, with per-image augmentation if the match has it. Before
     a match, networks with BatchNorm see 16 real images of each class and then keep those statistics.
+
+    With a flip closure the network is also trained on the closure, in batches of 512; above 256 stored images these are
+    drawn from all of it, where FYI's code draws images and closes each batch.
     """
 
     Settings: ClassVar[type[GradientMatchingSettings]] = GradientMatchingSettings

@@ -70,19 +70,6 @@ def wait_until(condition: Callable[[], Any], seconds: float = 180) -> None:
         time.sleep(0.02)
 
 
-def processes_about(folder: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                variables = (process / "environ").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if f"{MARK}={folder}\0" in variables:
-                found.append(int(process.name))
-    return found
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of digits: quicker to start with than scikit-learn, which every process would have to import."""
@@ -110,7 +97,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, str]]:
+def finished(
+    digits: Path, tmp_path_factory: pytest.TempPathFactory, processes_with
+) -> tuple[Path, Path, dict[str, str]]:
     """A benchmark that was killed after its first record and started again: grid, folder, records before the kill."""
     base = tmp_path_factory.mktemp("benchmark")
     grid, out = write_grid(base / "grid.yaml", digits), base / "out"
@@ -119,7 +108,7 @@ def finished(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     process.kill()
     process.communicate()
     before = contents(out)
-    wait_until(lambda: not processes_about(out))
+    wait_until(lambda: not processes_with(MARK, out))
     assert benchmarks.run(grid, out, progress=False) == 0
     return grid, out, before
 
@@ -228,7 +217,7 @@ def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits: Path, tmp_pa
     assert counted.calls == ["make_set", "make_set", "score", "score"]
 
 
-def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path):
+def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path, processes_with):
     grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
     process = start(grid, out)
     wait_until(lambda: process.poll() is not None or list((out / "sets").glob("*.checkpoint.*")))
@@ -236,13 +225,13 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path,
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert not processes_about(out)
+    assert not processes_with(MARK, out)
     assert read_records(out) == []
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_experts_are_recorded_in_processes_of_their_own_that_end_with_the_benchmark(
-    digits: Path, tmp_path: Path, end: signal.Signals
+    digits: Path, tmp_path: Path, end: signal.Signals, processes_with
 ):
     workers = min(2, len(os.sched_getaffinity(0)))
     method = {"name": "mtt", "iterations": 1, "experts": {"net": "convnet-w8", "experts": 2, "epochs": 5000}}
@@ -250,26 +239,26 @@ def test_experts_are_recorded_in_processes_of_their_own_that_end_with_the_benchm
     process = start(grid, out)
     begun = "experts/*/*.partial/epoch-0001.safetensors"
     wait_until(lambda: process.poll() is not None or len(list(out.glob(begun))) == workers)
-    assert len(processes_about(out)) == 2 + workers  # the benchmark, the making of the set, and these
+    assert len(processes_with(MARK, out)) == 2 + workers  # the benchmark, the making of the set, and these
     process.send_signal(end)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if end == signal.SIGINT else -end), errors
     assert "Traceback" not in errors
     if end == signal.SIGKILL:
-        wait_until(lambda: not processes_about(out), 20)
-    assert not processes_about(out)
+        wait_until(lambda: not processes_with(MARK, out), 20)
+    assert not processes_with(MARK, out)
     assert read_records(out) == []
 
 
 def test_a_process_that_dies_is_a_failure_and_not_the_end(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_with
 ):
     grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
     monkeypatch.setenv(MARK, str(out))
 
     def kill() -> None:
         wait_until(lambda: list((out / "sets").glob("*.checkpoint.*")))
-        for worker in processes_about(out):
+        for worker in processes_with(MARK, out):
             os.kill(worker, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)

@@ -101,19 +101,6 @@ def start(folders: list[Path]) -> subprocess.Popen[str]:
     )
 
 
-def processes_about(folder: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                variables = (process / "environ").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if f"{MARK}={folder}\0" in variables:
-                found.append(int(process.name))
-    return found
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
     found = [tmp_path / name for name in ("one", "two", "three")]
@@ -122,7 +109,7 @@ def folders(tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_ctrl_c_ends_all_when_they_have_saved_and_begins_no_more(folders: list[Path]):
+def test_ctrl_c_ends_all_when_they_have_saved_and_begins_no_more(folders: list[Path], processes_with):
     process = start(folders)
     wait_until(lambda: process.poll() is not None or all((folder / "begun").exists() for folder in folders[:2]))
     process.send_signal(signal.SIGINT)
@@ -131,22 +118,22 @@ def test_ctrl_c_ends_all_when_they_have_saved_and_begins_no_more(folders: list[P
     assert "Traceback" not in errors
     assert all((folder / "saved").exists() for folder in folders[:2])
     assert list(folders[2].iterdir()) == []
-    assert processes_about(folders[0]) == []
+    assert processes_with(MARK, folders[0]) == []
 
 
-def test_ctrl_c_while_processes_start_says_nothing_and_begins_no_job(folders: list[Path]):
+def test_ctrl_c_while_processes_start_says_nothing_and_begins_no_job(folders: list[Path], processes_with):
     process = start(folders)
-    wait_until(lambda: process.poll() is not None or len(processes_about(folders[0])) == 3)
+    wait_until(lambda: process.poll() is not None or len(processes_with(MARK, folders[0])) == 3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert [list(folder.iterdir()) for folder in folders] == [[], [], []]
-    assert processes_about(folders[0]) == []
+    assert processes_with(MARK, folders[0]) == []
 
 
-def test_a_killed_parent_leaves_no_process_behind(folders: list[Path]):
+def test_a_killed_parent_leaves_no_process_behind(folders: list[Path], processes_with):
     process = start(folders)
     wait_until(lambda: process.poll() is not None or all((folder / "begun").exists() for folder in folders[:2]))
     process.kill()
     process.communicate()
-    wait_until(lambda: not processes_about(folders[0]), 20)
+    wait_until(lambda: not processes_with(MARK, folders[0]), 20)

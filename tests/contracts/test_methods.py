@@ -160,11 +160,11 @@ def test_wrong_requests_are_refused_before_anything_is_written(method: str, opti
 def test_interrupted_and_continued_equals_uninterrupted(
     method: str, options, data, tmp_path: Path, monkeypatch, capsys
 ):
-    """In the middle of a network's life, where it is trained between matches, and on to the next network."""
+    """In the middle of a network's life, where it is trained between matches before and after, and on to the next."""
     maker = load_object(methods().find(method).target)
     chosen = options(method)
     if "matching_steps" in maker.Settings.model_fields:
-        chosen |= {"iterations": 4, "matching_steps": 3, "inner_epochs": 2, "network_lr": 0.1}
+        chosen |= {"iterations": 5, "matching_steps": 4, "inner_epochs": 2, "network_lr": 0.1}
     condense.distill(method, data, ipc=1, out=tmp_path / "whole.h5", **chosen)
     step, half = maker.step, chosen["iterations"] // 2
 
