@@ -36,7 +36,7 @@ class TrainingRule(Closed):
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: Literal["dsa", "dsa-flip-first", "color-crop-cutout", "idc"] | None = Field(
+    augmentation: Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop", "idc"] | None = Field(
         default=None, description="parameters per image, one operation a batch where there is a choice"
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
