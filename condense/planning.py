@@ -39,6 +39,7 @@ Asked = Literal["auto", "on", "off"]
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
 _A_MINUTE = 60.0  # seconds
 _NOISE = 0.1  # of a measured rate
+_MEASURED_FOR = 0.5  # seconds
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
 # kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
 _COSTS: dict[Kind, tuple[int, int]] = {
@@ -200,14 +201,17 @@ class _Planner:
         return self.rates.find(key, lambda: _measure(work, plan, self.device))
 
 
-def _measure(work: Work, plan: Plan, device: torch.device, repeats: int = 3) -> Rate:
-    """Time one micro-batch: the first call, with everything that happens once, and the best of some more."""
+def _measure(work: Work, plan: Plan, device: torch.device) -> Rate:
+    """Time one micro-batch: the first call, with everything that happens once, and the best of half a second of calls.
+
+    That is at least three calls, and many short ones, which other work on the machine delays the most.
+    """
     network = build_network(work.network, work.image_shape, work.classes, seed=0).to(device)
     parameters = {name: value.detach() for name, value in network.named_parameters()}
     images = torch.randn(plan.micro_batch, *work.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
     run = _call(work.kind, Engine(network, plan), parameters, images)
-    times = []
-    for _ in range(repeats + 1):
+    times: list[float] = []
+    while len(times) < 4 or sum(times[1:]) < _MEASURED_FOR:
         started = time.perf_counter()
         run()
         if device.type == "cuda":
