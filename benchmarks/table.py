@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from benchmarks.cells import SetDescription
 from benchmarks.records import Record
 from condense.evaluation.statistics import Spread, spread
 from condense.runtime.errors import CondenseError
@@ -102,19 +103,28 @@ def build_table(records: Iterable[Record]) -> Table:
 def _names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
-    A budget that only depends on the images per class is left out too, so that one name goes through all sizes.
+    A budget that only depends on the images per class is left out too, so that one name goes through all sizes: where
+    that is true of all entries of a method, or of those with the same options, if their budgets differ by size.
     """
     names: dict[str, str] = {}
     made = [record.configuration.made for record in records if record.configuration.made is not None]
     for method in dict.fromkeys(one.method for one in made):
         entries = [one for one in made if one.method == method]
-        one_budget = len({(one.ipc, one.budget) for one in entries}) == len({one.ipc for one in entries})
-        said = {one.label: one.parts if one_budget else one.parts + one.budget for one in entries}
+        said = {}
+        for one in entries:
+            alike = [other for other in entries if other.parts == one.parts]
+            differs = len({other.budget for other in alike}) > 1
+            left_out = _goes_with_size(entries) or (differs and _goes_with_size(alike))
+            said[one.label] = one.parts if left_out else one.parts + one.budget
         common = set.intersection(*map(set, said.values()))
         for label, parts in said.items():
             own = ", ".join(part for part in parts if part not in common)
             names[label] = f"{method} ({own})" if own else method
     return names
+
+
+def _goes_with_size(entries: Sequence[SetDescription]) -> bool:
+    return len({(one.ipc, one.budget) for one in entries}) == len({one.ipc for one in entries})
 
 
 def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> None:

@@ -39,6 +39,7 @@ def record(
     protocol_hash: str = "a" * 12,
     accuracies: tuple[float, ...] = (0.5, 0.6),
     options: dict[str, Any] | None = None,
+    iterations: int | None = None,
     minutes: float | None = None,
     failed: bool = False,
 ) -> Record:
@@ -48,7 +49,7 @@ def record(
         settings={},
         recipe=None,
         options=options or {},
-        iterations=None,
+        iterations=iterations,
         minutes=minutes,
         ipc=ipc,
         seed=seed,
@@ -162,6 +163,10 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     assert [row.method for row in build_table(records).rows] == ["dm (image_lr 1.0)", "dm (image_lr 2.0)"] * 2
     longer = [record(minutes=1), record(minutes=2)]
     assert [row.method for row in build_table(longer).rows] == ["dm (1 minutes)", "dm (2 minutes)"]
+    start = [record(options={"image_lr": 1e-6}, ipc=ipc, iterations=1) for ipc in (1, 10)]
+    sized = [record(ipc=1, minutes=3), record(ipc=10, minutes=8)]
+    names = [(row.ipc, row.method) for row in build_table(start + sized).rows]
+    assert names == [(ipc, name) for name in ("dm (image_lr 1e-06, 1 iterations)", "dm") for ipc in (1, 10)]
 
 
 def test_failures_and_circumstances_are_listed():
