@@ -84,17 +84,21 @@ def test_bfloat16_is_near_float32() -> None:
     assert 0 < relative_error(*products) < 0.2  # second derivatives lose more: sums of terms of either sign
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_products_with_short_directions_are_as_exact_as_with_long_ones(precision: str) -> None:
-    """Tangents of norms have an error that does not shrink with the direction."""
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 2e-2)])
+def test_products_with_short_directions_are_as_exact_as_with_long_ones(precision: str, tolerance: float) -> None:
+    """Tangents of norms have an error that does not shrink with the direction.
+
+    It would be 8 here in bfloat16, whose products are within 0.07 of exact ones. Directions that differ in their last
+    bit may be rounded to different numbers of 8 bits, which has made 0.003.
+    """
     network, parameters, images, labels, direction = problem("convnet-d2-w32-in")
     network, images = network.float(), images.float()
     parameters, direction = ({k: v.float() for k, v in values.items()} for values in (parameters, direction))
     engine = Engine(network, Plan(precision=precision))
     short = {name: 1e-5 * value for name, value in direction.items()}
     expected, found = (engine.mixed_product(parameters, images, labels, v) for v in (direction, short))
-    assert relative_error(1e5 * found.images, expected.images) < 1e-3
-    assert relative_error(1e5 * flat(found.parameters), flat(expected.parameters)) < 1e-3
+    assert relative_error(1e5 * found.images, expected.images) < tolerance
+    assert relative_error(1e5 * flat(found.parameters), flat(expected.parameters)) < tolerance
 
 
 def classes(images: Tensor, labels: Tensor) -> list[Tensor]:
