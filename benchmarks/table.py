@@ -110,12 +110,11 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
     made = [record.configuration.made for record in records if record.configuration.made is not None]
     for method in dict.fromkeys(one.method for one in made):
         entries = [one for one in made if one.method == method]
-        said = {}
+        everywhere, said = _goes_with_size(entries), {}
         for one in entries:
             alike = [other for other in entries if other.parts == one.parts]
-            differs = len({other.budget for other in alike}) > 1
-            left_out = _goes_with_size(entries) or (differs and _goes_with_size(alike))
-            said[one.label] = one.parts if left_out else one.parts + one.budget
+            by_size = len({other.budget for other in alike}) > 1 and _goes_with_size(alike)
+            said[one.label] = one.parts if everywhere or by_size else one.parts + one.budget
         common = set.intersection(*map(set, said.values()))
         for label, parts in said.items():
             own = ", ".join(part for part in parts if part not in common)
