@@ -141,9 +141,10 @@ def mixed_product(
 
     fixed = {name: value.detach() for name, value in parameters.items()}
     images, labels = images.detach(), labels.detach()
-    # The tangents of norms carry a rounding error that does not shrink with the direction: make it as long as the
-    # parameters, and divide again.
-    scale = length(fixed) / length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
+    # The tangents of norms carry a rounding error that does not shrink with the direction: make it about as long as the
+    # parameters, and divide again. A power of two, which the quotient is exactly, rounds neither way.
+    ratio = length(fixed) / length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
+    scale = ratio / torch.frexp(ratio).mantissa
     stretched = {name: scale * value for name, value in direction.items()}
     found = jvp(gradients, (fixed,), (stretched,))[1]  # compiled, the unused gradient itself is never computed
     products = tree_map(lambda value: value / scale, found)
