@@ -3,9 +3,27 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes that tests start inherit it
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory) -> Path:
+    """A file of digits: quicker to start with than scikit-learn, which every process would have to import."""
+    import torch
+
+    import condense
+
+    data = condense.load_data("digits")
+    path = tmp_path_factory.mktemp("private") / "digits.npz"
+    arrays = {}
+    for name, split in (("train", data.train), ("test", data.test)):
+        arrays[f"{name}_images"] = split.pixels(torch.arange(len(split)))[:, 0].numpy()
+        arrays[f"{name}_labels"] = split.labels.numpy()
+    np.savez(path, **arrays)
+    return path
 
 
 @pytest.fixture(scope="session")

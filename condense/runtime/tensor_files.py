@@ -21,7 +21,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
 
 def load_facts(path: Path) -> dict[str, str]:
     """The facts alone, without reading a tensor; raises `SafetensorError` for another kind of file."""
-    with safe_open(path, framework="pt") as file:
+    # for torch the file would be opened twice by its name, and may have been replaced by another in between
+    with safe_open(path, framework="np") as file:
         return file.metadata() or {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.cluster import KMeans as Clustering
 from torch import Tensor
 
 from condense.runtime.seeds import derive_seed
@@ -16,6 +15,8 @@ def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10
     scikit-learn's k-means, the best of so many `starts`. Larger clusters choose first, so a prefix covers most of the
     class. `features` is [n, D], `count` at most n.
     """
+    from sklearn.cluster import KMeans as Clustering  # takes as long to import as torch, and most runs do not need it
+
     clustering = Clustering(n_clusters=count, n_init=starts, random_state=seed % 2**32).fit(features.numpy())
     sizes = torch.bincount(torch.from_numpy(clustering.labels_).long(), minlength=count)
     distances = torch.cdist(torch.from_numpy(clustering.cluster_centers_), features)  # (count, n)

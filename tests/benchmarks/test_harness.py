@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 import benchmarks
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.harness import _by_experts, exit_code, run_grid
 from benchmarks.plan import plan
 from benchmarks.records import read_records
-from condense.data import load_data
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
 
@@ -70,19 +67,6 @@ def wait_until(condition: Callable[[], Any], seconds: float = 180) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of digits: quicker to start with than scikit-learn, which every process would have to import."""
-    data = load_data("digits")
-    path = tmp_path_factory.mktemp("private") / "digits.npz"
-    arrays = {}
-    for name, split in (("train", data.train), ("test", data.test)):
-        arrays[f"{name}_images"] = split.pixels(torch.arange(len(split)))[:, 0].numpy()
-        arrays[f"{name}_labels"] = split.labels.numpy()
-    np.savez(path, **arrays)
-    return path
-
-
 def small(data: Path, **change: Any) -> dict[str, Any]:
     return SMALL | {"data": [str(data)]} | change
 
@@ -98,11 +82,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(
-    digits: Path, tmp_path_factory: pytest.TempPathFactory, processes_with
+    digits_file: Path, tmp_path_factory: pytest.TempPathFactory, processes_with
 ) -> tuple[Path, Path, dict[str, str]]:
     """A benchmark that was killed after its first record and started again: grid, folder, records before the kill."""
     base = tmp_path_factory.mktemp("benchmark")
-    grid, out = write_grid(base / "grid.yaml", digits), base / "out"
+    grid, out = write_grid(base / "grid.yaml", digits_file), base / "out"
     process = start(grid, out)
     wait_until(lambda: process.poll() is not None or list((out / "cells").glob("*.json")))
     process.kill()
@@ -177,9 +161,9 @@ def test_cells_of_the_same_experts_are_computed_together():
     assert order == [("random", 1), ("random", 2), ("mtt", 1), ("mtt", 2), ("ftd", 1), ("ftd", 2)]
 
 
-def test_a_set_is_shared_by_columns(digits: Path, tmp_path: Path):
+def test_a_set_is_shared_by_columns(digits_file: Path, tmp_path: Path):
     columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
-    grid = parse_grid(small(digits, columns=columns, methods=[{"name": "random"}], network_seeds=1), "g")
+    grid = parse_grid(small(digits_file, columns=columns, methods=[{"name": "random"}], network_seeds=1), "g")
     records = run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
     assert [record.network for record in records] == ["mlp", "convnet-d2-w8-in"]
     assert len({record.seconds.making for record in records}) == 1
@@ -187,9 +171,9 @@ def test_a_set_is_shared_by_columns(digits: Path, tmp_path: Path):
 
 
 def test_a_failure_is_kept_as_a_record_and_tried_again(
-    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    grid = write_grid(tmp_path / "grid.yaml", digits, methods=[DIVERGES], network_seeds=1)
+    grid = write_grid(tmp_path / "grid.yaml", digits_file, methods=[DIVERGES], network_seeds=1)
     assert benchmarks.run(grid, tmp_path / "out", progress=False) == 1
     (record,) = read_records(tmp_path / "out")
     assert record.status == "failed"
@@ -207,18 +191,18 @@ def test_a_failure_is_kept_as_a_record_and_tried_again(
     assert exit_code(records) == 1
 
 
-def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits: Path, tmp_path: Path):
+def test_a_set_that_fails_is_tried_once_for_all_its_columns(digits_file: Path, tmp_path: Path):
     counted = Counted()
 
     columns = [{"protocol": "demo", "nets": ["mlp", "convnet-w8"]}]
-    grid = parse_grid(small(digits, columns=columns, methods=[DIVERGES, {"name": "random"}], network_seeds=1), "g")
+    grid = parse_grid(small(digits_file, columns=columns, methods=[DIVERGES, {"name": "random"}], network_seeds=1), "g")
     records = run_grid(grid, tmp_path, origin="g", executor=counted, progress=False)
     assert [record.status for record in records] == ["failed", "failed", "done", "done"]
     assert counted.calls == ["make_set", "make_set", "score", "score"]
 
 
-def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path, tmp_path: Path, processes_with):
-    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
+def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits_file: Path, tmp_path: Path, processes_with):
+    grid, out = write_grid(tmp_path / "grid.yaml", digits_file, methods=[ENDLESS]), tmp_path / "out"
     process = start(grid, out)
     wait_until(lambda: process.poll() is not None or list((out / "sets").glob("*.checkpoint.*")))
     process.send_signal(signal.SIGINT)
@@ -231,11 +215,11 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_failure(digits: Path,
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_experts_are_recorded_in_processes_of_their_own_that_end_with_the_benchmark(
-    digits: Path, tmp_path: Path, end: signal.Signals, processes_with
+    digits_file: Path, tmp_path: Path, end: signal.Signals, processes_with
 ):
     workers = min(2, len(os.sched_getaffinity(0)))
     method = {"name": "mtt", "iterations": 1, "experts": {"net": "convnet-w8", "experts": 2, "epochs": 5000}}
-    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[method]), tmp_path / "out"
+    grid, out = write_grid(tmp_path / "grid.yaml", digits_file, methods=[method]), tmp_path / "out"
     process = start(grid, out)
     begun = "experts/*/*.partial/epoch-0001.safetensors"
     wait_until(lambda: process.poll() is not None or len(list(out.glob(begun))) == workers)
@@ -251,9 +235,9 @@ def test_experts_are_recorded_in_processes_of_their_own_that_end_with_the_benchm
 
 
 def test_a_process_that_dies_is_a_failure_and_not_the_end(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_with
+    digits_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_with
 ):
-    grid, out = write_grid(tmp_path / "grid.yaml", digits, methods=[ENDLESS]), tmp_path / "out"
+    grid, out = write_grid(tmp_path / "grid.yaml", digits_file, methods=[ENDLESS]), tmp_path / "out"
     monkeypatch.setenv(MARK, str(out))
 
     def kill() -> None:
@@ -270,8 +254,8 @@ def test_a_process_that_dies_is_a_failure_and_not_the_end(
     assert "signal 9" in record.error
 
 
-def test_two_benchmarks_in_one_folder_are_refused(digits: Path, tmp_path: Path):
-    grid = parse_grid(small(digits, methods=[{"name": "random"}], network_seeds=1), "g")
+def test_two_benchmarks_in_one_folder_are_refused(digits_file: Path, tmp_path: Path):
+    grid = parse_grid(small(digits_file, methods=[{"name": "random"}], network_seeds=1), "g")
 
     class Nested:
         def run(self, function: Callable[[Any], Any], jobs: list[Any]) -> Iterator[Any]:
@@ -282,8 +266,8 @@ def test_two_benchmarks_in_one_folder_are_refused(digits: Path, tmp_path: Path):
     run_grid(grid, tmp_path, origin="g", executor=Nested(), progress=False)
 
 
-def test_a_folder_that_is_a_file_is_refused(digits: Path, tmp_path: Path):
+def test_a_folder_that_is_a_file_is_refused(digits_file: Path, tmp_path: Path):
     path = tmp_path / "out"
     path.write_text("x")
     with pytest.raises(CondenseError, match="cannot write to --out"):
-        benchmarks.run(write_grid(tmp_path / "grid.yaml", digits), path)
+        benchmarks.run(write_grid(tmp_path / "grid.yaml", digits_file), path)

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from condense.runtime.files import atomic_write, check_output, write_json
 from condense.runtime.provenance import hardware, peak_memory, versions
 from condense.runtime.registry import Registry, load_object
 from condense.runtime.seeds import derive_seed, generator
+from condense.runtime.tensor_files import load_facts, save_tensors
 from condense.runtime.validation import Closed, option_name, validated
 from condense.synthesizers.registry import Method
 
@@ -31,6 +33,32 @@ def test_seeds_are_the_same_in_another_process():
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert int(printed.stdout) == derive_seed(3, "network", 7, "x")
+
+
+REPLACING = """
+import sys, torch
+from pathlib import Path
+from condense.runtime.tensor_files import save_tensors
+path, size = Path(sys.argv[1]), 0
+while True:
+    save_tensors(path, {"values": torch.zeros(1 + size)}, {"size": str(size)})
+    size = 5000 - size
+"""
+
+
+def test_facts_can_be_read_while_another_process_replaces_the_file(tmp_path: Path):
+    path = tmp_path / "file.safetensors"
+    save_tensors(path, {"values": torch.zeros(1)}, {"size": "0"})
+    process = subprocess.Popen([sys.executable, "-c", REPLACING, str(path)])
+    try:
+        found: set[str] = set()
+        deadline = time.monotonic() + 60
+        while len(found) < 2 and time.monotonic() < deadline:
+            found |= {load_facts(path)["size"] for _ in range(2000)}
+        assert found == {"0", "5000"}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_drawing_leaves_the_global_generator_alone():
