@@ -33,10 +33,12 @@ def test_examples_run(language: str, text: str, tmp_path: Path):
         assert run.returncode == 0, f"{line}\n{run.stderr}"
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page: str):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (ROOT / target).exists(), target
+            assert (path.parent / target).exists(), target
 
 
 def test_every_method_is_in_the_table_of_methods():
