@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import time
@@ -66,8 +67,9 @@ def memory_growth(call: Callable[[], object]) -> int | None:
     """Bytes by which the resident memory of this process rises above its start during a call; None off Linux."""
     if platform.system() != "Linux":
         return None
+    gc.collect()  # what earlier calls left lying about would hide what this one takes
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left lying about would hide what this one takes
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak to what is resident now
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -88,6 +89,18 @@ def test_an_unknown_option_is_one_line(tmp_path: Path):
 def test_memory_growth_sees_what_a_call_takes():
     assert memory_growth(lambda: torch.ones(50_000_000)) == pytest.approx(200e6, rel=0.1)
     assert memory_growth(lambda: None) < 20e6
+
+
+def test_what_was_left_in_cycles_does_not_hide_what_a_call_takes():
+    left: list[object] = [torch.ones(50_000_000)]
+    left.append(left)
+    del left
+
+    def call() -> None:
+        gc.collect()
+        torch.ones(50_000_000)
+
+    assert memory_growth(call) == pytest.approx(200e6, rel=0.1)
 
 
 def test_a_busy_machine_is_noticed():
