@@ -3,15 +3,18 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; the processes that tests start inherit it
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch are imported; the processes that tests start inherit it
 
 
 @pytest.fixture(scope="session")
 def digits_file(tmp_path_factory) -> Path:
-    """A file of digits: quicker to start with than scikit-learn, which every process would have to import."""
+    """A file of digits: quicker to start with than scikit-learn, which every process would have to import.
+
+    It lies in a folder `private`, a name that must not get into any record.
+    """
+    import numpy as np
     import torch
 
     import condense

@@ -233,5 +233,5 @@ def test_experts_are_asked_for_where_a_method_needs_them_and_nowhere_else():
         planned(name="mtt")
     with pytest.raises(CondenseError, match="dm uses no experts: leave them out"):
         planned(name="dm", experts={})
-    with pytest.raises(CondenseError, match="experts of 2 epochs are too short for mtt, which needs 3"):
-        planned(name="mtt", recipe="desk", experts={"epochs": 2})
+    with pytest.raises(CondenseError, match="experts of 4 epochs are too short for mtt, which needs 5"):
+        planned(name="mtt", recipe="desk", experts={"epochs": 4}, options={"max_start": 4})

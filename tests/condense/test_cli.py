@@ -148,10 +148,8 @@ def test_outputs_that_are_folders_or_cannot_be_written(capsys, made: Path, tmp_p
 
 def test_an_unfinished_run_of_another_configuration_names_the_difference(capsys, digits_file: Path, tmp_path: Path):
     out = tmp_path / "set.h5"
-    words = [
-        *("distill", "dm", "--data", str(digits_file), "--ipc", "1"),
-        *("--out", str(out), "--network", "convnet-d1-w8"),
-    ]
+    made_as = ["--data", str(digits_file), "--ipc", "1", "--network", "convnet-d1-w8"]
+    words = ["distill", "dm", *made_as, "--out", str(out)]
     process = subprocess.Popen([sys.executable, "-m", "condense", *words], stderr=subprocess.PIPE, text=True)
     unfinished = tmp_path / "set.h5.checkpoint.safetensors"
     for _ in range(600):

@@ -201,7 +201,7 @@ def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrup
     options = ("--data", noise, "--iterations", 60, "--network", "convnet-d1-w8", "--real-batch", 16)
     assert main(words_of("dm", whole, *options)) == 0
     words = words_of("dm", pieces, *options)
-    resumed = [kill_at(moment, words, cache) for moment in (1, 40)]
+    resumed = [kill_at(moment, words, cache) for moment in (1, 15, 40)]
     process = start(words, cache)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
