@@ -79,8 +79,7 @@ class Augmentation:
         - `dsa-flip-first`: a flip with its own probability, then one of the others (Son et al., ECCV 2024: the released
           code of FYI).
         - `color-crop-cutout`: all three, every time (Kim et al., ICML 2022: IDC, when it matches).
-        - `color-crop`: both, every time (IDC on MNIST).
-        - `idc`: flip and color every time, then one of crop, scale and rotate (IDC, when it trains networks).
+        - `color-crop`: both, every time (IDC and NCFM when they train networks, IDC on MNIST).
 
         >>> Augmentation.named("dsa-flip-first", mirror=True).before
         ('flip',)
@@ -117,14 +116,13 @@ def _allowed(operations: tuple[str, ...], mirror: bool) -> tuple[str, ...]:
     return tuple(operation for operation in operations if mirror or operation != "flip")
 
 
-AugmentationName = Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop", "idc", "none"]
+AugmentationName = Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop", "none"]
 # name: operations before the chosen one, those to choose from, and those after it
 _NAMED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "dsa": ((), Augmentation.operations, ()),
     "dsa-flip-first": (("flip",), ("color", "crop", "cutout", "scale", "rotate"), ()),
     "color-crop-cutout": (("color",), ("crop",), ("cutout",)),
     "color-crop": (("color",), ("crop",), ()),
-    "idc": (("flip", "color"), ("crop", "scale", "rotate"), ()),
 }
 
 

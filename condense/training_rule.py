@@ -30,13 +30,13 @@ class TrainingRule(Closed):
     )
     schedule: Literal["constant", "drop", "two-drops", "cosine"] = Field(
         default="constant",
-        description="drop: x0.1 once, after epoch E // 2 + 1; two-drops: x0.2 from epochs 2 E // 3 and 5 E // 6 on; "
+        description="drop: x0.1 once, after epoch E // 2 + 1; two-drops: x0.2 after 2 / 3 and again after 5 / 6 of E; "
         "cosine: 0.5 (1 + cos(pi e / E)) in epoch e",
     )
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop", "idc"] | None = Field(
+    augmentation: Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop"] | None = Field(
         default=None, description="parameters per image, one operation a batch where there is a choice"
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
@@ -61,7 +61,7 @@ class TrainingRule(Closed):
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "two-drops":
-            return self.lr * 0.2 ** ((epoch >= 2 * self.epochs // 3) + (epoch >= 5 * self.epochs // 6))
+            return self.lr * 0.2 ** ((3 * epoch >= 2 * self.epochs) + (6 * epoch >= 5 * self.epochs))
         return self.lr * DROP_FACTOR if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
 
     def restarts(self, epoch: int) -> bool:

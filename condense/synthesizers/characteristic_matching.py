@@ -48,7 +48,7 @@ class CharacteristicMatchingSettings(ClassMatchingSettings):
     """Settings of NCFM; the defaults are those of the released configurations for CIFAR-10."""
 
     iterations: int = Field(20_000, ge=1, description="updates of the images of every class")
-    image_lr: float = Field(0.01, gt=0, description="learning rate of the images (AdamW, or SGD)")
+    image_lr: float = Field(1e-3, gt=0, description="learning rate of the images (AdamW, or SGD)")
     image_optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser of the images")
     image_weight_decay: float = Field(5e-4, ge=0, description="weight decay of AdamW")
     factor: int = Field(2, ge=1, le=8, description=FACTOR_HELP)
@@ -74,8 +74,8 @@ class CharacteristicMatching(ClassMatching):
     In every iteration one pretrained network, with parameters l initial + (1 - l) final for l uniform in [0, 1]; for
     each class one step down L_c, then for each class one step down the cross-entropy in the trained network. Images are
     stored in [0, 1] and clamped before every iteration. The learning rate halves after 500 iterations without a smaller
-    loss. As in the released code one optimiser has the images of all classes: its momentum and weight decay also act in
-    the turns of other classes.
+    sum of both. As in the released code one optimiser has the images of all classes: its momentum and weight decay also
+    act in the turns of other classes.
     """
 
     Settings = CharacteristicMatchingSettings
@@ -116,7 +116,7 @@ class CharacteristicMatching(ClassMatching):
         metrics = {"loss": self._match(iteration, parameters)}
         if self.settings.calibration:
             metrics["calibration"] = self._calibrate(iteration, chosen.final)
-        self.plateau.step(metrics["loss"])
+        self.plateau.step(sum(metrics.values()))
         return metrics
 
     def _match(self, iteration: int, parameters: Parameters) -> float:
@@ -200,14 +200,17 @@ class CharacteristicMatching(ClassMatching):
 
 
 def pretraining_rule(settings: CharacteristicMatchingSettings) -> TrainingRule:
-    """How the networks are trained before the first iteration: SGD with two drops, IDC's augmentation and CutMix."""
+    """How the networks are trained before the first iteration: SGD with two drops, IDC's augmentation and CutMix.
+
+    In the released code a helper gives this augmentation that IDC's code has too: the match's one without cutout.
+    """
     return TrainingRule(
         lr=settings.network_lr,
         weight_decay=5e-4,
         batch_size=128,
         epochs=settings.network_epochs,
         schedule="two-drops",
-        augmentation="idc",
+        augmentation="color-crop",
         cutmix=0.5,
     )
 

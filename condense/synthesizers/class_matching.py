@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense.augmentation import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
@@ -63,15 +63,23 @@ class ClassMatching(Synthesizer):
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror)
         self.network = self.new_network(0)
         self.engine = Engine(self.network, job.plan)
-        smallest = min(int(real_batch_sizes(job.data, settings).sum()), len(self.labels))
-        if self.engine.whole_batches and smallest < 2:
+        self.representatives: list[Tensor] = []  # training indices, class by class
+
+    @classmethod
+    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+        """BatchNorm needs two images at once, and a flip closure data whose mirror images are of the same class."""
+        super().check(data, ipc, settings)
+        network = build_network(*network_of(settings, data.info), seed=0)
+        smallest = min(
+            int(real_batch_sizes(data, settings).sum()), presented_images(ipc, settings) * len(data.info.classes)
+        )
+        if smallest < 2 and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             raise CondenseError(
-                f"BatchNorm in {self.network.name} needs at least 2 images in a batch, not {smallest}; "
+                f"BatchNorm in {network.name} needs at least 2 images in a batch, not {smallest}; "
                 "give a larger --ipc and --real-batch, or a network with another norm"
             )
-        self.representatives: list[Tensor] = []  # training indices, class by class
-        if settings.flip_closure and not info.mirror:
-            say(f"note: mirror images of {info.name} are of no class or another one; a flip closure may harm")
+        if settings.flip_closure and not data.info.mirror:
+            say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
     def new_network(self, number: int) -> Network:
         """The random network with this number, on the run's device."""

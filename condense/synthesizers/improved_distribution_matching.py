@@ -59,11 +59,11 @@ class ImprovedDistributionMatchingSettings(ClassMatchingSettings):
 class ImprovedDistributionMatching(ClassMatching):
     """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
 
-    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the
-    last batch that it was trained on (the released code averages over its trainings; zero before the first). One SGD
-    step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
-    released code's exception for one undivided image per class (the second term only where it is classified wrongly)
-    is left out.
+    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on real batches
+    that it was about to be trained on, one of each of its trainings, averaged (the released code averages over all
+    batches since its last evaluation; zero before the first training). One SGD step for each class; one optimiser has
+    the images of all classes, so its momentum moves the others too. The released code's exception for one undivided
+    image per class (the second term only where it is classified wrongly) is left out.
     """
 
     Settings = ImprovedDistributionMatchingSettings
@@ -75,6 +75,7 @@ class ImprovedDistributionMatching(ClassMatching):
         self.training_engine = Engine(self.new_network(0).train(), job.plan)
         self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
         self.accuracies = [0.0] * len(self.queue)  # in percent
+        self.trainings = [0] * len(self.queue)
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match in one network of the queue, then train some of them."""
@@ -113,12 +114,17 @@ class ImprovedDistributionMatching(ClassMatching):
                 for step in range(settings.network_steps)
             ]
             seed = derive_seed(self.job.seed, "inner", iteration, place)
+            self._assess(place, self.data.subset(batches[0]))
             for batch in batches:
                 self.queue[place].train(
                     self.data.subset(batch), self.training_engine, seed=seed, device=self.job.device
                 )
-            last = self.data.subset(batches[-1])
-            self.accuracies[place] = 100 * accuracy(self.queue[place].network, last, self.job.device)
+
+    def _assess(self, place: int, unseen: TrainingData) -> None:
+        """Bring the mean accuracy of a network up to date."""
+        found = 100 * accuracy(self.queue[place].network, unseen, self.job.device)
+        self.trainings[place] += 1
+        self.accuracies[place] += (found - self.accuracies[place]) / self.trainings[place]
 
     def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
         """So many different places in the queue, at random."""
@@ -128,9 +134,10 @@ class ImprovedDistributionMatching(ClassMatching):
     def _push(self, number: int) -> None:
         """A new network at the end of the queue; the oldest leaves a full one."""
         if len(self.queue) == self.settings.queue:
-            del self.queue[0], self.accuracies[0]
+            del self.queue[0], self.accuracies[0], self.trainings[0]
         self.queue.append(self._queued(number))
         self.accuracies.append(0.0)
+        self.trainings.append(0)
 
     def _queued(self, number: int) -> InnerNetwork:
         rule = TrainingRule(
@@ -145,12 +152,13 @@ class ImprovedDistributionMatching(ClassMatching):
             for place, inner in enumerate(self.queue)
             for name, value in inner.state().items()
         }
-        return super().state() | queue | {"accuracies": torch.tensor(self.accuracies, dtype=torch.float64)}
+        accuracies = torch.tensor(self.accuracies, dtype=torch.float64)
+        return super().state() | queue | {"accuracies": accuracies, "trainings": torch.tensor(self.trainings)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
-        self.accuracies = state["accuracies"].tolist()
+        self.accuracies, self.trainings = state["accuracies"].tolist(), state["trainings"].tolist()
         self.queue = [self._queued(0) for _ in self.accuracies]
         for place, inner in enumerate(self.queue):
             inner.load_state(under(f"queue.{place}.", state))

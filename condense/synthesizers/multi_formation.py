@@ -32,7 +32,7 @@ FACTOR_HELP = "tiles on either side of a stored image, each enlarged to a traini
 
 
 class MultiFormationSettings(GradientMatchingSettings):
-    """Settings of IDC; the defaults are those published for CIFAR-10."""
+    """Settings of IDC; the defaults are those published for CIFAR-10 at ten images per class."""
 
     iterations: int = Field(200_000, ge=1, description="updates of the images of every class")
     image_lr: float = Field(5e-3, gt=0, description="learning rate of the images (SGD)")
@@ -44,6 +44,8 @@ class MultiFormationSettings(GradientMatchingSettings):
     matching_steps: int = Field(100, ge=1, description="updates of the images before the next random network")
     network_images: int = Field(2000, ge=1, description="real images that the network is trained on after an update")
     cutmix: float = Field(0.5, ge=0, le=1, description="share of the batches of that training that CutMix mixes")
+    inner_epochs: int = Field(1, ge=1, description="passes over these images")
+    network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD, momentum 0.9)")
     distance: DistanceName = Field("l2", description=DISTANCE_HELP)
 
 
@@ -60,14 +62,14 @@ class MultiFormation(GradientMatching):
 
     @classmethod
     def inner_rule(cls, settings: Any) -> TrainingRule:
-        """One pass over real images; the cutout of IDC's augmentation is left out beside CutMix."""
+        """Passes over real images; the augmentation of the match without cutout, which CutMix stands for (code)."""
         return TrainingRule(
             lr=settings.network_lr,
             momentum=0.9,
             weight_decay=5e-4,
             batch_size=64,
             epochs=settings.inner_epochs,
-            augmentation="idc",
+            augmentation="color-crop",
             cutmix=settings.cutmix,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from condense.derivatives import Parameters
@@ -38,19 +39,20 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     kept = cached_file("networks", info.name, info.identity, name, said, job.seed, number)
     if kept.exists():
         tensors, facts = load_tensors(kept)
-        return _pair({key: value.to(job.device) for key, value in tensors.items()}), float(facts["seconds"])
+        return _pair(tensors, job.device), float(facts["seconds"])
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
     tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
-    if job.rehearsal:
-        return _pair(tensors | {f"final.{key}": value for key, value in float_values(module).items()}), 0.0
     started = time.monotonic()
-    seed = derive_seed(job.seed, "pretraining", number)
-    engine = Engine(module, job.plan)
-    train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
+    if not job.rehearsal:
+        seed = derive_seed(job.seed, "pretraining", number)
+        engine = Engine(module, job.plan)
+        train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
     tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
-    save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})
-    return _pair({key: value.to(job.device) for key, value in tensors.items()}), 0.0
+    if not job.rehearsal:
+        save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})
+    return _pair(tensors, job.device), 0.0
 
 
-def _pair(tensors: dict[str, Tensor]) -> Pretrained:
+def _pair(tensors: dict[str, Tensor], device: torch.device) -> Pretrained:
+    tensors = {key: value.to(device) for key, value in tensors.items()}
     return Pretrained(under("initial.", tensors), under("final.", tensors))

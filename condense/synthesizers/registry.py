@@ -68,6 +68,7 @@ _BUILT_IN = (
         target="condense.synthesizers.multi_formation:MultiFormation",
         summary="match gradients in networks trained on real data; each stored image holds several (factor 1 to 3)",
         paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+        revision=2,
     ),
     Method(
         name="idm",
@@ -75,6 +76,7 @@ _BUILT_IN = (
         target="condense.synthesizers.improved_distribution_matching:ImprovedDistributionMatching",
         summary="dm in a queue of networks in training, with a classification loss and four images in each stored one",
         paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
+        revision=2,
     ),
     Method(
         name="ncfm",
@@ -83,6 +85,7 @@ _BUILT_IN = (
         summary="match characteristic functions of features, amplitude and phase, between initial and trained networks",
         paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
         needs="networks (trained first, cached)",
+        revision=2,
     ),
     Method(
         name="mtt",
