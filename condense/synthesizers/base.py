@@ -48,6 +48,7 @@ class Synthesizer(ABC):
     Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings
     space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
     usual_precision: ClassVar[Literal["auto", "float32"]] = "auto"  # of the engine, where the user leaves it open
+    skips: ClassVar[bool] = False  # whether it passes over updates that are not finite; otherwise they end the run
     tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 
     def __init__(self, job: Job, settings: Any) -> None:

@@ -65,12 +65,12 @@ class DifficultyAlignment(TrajectoryMatching):
     def _initial_logits(self) -> Tensor:
         images, labels, epoch = self.images.detach(), self.labels.to(self.job.device), self.buffer.epochs
         experts = range(self.buffer.experts if self.settings.initialization == "correct" else 1)
-        every = torch.stack(
-            [self.logits(images, self._vector(expert, epoch), expert, epoch) for expert in experts]
-        )  # (K, N, C)
-        right = every.argmax(2) == labels  # (K, N)
-        counted = torch.where(right.any(0), right, torch.ones_like(right)).to(every.dtype)
-        return (every * counted[:, :, None]).sum(0) / counted.sum(0)[:, None]
+        total = counted = trusted = 0.0
+        for expert in experts:
+            logits = self.logits(images, self._vector(expert, epoch), expert, epoch)  # (N, C)
+            right = (logits.argmax(1) == labels).to(logits.dtype)[:, None]
+            total, counted, trusted = total + logits, counted + right, trusted + right * logits
+        return torch.where(counted > 0, trusted / counted.clamp(min=1), total / len(experts))
 
     def last_start(self, iteration: int) -> int:
         """The starts that are open by now."""
@@ -85,7 +85,7 @@ class DifficultyAlignment(TrajectoryMatching):
 
     def accepts(self, found: TrajectoryGradient) -> bool:
         """Whether the loss is small enough."""
-        return found.loss.item() <= self.settings.skip_above
+        return super().accepts(found) and found.loss.item() <= self.settings.skip_above
 
     def apply(self, found: TrajectoryGradient) -> bool:
         """One step on the labels too."""

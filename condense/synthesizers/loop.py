@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,12 @@ from condense.synthesizers.interruption import deferred_interrupt
 
 
 class Steppable(Protocol):
-    """What the loop needs of a synthesizer."""
+    """What the loop needs of a synthesizer.
+
+    One that `skips` updates which are not finite has metrics that are not, and its state alone is guarded.
+    """
+
+    skips: ClassVar[bool]
 
     def advance(self, iteration: int) -> dict[str, float]:
         """One update of the images."""
@@ -78,7 +83,8 @@ class _Run:
         return metrics
 
     def _guard(self, metrics: dict[str, float]) -> None:
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        lost = [name for name, value in metrics.items() if not math.isfinite(value)]
+        broken = [] if self.synthesizer.skips else lost
         broken += [name for name, value in self.synthesizer.state().items() if not torch.isfinite(value).all()]
         if broken:
             raise CondenseError(

@@ -100,6 +100,8 @@ class Request:
         maker.check(data.train, ipc, settings)
         if entry.experts and buffer is None:
             raise CondenseError(how_to_record(entry, data.info, len(data.train), settings))
+        if buffer is not None:
+            _check_experts(buffer, data.info, settings)
         where = choose_device(device)
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
         asked = data.train, ipc, settings
@@ -133,6 +135,12 @@ class Request:
             micro_batch=asked.micro_batch,
             seconds=None if self.minutes is None else 60 * self.minutes,
         )
+
+
+def _check_experts(buffer: ExpertSource, info: DataInfo, settings: Any) -> None:
+    """Raise `CondenseError` unless they are such networks on this data and have the window of these settings."""
+    buffer.check_matches(canonical_name(settings.network, info.image_shape), info)
+    buffer.check_window(settings.max_start, settings.span, settings.min_start)
 
 
 @dataclass(frozen=True)

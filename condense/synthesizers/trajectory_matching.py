@@ -21,7 +21,6 @@ from torch.func import functional_call
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.data import TrainingData
 from condense.engine import Engine
-from condense.making import ExpertSource, Job
 from condense.networks import build_network, canonical_name
 from condense.planning import Kind, Work
 from condense.runtime.errors import CondenseError
@@ -35,6 +34,7 @@ START_HELP = f"{INITIALIZATION_HELP}; or images that experts choose: correct (as
 GradientName = Literal["adjoint", "frozen", "unrolled"]
 GRADIENT_HELP = "adjoint: exact; frozen: as TESLA computes it; unrolled: exact, with memory in the number of steps"
 _LOWEST_RATE, _MOST_GROWTH = 1e-6, 10.0  # of the learned learning rate, the second times its start
+_MOST_LOST = 20  # updates in a row that are not finite, after which there is no hope
 
 
 class TrajectoryMatchingSettings(SynthesizerSettings):
@@ -99,19 +99,21 @@ class TrajectoryMatching(Synthesizer):
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
     (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
     then clamped to [1e-6, 10 times its start]. The metrics `clamped` and `skipped` count how often that was necessary
-    and how many updates were not made, so far. Inner steps compute in float32 unless bfloat16 is asked for: L is the
-    difference of close vectors. A loss that is not finite ends the run (the released code goes on).
+    and how many updates were not made, so far: those of a loss or a gradient that is not finite. Inner steps compute in
+    float32 unless bfloat16 is asked for: L is the difference of close vectors.
     """
 
     Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
     usual_precision = "float32"
+    skips = True
 
     def prepare(self) -> None:
         """Experts and their network."""
         job, settings, info = self.job, self.settings, self.data.info
         self.inner_lr = torch.tensor(settings.inner_lr, device=job.device)
-        self.clamped, self.skipped = 0, 0
-        self.buffer = experts_of(job, settings)
+        self.clamped, self.skipped, self.lost = 0, 0, 0
+        assert job.buffer is not None, "a request without experts is refused"
+        self.buffer = job.buffer
         name = canonical_name(settings.network, info.image_shape)
         self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
         self.engine = Engine(self.network, job.plan)
@@ -162,6 +164,7 @@ class TrajectoryMatching(Synthesizer):
             **self.inner_options(window),
         )
         rate = self.inner_lr.item()
+        self._guard(found, iteration)
         if self.accepts(found):
             self.clamped += self.apply(found)
         else:
@@ -181,7 +184,7 @@ class TrajectoryMatching(Synthesizer):
 
     def targets(self, window: Window) -> Tensor:
         """The labels of the inner training: class indices, or logits."""
-        return self.labels
+        return self.labels.to(self.job.device)
 
     def inner_options(self, window: Window) -> dict[str, Any]:
         """What else the inner training is to do, by the names of `trajectory_gradient`."""
@@ -189,7 +192,17 @@ class TrajectoryMatching(Synthesizer):
 
     def accepts(self, found: TrajectoryGradient) -> bool:
         """Whether the update is made."""
-        return True
+        return _finite(found)
+
+    def _guard(self, found: TrajectoryGradient, iteration: int) -> None:
+        """Give up after too many updates in a row that are not finite."""
+        self.lost = 0 if _finite(found) else self.lost + 1
+        if self.lost == _MOST_LOST:
+            raise CondenseError(
+                f"the inner training diverged in {_MOST_LOST} updates in a row, until iteration {iteration}: the "
+                f"learning rate of its steps is {self.inner_lr.item():.3g}; start again with a smaller --inner-lr, "
+                "--inner-lr-lr or --image-lr"
+            )
 
     def apply(self, found: TrajectoryGradient) -> bool:
         """One step of the optimiser; whether the learning rate had to be clamped."""
@@ -237,14 +250,14 @@ class TrajectoryMatching(Synthesizer):
 
     def state(self) -> dict[str, Tensor]:
         """With the learning rate and what is counted."""
-        counts = torch.tensor([self.clamped, self.skipped])
+        counts = torch.tensor([self.clamped, self.skipped, self.lost])
         return super().state() | {"inner_lr": self.inner_lr.detach(), "counts": counts}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
         self.inner_lr.copy_(state["inner_lr"])
-        self.clamped, self.skipped = state["counts"].tolist()
+        self.clamped, self.skipped, self.lost = state["counts"].tolist()
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
@@ -257,16 +270,10 @@ class TrajectoryMatching(Synthesizer):
         return [Work("gradient", *network), Work(back, *network)]
 
 
-def experts_of(job: Job, settings: Any) -> ExpertSource:
-    """The experts of the job, which must be such networks on this data and have the window of these settings.
-
-    Raises `CondenseError` otherwise.
-    """
-    if job.buffer is None:
-        raise CondenseError("trajectory matching needs experts; give --buffer DIR")
-    job.buffer.check_matches(canonical_name(settings.network, job.data.info.image_shape), job.data.info)
-    job.buffer.check_window(settings.max_start, settings.span, settings.min_start)
-    return job.buffer
+def _finite(found: TrajectoryGradient) -> bool:
+    """Whether an update would leave images, labels and learning rate finite."""
+    parts = [found.loss, found.images, found.inner_lr, *([] if found.labels is None else [found.labels])]
+    return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
 def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> list[Tensor]:
@@ -301,7 +308,7 @@ class LongTrajectoryMatching(TrajectoryMatching):
     def targets(self, window: Window) -> Tensor:
         """The logits of the expert at the end of the window, or class indices."""
         if not self.assigned:
-            return self.labels
+            return super().targets(window)
         return self.logits(self.images.detach(), window.target, window.expert, window.epoch + self.settings.span)
 
     def learned(self) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def digits():
 class Counting:
     """A synthesizer whose state is a number, and that can be told to misbehave."""
 
-    def __init__(self, *, broken_at: int = -1, seconds: float = 0.0) -> None:
+    def __init__(self, *, broken_at: int = -1, seconds: float = 0.0, skips: bool = False) -> None:
+        self.skips = skips
         self.value = torch.zeros(1)
         self.broken_at, self.seconds = broken_at, seconds
 
@@ -70,6 +71,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(di
     with pytest.raises(CondenseError, match=r"loss is no longer finite at iteration 3.*smaller image_lr"):
         loop.run(Counting(broken_at=3), job(digits, iterations=9, checkpoint=path))
     assert load_checkpoint(path, {}).iteration <= 3
+
+
+def test_a_method_that_passes_over_such_updates_goes_on_while_its_state_is_finite(digits):
+    synthesizer = Counting(broken_at=1, skips=True)
+    record = loop.run(synthesizer, job(digits, iterations=4))
+    assert record.metrics["loss"].isnan().tolist() == [False, True, False, False]
+    synthesizer.value += float("inf")
+    with pytest.raises(CondenseError, match="value is no longer finite at iteration 0"):
+        loop.run(synthesizer, job(digits, iterations=1))
 
 
 def test_images_that_stop_being_finite_stop_the_run(digits):

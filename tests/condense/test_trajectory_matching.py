@@ -27,6 +27,8 @@ from condense.runtime import precision
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
+from condense.synthesizers import loop
+from condense.synthesizers.difficulty_alignment import DifficultyAlignment
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import methods
 from condense.synthesizers.request import resolve_settings
@@ -332,6 +334,44 @@ def test_the_learning_rate_is_clamped_on_both_sides_and_that_is_counted(digits, 
     still = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 0})
     assert still.metrics["clamped"].tolist() == [0, 0, 0]
     assert still.learned_lr == pytest.approx(0.05)
+
+
+def without_target(made: TrajectoryMatching, iterations: range) -> None:
+    """From now on the targets of these iterations are no numbers."""
+    window = made.window
+
+    def broken(iteration: int):
+        found = window(iteration)
+        nothing = torch.full_like(found.target, torch.nan)
+        return dataclasses.replace(found, target=nothing) if iteration in iterations else found
+
+    made.window = broken
+
+
+@pytest.mark.parametrize("kind", [TrajectoryMatching, DifficultyAlignment])
+def test_an_update_that_is_not_finite_is_passed_over(digits, buffer, kind: type):
+    made, whole = (synthesizer(digits, buffer, kind=kind) for _ in range(2))
+    without_target(made, range(2))
+    record = loop.run(made, Job(digits.train, 1, 0, CPU, buffer=buffer, iterations=2))
+    assert record.metrics["loss"].isnan().all()
+    assert record.metrics["skipped"].tolist() == [1, 2]
+    assert torch.equal(made.images, whole.images)
+    assert made.inner_lr == whole.inner_lr
+    assert made.step(2) == whole.step(2) | {"skipped": 2}
+    assert torch.equal(made.images, whole.images)
+
+
+def test_a_training_that_keeps_diverging_ends_the_run_also_where_it_goes_on(digits, buffer):
+    made, resumed = (synthesizer(digits, buffer) for _ in range(2))
+    without_target(made, range(30))
+    for iteration in range(15):
+        made.step(iteration)
+    resumed.load_state(made.state())
+    without_target(resumed, range(30))
+    for iteration in range(15, 19):
+        resumed.step(iteration)
+    with pytest.raises(CondenseError, match=r"diverged in 20 updates in a row, until iteration 19.*smaller --inner-lr"):
+        resumed.step(19)
 
 
 def test_clamps_are_counted_over_the_whole_run_also_where_it_goes_on(digits, buffer):
