@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from statistics import fmean
 
-from buffers.store import ExpertBuffer
+from buffers.store import BufferDescription, ExpertBuffer
 from condense.runtime.files import atomic_write
 
 
@@ -25,12 +25,20 @@ def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
         "real data": f"{mine.data} of {shape}, {len(mine.classes)} classes (fingerprint {mine.fingerprint[:12]})",
         "preprocessing": mine.preprocessing,
         "mirror images": "same class" if mine.mirror else "not the same class",
-        "training": ", ".join(f"{name} {value}" for name, value in mine.rule.used.items()),
-        "training step": "compiled" if mine.compile == "on" else "not compiled",
-        "seed": str(mine.seed),
+        **_training(mine),
         "seconds": "unknown: imported" if math.isnan(spent) else f"{spent:.0f} for each expert",
         "bytes": f"{buffer.bytes:,}",
         "versions": ", ".join(f"{name} {value}" for name, value in mine.versions.items()),
+    }
+
+
+def _training(mine: BufferDescription) -> dict[str, str]:
+    if mine.origin == "imported":
+        return {"training": f"optimizer {mine.rule.optimizer}; everything else is unknown: imported"}
+    return {
+        "training": ", ".join(f"{name} {value}" for name, value in mine.rule.used.items()),
+        "training step": "compiled" if mine.compile == "on" else "not compiled",
+        "seed": str(mine.seed),
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from buffers.record import begin, describe_request, same_request
 from buffers.rules import Kind, expert_rule
-from buffers.store import INDEX, Trajectory, expert_path, read_description, write_expert
+from buffers.store import INDEX, ExpertBuffer, Trajectory, expert_path, number_of, read_description, write_expert
 from condense.data import RealData
 from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
@@ -31,7 +31,8 @@ def import_replay_buffer(
     """Add the experts of a reference project's file to the buffer in `out`; returns how many there are then.
 
     Such a file tells neither network nor data nor preprocessing: `network` and `data`, with its normalisation, say it,
-    and `optimizer` how the experts were trained. Accuracies are not in the file either and stay unknown; statistics of
+    and `optimizer` the kind of experts. The values of their training and their accuracies are not in the file either
+    and stay unknown, so `record_experts` adds none to them; statistics of
     BatchNorm are missing, so networks with it are refused. Only tensors and plain containers are read.
 
     Raises `CondenseError` for a file that is something else or does not fit the network, and for a buffer of another
@@ -40,6 +41,7 @@ def import_replay_buffer(
     folder = check_folder(out)
     experts = load_tensors(Path(path), _FORMS)
     description = describe_request(data, network, expert_rule(optimizer), _epochs(experts, path), dtype, seed=0)
+    description = description.model_copy(update={"origin": "imported"})
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
@@ -47,10 +49,10 @@ def import_replay_buffer(
         same_request(read_description(folder), description, folder, data.info)
     else:
         begin(folder, description, data.preprocessing)
-    first = len(sorted(folder.glob("expert-*.h5")))
+    first = max((number_of(path) for path in folder.glob("expert-*.h5")), default=-1) + 1
     for number, trajectory in enumerate(trajectories, first):
         write_expert(expert_path(folder, number), trajectory, dtype)
-    return first + len(trajectories)
+    return len(ExpertBuffer.open(folder).files)
 
 
 def _epochs(experts: Any, path: str | Path) -> int:

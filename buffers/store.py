@@ -60,6 +60,9 @@ class BufferDescription(Closed):
     dtype: Literal["float32", "float16"] = "float32"
     seed: int = Field(ge=0)
     compile: Literal["on", "off"] = Field(default="off", description="was the training step compiled")
+    origin: Literal["recorded", "imported"] = Field(
+        default="recorded", description="imported: of the training only its kind is known"
+    )
     versions: dict[str, str]
 
     @property
@@ -268,6 +271,15 @@ def preprocessed_alike(folder: Path, description: BufferDescription, info: DataI
 def expert_path(folder: Path, number: int) -> Path:
     """Where a finished expert is."""
     return folder / f"expert-{number:04d}.h5"
+
+
+def number_of(path: Path) -> int:
+    """The number of the expert that is there.
+
+    >>> number_of(expert_path(Path("experts"), 12))
+    12
+    """
+    return int(path.stem.removeprefix("expert-"))
 
 
 def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from condense.cli.options import DataOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed
+
+if TYPE_CHECKING:
+    from condense.data import DataInfo
 
 
 class PackOptions(DataOptions):
@@ -68,18 +71,13 @@ def import_set(words: Sequence[str]) -> int:
     )
     if options.net is not None:
         return _import_experts(options, options.net)
-    from condense.data.fitting import normalization_name
     from condense.importing import import_reference
     from condense.runtime.files import check_output
 
     check_output(options.out, suffix=".h5", overwrite=options.overwrite)
     info = load(options.data, options).info
     if options.normalization is None:
-        print(
-            f"note: the file does not say how its images were preprocessed; taken for --normalization "
-            f"{normalization_name(info.preprocessing)} (sets of the MTT lineage usually need zca)",
-            file=sys.stderr,
-        )
+        _say_preprocessing("its images", info)
     synthetic = import_reference(options.file, info)
     synthetic.save(options.out)
     print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
@@ -92,9 +90,21 @@ def _import_experts(options: ImportOptions, network: str) -> int:
 
     check_folder(options.out)
     data = load(options.data, options)
+    if options.normalization is None:
+        _say_preprocessing("the images of its experts", data.info)
     count = import_replay_buffer(options.file, data, network, options.out, optimizer=options.optimizer)
     print(f"{options.out}: {count} experts")
     return 0
+
+
+def _say_preprocessing(images: str, info: DataInfo) -> None:
+    from condense.data.fitting import normalization_name
+
+    print(
+        f"note: the file does not say how {images} were preprocessed; taken for --normalization "
+        f"{normalization_name(info.preprocessing)} (those of the MTT lineage usually need zca)",
+        file=sys.stderr,
+    )
 
 
 class ShowOptions(Closed):

@@ -7,6 +7,8 @@ Every value of a published recipe has a comment that says where it comes from: `
 
 from __future__ import annotations
 
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ _FOLDER = Path(__file__).parent
 
 
 class Case(Closed):
-    """Settings for some data sets or sizes only; all the conditions that are given must hold."""
+    """What is different for some data sets or sizes; all the conditions that are given must hold."""
 
     data: list[str] | None = Field(None, description="base names of data sets")
     ipc_from: int = Field(1, ge=1, description="smallest images per class")
     ipc_to: int | None = Field(None, ge=1, description="largest images per class; none: no limit")
-    settings: dict[str, Any]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    experts: dict[str, Any] = Field(default_factory=dict)
 
     def fits(self, data: str, ipc: int) -> bool:
         """Whether the case is meant for this data set at this many images per class."""
@@ -37,21 +40,26 @@ class Case(Closed):
 
 
 class Recipe(Closed):
-    """A recipe file: settings for everything, then cases that replace some of them, later ones winning."""
+    """A recipe file: settings and experts for everything, then cases that replace some of it, later ones winning."""
 
     method: str
     summary: str = ""
     source: str = Field("", description="where the values come from")
     settings: dict[str, Any] = Field(default_factory=dict)
+    experts: dict[str, Any] = Field(
+        default_factory=dict, description="options of `condense experts`, where the method wants other than usual ones"
+    )
     cases: list[Case] = Field(default_factory=list)
 
     def settings_for(self, data: str, ipc: int) -> dict[str, Any]:
         """The settings for a data set (by base name) at `ipc` images per class."""
-        chosen = dict(self.settings)
-        for case in self.cases:
-            if case.fits(data, ipc):
-                chosen |= case.settings
-        return chosen
+        fitting = [case.settings for case in self.cases if case.fits(data, ipc)]
+        return functools.reduce(operator.or_, fitting, self.settings)
+
+    def experts_for(self, data: str, ipc: int) -> dict[str, Any]:
+        """The options of `condense experts` for a data set at `ipc` images per class."""
+        fitting = [case.experts for case in self.cases if case.fits(data, ipc)]
+        return functools.reduce(operator.or_, fitting, self.experts)
 
 
 def recipe_names(method: str | None = None) -> list[str]:

@@ -19,13 +19,14 @@ _USUAL_SPEED = 1e11  # operations a second of float32 on two cores
 _STEP = {"sgd": 1, "flat": 2, "smooth": 3}  # work in plain steps: two gradients; a gradient and one of a gradient
 
 
-def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any) -> str:
+def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any, special: dict[str, Any]) -> str:
     """How to record the experts of `entry` with these settings on so many training images, in one line.
 
-    Costs are counted operations at the speed of two usual cores.
+    `special` are options of `condense experts` that the recipe asks for. Costs are counted operations at the speed of
+    two usual cores.
     """
     epochs = settings.max_start - 1 + settings.span
-    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": epochs, "optimizer": entry.experts}
+    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": epochs, "optimizer": entry.experts} | special
     command = shlex.join(["condense", "experts", *option_words(data_options(info) | asked | {"out": "experts"})])
     where = "" if find_data_set(info.name) else f" (as --data give the path of {info.name})"
     name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)

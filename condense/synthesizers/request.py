@@ -99,7 +99,8 @@ class Request:
         maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, ipc, settings)
         if entry.experts and buffer is None:
-            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings))
+            special = load_recipe(entry.name, recipe).experts_for(data.name, ipc)
+            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special))
         if buffer is not None:
             _check_experts(buffer, data.info, settings)
         where = choose_device(device)

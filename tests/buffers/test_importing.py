@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import condense
-from buffers import ExpertBuffer
+from buffers import ExpertBuffer, record_experts
 from buffers.importing import import_replay_buffer
 from condense.cli.main import main
 from condense.networks import build_network
@@ -55,9 +55,33 @@ def test_the_command_imports_and_show_says_what_is_unknown(tmp_path: Path, capsy
     out = tmp_path / "experts"
     words = ["import", str(tmp_path / "replay_buffer_0.pt"), "--data", "digits", "--net", NET, "--out", str(out)]
     assert main(words) == 0
-    assert "2 experts" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 experts" in said.out
+    assert "taken for --normalization computed" in said.err
     assert main(["show", str(out)]) == 0
-    assert "unknown: imported" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("unknown: imported") == 3
+    assert "learning rate" not in shown
+    assert "seed " not in shown
+
+
+def test_numbers_that_are_taken_are_not_taken_again(digits, tmp_path: Path):
+    replay_buffer(tmp_path / "replay_buffer_0.pt", experts=3)
+    out = tmp_path / "experts"
+    import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out)
+    (out / "expert-0001.h5").unlink()
+    kept = (out / "expert-0002.h5").read_bytes()
+    assert import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out) == 5
+    assert (out / "expert-0002.h5").read_bytes() == kept
+    assert [path.name for path in sorted(out.glob("*.h5"))] == [f"expert-000{number}.h5" for number in (0, 2, 3, 4, 5)]
+
+
+def test_recorded_and_imported_experts_do_not_mix(digits, tmp_path: Path):
+    replay_buffer(tmp_path / "replay_buffer_0.pt")
+    out = tmp_path / "experts"
+    import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out)
+    with pytest.raises(CondenseError, match=r"another origin .imported, not recorded"):
+        record_experts(digits, NET, 3, 3, out)
 
 
 def test_files_that_do_not_fit_or_could_run_code_are_refused(digits, tmp_path: Path):

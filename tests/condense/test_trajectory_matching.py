@@ -558,12 +558,26 @@ def test_recording_costs_more_for_other_kinds_of_experts():
 
     def seconds(kind: str) -> int:
         entry = dataclasses.replace(methods().find("mtt"), experts=kind)
-        message = how_to_record(entry, condense.load_data("digits").info, 300_000, TrajectoryMatching.Settings())
+        message = how_to_record(entry, condense.load_data("digits").info, 300_000, TrajectoryMatching.Settings(), {})
         return int(re.search(r"each takes about .* of disk and ([0-9]+) s, all 10 ", message)[1])
 
     assert seconds("flat") == pytest.approx(2 * seconds("sgd"), abs=2)
     assert seconds("smooth") == pytest.approx(3 * seconds("sgd"), abs=3)
     assert seconds("sgd") > 5
+
+
+@pytest.mark.parametrize(("name", "ipc", "weight"), [("cifar10", 10, None), ("cifar10", 50, "1"), ("cifar100", 1, "1")])
+def test_ftd_asks_for_the_experts_of_its_paper(tmp_path: Path, name: str, ipc: int, weight: str | None):
+    """Alpha is 0.3 for CIFAR-10 at 1 and 10 images, which is the usual value, and 1 otherwise."""
+    labels = np.arange(200) % 2
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    path = tmp_path / f"{name}.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:6], test_labels=labels[:6])
+    with pytest.raises(CondenseError, match="needs experts") as error:
+        condense.distill("ftd", condense.load_data(path), ipc)
+    words = shlex.split(str(error.value).split("`")[1])
+    assert words[words.index("--optimizer") + 1] == "flat"
+    assert (words[words.index("--ascent-weight") + 1] if "--ascent-weight" in words else None) == weight
 
 
 def test_the_command_that_records_experts_gives_those_that_are_accepted(many, tmp_path: Path, capsys):
