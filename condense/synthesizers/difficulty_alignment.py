@@ -65,7 +65,8 @@ class DifficultyAlignment(TrajectoryMatching):
     def _initial_logits(self) -> Tensor:
         images, labels, epoch = self.images.detach(), self.labels.to(self.job.device), self.buffer.epochs
         experts = range(self.buffer.experts if self.settings.initialization == "correct" else 1)
-        total = counted = trusted = 0.0
+        total = trusted = torch.zeros(len(images), len(self.data.info.classes), device=self.job.device)
+        counted = torch.zeros(len(images), 1, device=self.job.device)
         for expert in experts:
             logits = self.logits(images, self._vector(expert, epoch), expert, epoch)  # (N, C)
             right = (logits.argmax(1) == labels).to(logits.dtype)[:, None]

@@ -110,6 +110,11 @@ class TrajectoryMatching(Synthesizer):
     def prepare(self) -> None:
         """Experts and their network."""
         job, settings, info = self.job, self.settings, self.data.info
+        if settings.gradient == "unrolled" and job.plan.precision != "float32":
+            raise CondenseError(
+                f"--gradient unrolled computes in float32 only; leave --precision {job.plan.precision} out, or give "
+                "--gradient adjoint, which is the same gradient"
+            )
         self.inner_lr = torch.tensor(settings.inner_lr, device=job.device)
         self.clamped, self.skipped, self.lost = 0, 0, 0
         assert job.buffer is not None, "a request without experts is refused"
@@ -261,7 +266,9 @@ class TrajectoryMatching(Synthesizer):
 
     @classmethod
     def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
-        """Gradients on the way and mixed products on the way back."""
+        """Gradients on the way and mixed products on the way back; nothing for `unrolled`, which uses no engine."""
+        if settings.gradient == "unrolled":
+            return []
         info = data.info
         name, count = canonical_name(settings.network, info.image_shape), ipc * len(info.classes)
         batch = min(settings.synthetic_batch or count, count)

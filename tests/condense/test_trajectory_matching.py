@@ -648,6 +648,8 @@ def test_inner_steps_compute_in_float32_even_where_bfloat16_is_native(digits, bu
     for method in ("mtt", "tesla", "ftd", "datm", "ast"):
         assert planned(method, buffer=buffer, **QUICK) == "float32"
     assert planned("mtt", buffer=buffer, precision="bfloat16", **QUICK) == "bfloat16"
+    with pytest.raises(CondenseError, match="unrolled computes in float32 only"):
+        planned("mtt", buffer=buffer, precision="bfloat16", gradient="unrolled", **QUICK)
 
 
 def test_other_experts_are_another_run(digits, buffer, tmp_path: Path):
