@@ -17,6 +17,7 @@ from buffers.rules import ExpertRule
 from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
 from condense.data import RealData, load_data
+from condense.engine import Engine
 from condense.networks import Network, build_network
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
@@ -30,7 +31,8 @@ _CPU = torch.device("cpu")
 class ExpertJob:
     """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far.
 
-    Whether the training step is compiled is settled beforehand: an expert has the same bits wherever it is trained.
+    Whether the training step is compiled is settled beforehand: with as many threads, an expert has the same bits
+    wherever it is trained.
     """
 
     data: str
@@ -54,9 +56,7 @@ def train_expert(job: ExpertJob) -> Trajectory:
     network = build_network(job.network, data.image_shape, len(data.classes), seed)
     first = training_rule(job.rule, job.epochs, 0)
     inner = InnerNetwork(network, first)
-    engine = training_engine(
-        job.network, data.info, len(data.train), first, networks=1, device=_CPU, compile=job.compile
-    )
+    engine = _engine(job.data, job.network, first, job.compile)
     partial = Path(job.partial)
     epoch = _resume(inner, partial, job.epochs)
     if epoch < 0:
@@ -115,6 +115,13 @@ def _read(path: str) -> RealData:
     return load_data(path)
 
 
+@lru_cache(maxsize=1)
+def _engine(path: str, network: str, rule: TrainingRule, compile: Literal["on", "off"]) -> Engine:
+    """What trains all experts of this process: one engine is compiled once."""
+    data = _read(path)
+    return training_engine(network, data.info, len(data.train), rule, networks=1, device=_CPU, compile=compile)
+
+
 def _epoch_path(partial: Path, epoch: int) -> Path:
     return partial / f"epoch-{epoch:04d}.safetensors"
 
@@ -149,6 +156,6 @@ def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:
     return Trajectory(torch.stack(rows[0]), torch.stack(rows[1]), tuple(accuracies), seconds)
 
 
-def remove_partial(job: ExpertJob) -> None:
+def remove_partial(partial: Path) -> None:
     """Forget how a finished expert was made."""
-    shutil.rmtree(job.partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)

@@ -60,7 +60,8 @@ def record_experts(
     """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
 
     The same call goes on where an earlier one stopped, within an expert as well, and adds experts if it asks for more.
-    Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained.
+    Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained; its
+    last bits also on the threads of the executor and on `compile`.
 
     Args:
         data: from `load_data`; its test part only serves to tell the accuracy of experts.
@@ -93,11 +94,14 @@ def record_experts(
         same_request(begun, description, folder, data.info)
     else:
         begin(folder, description, data.preprocessing)
+    there = folder.resolve()  # workers may be in another folder
+    partials = {number: there / f"expert-{number:04d}.partial" for number in range(experts)}
     missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
+    for number in partials.keys() - missing:  # a kill may have come between the two
+        remove_partial(partials[number])
     failed: dict[int, str] = {}
     if missing:
         packed = _packed(data)
-        there = folder.resolve()  # workers may be in another folder
         jobs = [
             ExpertJob(
                 data=str(packed.resolve()),
@@ -106,7 +110,7 @@ def record_experts(
                 epochs=epochs,
                 seed=seed,
                 number=number,
-                partial=str(there / f"expert-{number:04d}.partial"),
+                partial=str(partials[number]),
                 compile=compile,
             )
             for number in missing
@@ -118,7 +122,7 @@ def record_experts(
                     failed[outcome.job.number] = outcome.error or "no result"
                 else:
                     write_expert(expert_path(folder, outcome.job.number), outcome.value, dtype)
-                    remove_partial(outcome.job)
+                    remove_partial(partials[outcome.job.number])
                     bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
     return Recording(folder, experts - len(failed), failed)
 

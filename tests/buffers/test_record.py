@@ -66,6 +66,18 @@ def test_experts_differ_start_at_their_initialisation_and_move(data, tmp_path: P
     assert not list((tmp_path / "experts").glob("*.partial"))
 
 
+def test_what_a_kill_left_beside_a_finished_expert_goes(data, tmp_path: Path):
+    out = tmp_path / "experts"
+    for _ in range(2):
+        record_experts(data, NET, experts=1, epochs=1, out=out)
+        left = out / "expert-0000.partial"
+        assert not left.exists()
+        left.mkdir()
+        (left / "epoch-0000.safetensors").touch()
+    record_experts(data, NET, experts=1, epochs=1, out=out)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "flat", "smooth"])
 def test_recording_in_pieces_equals_recording_at_once(data, tmp_path: Path, optimizer, monkeypatch):
     record_experts(data, NET, 2, 4, tmp_path / "whole", optimizer=optimizer)
