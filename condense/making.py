@@ -96,9 +96,9 @@ class Product:
     """The images that a method made, class by class in the order of the classes.
 
     `stored` is float32 [C*ipc, c, h, w], or uint8 pixels where real images were chosen; `space`, `decoder`, soft
-    `targets` with their kind and a learned learning rate are what a `SyntheticSet` has to know about it; `metrics` has
-    one value per iteration; `settings` replaces those asked for where the run changed them (iterations reached);
-    `facts` goes to the JSON beside the file and may hold times.
+    `targets` with their kind, a learned learning rate and the augmentation that they were made for are what a
+    `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings` replaces those asked for
+    where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold times.
     """
 
     stored: Tensor
@@ -109,6 +109,7 @@ class Product:
     targets: Tensor | None = None
     label_kind: Literal["hard", "probabilities", "logits"] = "hard"
     learned_lr: float | None = None
+    augmentation: dict[str, Any] | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -48,6 +48,24 @@ def gain_over_random():
     return gain
 
 
+@pytest.fixture
+def loss_left(tmp_path: Path):
+    """What is left of the loss that a method starts from: of a set that it made, in networks that it did not meet."""
+    import condense
+
+    def left(made, data, **options) -> float:
+        method = made.provenance["configuration"]["method"]
+        made.save(tmp_path / "made.h5")
+        still = {"iterations": 2, "image_lr": 1e-12, "seed": 1}
+        ends, starts = (
+            condense.distill(method, data, made.ipc, **options | start | still).metrics["loss"].mean().item()
+            for start in ({"initialization": str(tmp_path / "made.h5")}, {})
+        )
+        return ends / starts
+
+    return left
+
+
 @pytest.fixture(scope="session")
 def processes_with():
     """The processes, but for this one, whose environment has this variable with this value."""

@@ -92,8 +92,11 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
     if protocol.reference:
         others = ", ".join(entry.name for entry in PROTOCOLS if not entry.reference)
         raise CondenseError(f"protocol {protocol.name} is for all real training images; a set goes by one of {others}")
-    note = given.check_matches(data.info)
-    return () if note is None else (note,)
+    notes = [given.check_matches(data.info)]
+    if given.label_kind != "hard" and protocol.labels == "hard":
+        made_for = "" if given.protocol is None else f"; the set was made for protocol {given.protocol}"
+        notes.append(f"protocol {protocol.name} trains on hard labels, not on the soft ones of the set{made_for}")
+    return tuple(note for note in notes if note is not None)
 
 
 @dataclass(frozen=True)

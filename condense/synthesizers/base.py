@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.augmentation import Augmentation
 from condense.data import TrainingData
 from condense.decoders import Tiles
 from condense.making import Job, Product, class_major_labels
@@ -48,6 +49,7 @@ class Synthesizer(ABC):
     Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings
     space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
     usual_precision: ClassVar[Literal["auto", "float32"]] = "auto"  # of the engine, where the user leaves it open
+    augmentation: Augmentation | None = None  # that images are made for
     skips: ClassVar[bool] = False  # whether it passes over updates that are not finite; otherwise they end the run
     tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 
@@ -171,6 +173,7 @@ class Synthesizer(ABC):
             space=cls.space.name,
             decoder=synthesizer.decoder,
             **synthesizer.learned(),
+            augmentation=None if synthesizer.augmentation is None else synthesizer.augmentation.to_dict(),
             settings=settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},

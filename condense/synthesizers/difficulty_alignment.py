@@ -73,7 +73,7 @@ class DifficultyAlignment(TrajectoryMatching):
             total, counted, trusted = total + logits, counted + right, trusted + right * logits
         return torch.where(counted > 0, trusted / counted.clamp(min=1), total / len(experts))
 
-    def last_start(self, iteration: int) -> int:
+    def start_limit(self, iteration: int) -> int:
         """The starts that are open by now."""
         settings = self.settings
         last = settings.max_start

@@ -100,7 +100,8 @@ def distill(
     job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree, buffer)
     with memory_errors_named():
         product = request.maker.make(job, settings)
-    synthetic = _as_set(product, data.info, configuration | {"settings": product.settings.model_dump(mode="json")})
+    configuration = configuration | {"settings": product.settings.model_dump(mode="json")}
+    synthetic = _as_set(product, data.info, configuration, request.entry.protocol)
     if target is not None:
         synthetic.save(target)
         write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started))
@@ -156,7 +157,7 @@ def _without_open_end(configuration: dict[str, Any]) -> dict[str, Any]:
     return configuration | {"settings": settings}
 
 
-def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> SyntheticSet:
+def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], protocol: str | None) -> SyntheticSet:
     return SyntheticSet(
         stored=product.stored,
         stored_labels=product.labels,
@@ -165,6 +166,8 @@ def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any]) -> 
         stored_targets=product.targets,
         label_kind=product.label_kind,
         learned_lr=product.learned_lr,
+        augmentation=product.augmentation,
+        protocol=protocol,
         info=info,
         provenance={
             "configuration": configuration,

@@ -19,7 +19,8 @@ class Method:
 
     `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
     or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
-    trajectories (an `--optimizer` of `condense experts`); `revision` goes up when its results change.
+    trajectories (an `--optimizer` of `condense experts`); `protocol` is the one of its paper, if condense has it;
+    `revision` goes up when its results change.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Method:
     labels: str = "hard"
     needs: str = "nothing"
     experts: str = ""
+    protocol: str | None = None
     revision: int = 1
 
 
@@ -40,6 +42,7 @@ _BUILT_IN = (
         target="condense.synthesizers.distribution_matching:DistributionMatching",
         summary="match the class means of features in randomly initialised networks",
         paper="Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023",
+        protocol="dsa",
     ),
     Method(
         name="dc",
@@ -47,6 +50,7 @@ _BUILT_IN = (
         target="condense.synthesizers.gradient_matching:GradientMatching",
         summary="match the gradients that real and synthetic images give a network, along its training",
         paper="Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021",
+        protocol="dc",
     ),
     Method(
         name="dsa",
@@ -54,6 +58,7 @@ _BUILT_IN = (
         target="condense.synthesizers.gradient_matching:SiameseGradientMatching",
         summary="dc with the same differentiable augmentation of real and synthetic images",
         paper="Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
+        protocol="dsa",
     ),
     Method(
         name="datadam",
@@ -61,6 +66,7 @@ _BUILT_IN = (
         target="condense.synthesizers.attention_matching:AttentionMatching",
         summary="match where random networks look, layer by layer, and the class means of their features",
         paper="Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
+        protocol="dsa",
     ),
     Method(
         name="idc",
@@ -76,6 +82,7 @@ _BUILT_IN = (
         target="condense.synthesizers.improved_distribution_matching:ImprovedDistributionMatching",
         summary="dm in a queue of networks in training, with a classification loss and four images in each stored one",
         paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
+        protocol="dsa",
         revision=2,
     ),
     Method(
@@ -95,15 +102,17 @@ _BUILT_IN = (
         paper="Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022",
         needs="experts (condense experts)",
         experts="sgd",
+        protocol="mtt",
     ),
     Method(
         name="tesla",
-        target="condense.synthesizers.trajectory_matching:LongTrajectoryMatching",
+        target="condense.synthesizers.trajectory_matching:SoftLabelTrajectoryMatching",
         summary="mtt with labels that experts assign and the gradient as TESLA computes it",
         paper="Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023",
         labels="hard or soft",
         needs="experts (condense experts)",
         experts="sgd",
+        protocol="mtt",
     ),
     Method(
         name="ftd",
@@ -113,6 +122,7 @@ _BUILT_IN = (
         paper="Du et al., Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation, CVPR 2023",
         needs="experts (condense experts --optimizer flat)",
         experts="flat",
+        protocol="mtt",
     ),
     Method(
         name="datm",
@@ -123,6 +133,7 @@ _BUILT_IN = (
         labels="soft",
         needs="experts (condense experts --optimizer flat)",
         experts="flat",
+        protocol="datm-soft",
     ),
     Method(
         name="ast",
@@ -132,6 +143,7 @@ _BUILT_IN = (
         paper="Shen et al., Efficient Dataset Distillation through Alignment with Smooth Expert Trajectories, 2023",
         needs="experts (condense experts --optimizer smooth)",
         experts="smooth",
+        protocol="mtt",
     ),
     Method(
         name="random",

@@ -55,7 +55,7 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
     augmentation: Literal["dsa", "none"] = Field("dsa", description="parameters per image, one operation a step")
 
 
-class LongTrajectorySettings(TrajectoryMatchingSettings):
+class SoftLabelTrajectorySettings(TrajectoryMatchingSettings):
     """Settings of TESLA; the defaults are those published for CIFAR-10 at one image per class, image_lr halved.
 
     The released code loses a factor 2 in the gradient of the images, so its learning rate is twice that of a correct
@@ -179,11 +179,11 @@ class TrajectoryMatching(Synthesizer):
     def window(self, iteration: int) -> Window:
         """The part of an expert's trajectory that this iteration matches."""
         settings = self.settings
-        expert, epoch = self.buffer.draw(self.job.seed, iteration, self.last_start(iteration), settings.min_start)
+        expert, epoch = self.buffer.draw(self.job.seed, iteration, self.start_limit(iteration), settings.min_start)
         start, target = (self._vector(expert, epoch + later) for later in (0, settings.span))
         return Window(expert, epoch, start, target)
 
-    def last_start(self, iteration: int) -> int:
+    def start_limit(self, iteration: int) -> int:
         """The epoch below which an expert's start is drawn."""
         return int(self.settings.max_start)
 
@@ -297,14 +297,14 @@ def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> li
     return batches[:steps]
 
 
-class LongTrajectoryMatching(TrajectoryMatching):
+class SoftLabelTrajectoryMatching(TrajectoryMatching):
     """TESLA: labels that the expert at the end of the window assigns, and the frozen gradient.
 
     At the end all labels are assigned by one expert, the first one after its last epoch, so that the set does not
     depend on the last draw.
     """
 
-    Settings = LongTrajectorySettings
+    Settings = SoftLabelTrajectorySettings
 
     @property
     def assigned(self) -> bool:

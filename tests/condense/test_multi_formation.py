@@ -301,8 +301,9 @@ def test_a_factor_that_cuts_tiles_of_nothing_is_refused_in_one_line(tmp_path, in
     assert "\n" not in str(error.value)
 
 
-def test_it_beats_random_on_digits(digits, gain_over_random):
+def test_it_lowers_its_loss_and_beats_random_on_digits(digits, gain_over_random, loss_left):
     options = {"network": "convnet-d2-w8", "real_batch": 16, "matching_steps": 8, "network_images": 64}
     made = condense.distill("idc", digits, 1, iterations=25, image_lr=0.03, **options)
     assert made.stored.shape == (10, 1, 8, 8)
+    assert loss_left(made, digits, **options) < 0.95
     assert gain_over_random(made, digits) > 0.03

@@ -34,7 +34,7 @@ from condense.synthesizers.registry import methods
 from condense.synthesizers.request import resolve_settings
 from condense.synthesizers.trajectory_matching import (
     FlatTrajectoryMatching,
-    LongTrajectoryMatching,
+    SoftLabelTrajectoryMatching,
     TrajectoryMatching,
     minibatches,
 )
@@ -308,7 +308,9 @@ def test_adjoint_is_unrolled_and_frozen_is_not_beyond_one_step(digits, buffer, s
 
 
 def test_the_published_defaults():
-    mtt, tesla, ftd = (kind.Settings() for kind in (TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching))
+    mtt, tesla, ftd = (
+        kind.Settings() for kind in (TrajectoryMatching, SoftLabelTrajectoryMatching, FlatTrajectoryMatching)
+    )
     assert (mtt.iterations, mtt.inner_steps, mtt.span, mtt.max_start, mtt.image_lr) == (5000, 50, 2, 2, 100)
     assert (mtt.inner_lr_lr, mtt.inner_lr, mtt.synthetic_batch, mtt.image_momentum) == (1e-7, 0.01, None, 0.5)
     assert (mtt.gradient, mtt.initialization, mtt.image_average) == ("adjoint", "real", None)
@@ -399,7 +401,7 @@ def test_the_learned_learning_rate_is_in_the_file(digits, buffer, tmp_path: Path
 
 @pytest.mark.parametrize("asked", [None, "hard"])
 def test_up_to_ten_classes_have_hard_labels(digits, buffer, asked: str | None):
-    made = synthesizer(digits, buffer, 2, LongTrajectoryMatching, labels=asked)
+    made = synthesizer(digits, buffer, 2, SoftLabelTrajectoryMatching, labels=asked)
     assert not made.assigned
     assert made.targets(made.window(0)).tolist() == torch.arange(10).repeat_interleave(2).tolist()
     assert made.settings.gradient == "frozen"
@@ -409,7 +411,7 @@ def test_up_to_ten_classes_have_hard_labels(digits, buffer, asked: str | None):
 
 def test_more_classes_have_labels_that_the_target_assigns_in_every_iteration(many, buffer_of_many):
     """One expert of the two, and one epoch of the three, in each iteration; statistics of BatchNorm go with it."""
-    made = synthesizer(many, buffer_of_many, 2, LongTrajectoryMatching, synthetic_batch=9)
+    made = synthesizer(many, buffer_of_many, 2, SoftLabelTrajectoryMatching, synthetic_batch=9)
     assert made.assigned
     reference = Reference(made, many, buffer_of_many)
     assigned, windows = [], set()
@@ -430,7 +432,7 @@ def test_more_classes_have_labels_that_the_target_assigns_in_every_iteration(man
 
 
 def test_assigned_labels_can_be_asked_for_with_few_classes(digits, buffer):
-    made = synthesizer(digits, buffer, kind=LongTrajectoryMatching, labels="assigned")
+    made = synthesizer(digits, buffer, kind=SoftLabelTrajectoryMatching, labels="assigned")
     reference = Reference(made, digits, buffer)
     assert made.step(0)["loss"] == pytest.approx(reference.step(0, assigned=True), rel=1e-4)
     reference.check(made)
@@ -508,7 +510,7 @@ def test_methods_without_experts_refuse_such_starts(digits):
 # --- going on, and what is refused
 
 
-@pytest.mark.parametrize("kind", [TrajectoryMatching, LongTrajectoryMatching, FlatTrajectoryMatching])
+@pytest.mark.parametrize("kind", [TrajectoryMatching, SoftLabelTrajectoryMatching, FlatTrajectoryMatching])
 def test_going_on_is_exact_with_the_momentum_of_the_learning_rate(digits, buffer, kind: type):
     def fresh() -> TrajectoryMatching:
         return synthesizer(digits, buffer, 2, kind, synthetic_batch=7)

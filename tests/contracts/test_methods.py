@@ -8,6 +8,8 @@ import torch
 
 import condense
 from buffers import ExpertBuffer, record_experts
+from condense.augmentation import Augmentation
+from condense.evaluation.protocols import PROTOCOLS
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.synthesizers.registry import methods
@@ -79,6 +81,16 @@ def test_a_set_has_the_right_form_and_survives_storage(method: str, options, dat
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.labels, made.labels)
     assert read.provenance["configuration"]["method"] == method
+    assert read.protocol == methods().find(method).protocol
+    assert read.protocol is None or read.protocol in PROTOCOLS.names()
+    settings = read.provenance["configuration"]["settings"]
+    augmented = method in LEARNED and settings["augmentation"] != "none"
+    assert (read.augmentation is not None) == augmented
+    if read.augmentation is not None:
+        strategy = Augmentation.from_dict(read.augmentation)
+        assert strategy == Augmentation.named(
+            settings["augmentation"], mirror=data.mirror, align_corners=bool(methods().find(method).experts)
+        )
     assert out.with_suffix(".json").exists()
 
 
