@@ -154,8 +154,8 @@ def trajectory_gradient(
         loss_scale: c, the factor of every inner loss.
         between: targets (step, vector, weight) on the way, with 0 < step < T.
         mask: [P], the weight of each parameter in every squared distance and its denominator.
-        store_every: keep each so many-th parameter vector and train again from there on the way back: less memory for
-            up to twice the forward work. Only for `adjoint` and `frozen`.
+        store_every: keep each so many-th parameter vector, with its velocity, and train again from there on the way
+            back: less memory for up to twice the forward work. Only for `adjoint` and `frozen`.
         mode: `adjoint`, `unrolled` or `frozen`.
 
     Raises:

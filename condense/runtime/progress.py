@@ -23,13 +23,23 @@ class _Silent:
         pass
 
 
+_BAR = 16  # characters
+_TIMES = 24  # characters of the time that has passed, the time that is left, and the spaces between the columns
+
+
 class _Row:
-    def __init__(self, display: Progress, task: TaskID) -> None:
-        self._display, self._task = display, task
+    def __init__(self, display: Progress, task: TaskID, beside: int) -> None:
+        self._display, self._task, self._beside = display, task, beside
 
     def update(self, completed: float, metrics: Mapping[str, float] | None = None) -> None:
-        text = "  ".join(f"{name} {value:.4g}" for name, value in (metrics or {}).items())
-        self._display.update(self._task, completed=completed, metrics=text)
+        """As many of the metrics, in their order, as the terminal has room for."""
+        shown, room = "", self._display.console.width - self._beside
+        for name, value in (metrics or {}).items():
+            longer = f"{shown}  {name} {value:.4g}".strip()
+            if len(longer) > room:
+                break
+            shown = longer
+        self._display.update(self._task, completed=completed, metrics=shown)
 
 
 _display: Progress | None = None  # what this process draws at the moment; bars within bars share it
@@ -47,7 +57,8 @@ def progress_bar(description: str, total: float, *, enabled: bool, unit: str = "
     with _shared_display() as (display, within):
         task = display.add_task(description, total=total, unit=f" {unit}" if unit else "", metrics="")
         try:
-            yield _Row(display, task)
+            counts = 2 * len(f"{total:.0f}") + len("/ ") + len(unit)
+            yield _Row(display, task, len(description) + _BAR + counts + _TIMES)
         finally:
             if within:
                 display.remove_task(task)
@@ -86,7 +97,7 @@ def _shared_display() -> Iterator[tuple[Progress, bool]]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR),
         TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[unit]}", style="progress.download"),
         TextColumn("{task.fields[metrics]}", style="cyan"),
         TimeElapsedColumn(),

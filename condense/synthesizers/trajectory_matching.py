@@ -99,7 +99,8 @@ class TrajectoryMatching(Synthesizer):
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
     (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
     then clamped to [1e-6, 10 times its start]. The metrics `clamped` and `skipped` count how often that was necessary
-    and how many updates were not made, so far: those of a loss or a gradient that is not finite. Inner steps compute in
+    and how many updates were not made, so far: those of a loss or a gradient that is not finite; `gradient` is the norm
+    of that of the images, `contrast` the standard deviation of their pixels. Inner steps compute in
     float32 unless bfloat16 is asked for: L is the difference of close vectors.
     """
 
@@ -174,7 +175,14 @@ class TrajectoryMatching(Synthesizer):
             self.clamped += self.apply(found)
         else:
             self.skipped += 1
-        return {"loss": found.loss.item(), "inner_lr": rate, "clamped": self.clamped, "skipped": self.skipped}
+        return {
+            "loss": found.loss.item(),
+            "inner_lr": rate,
+            "clamped": self.clamped,
+            "skipped": self.skipped,
+            "gradient": found.images.norm().item(),
+            "contrast": self.images.detach().std().item(),
+        }
 
     def window(self, iteration: int) -> Window:
         """The part of an expert's trajectory that this iteration matches."""

@@ -24,6 +24,22 @@ def test_a_bar_within_a_bar_shares_its_display_and_vanishes(capsys: pytest.Captu
     assert "loss 0.25" in shown
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(80, ["loss"]), (100, ["loss", "inner_lr", "clamped"])])
+def test_a_narrow_terminal_shows_the_first_metrics_and_everything_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, shown: list[str]
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    metrics = {"loss": 0.91234, "inner_lr": 0.020031, "clamped": 0, "skipped": 0, "gradient": 0.01234}
+    with progress_bar("distilling", 300, enabled=True) as bar:
+        bar.update(100, metrics)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("distilling ━")
+    assert "100/300" in line
+    assert "left" in line
+    assert "…" not in line
+    assert [name for name in metrics if name in line] == shown
+
+
 def test_a_silent_bar_prints_nothing_and_hides_no_other(capsys: pytest.CaptureFixture[str]):
     with progress_bar("silent", 2, enabled=False) as silent:
         silent.update(1, {"loss": 1.0})
