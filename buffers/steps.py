@@ -65,7 +65,7 @@ def flat_step(radius: float, ascent_weight: float) -> Update:
 
 
 def smooth_step(loss_weight: float, penalty: float) -> Update:
-    """A step down the weighted loss and the penalty on image gradients."""
+    """A step down the weighted loss and the penalty on image gradients; statistics of BatchNorm move in the first only."""
     if not penalty and loss_weight == 1:
         return descend
 
@@ -73,7 +73,8 @@ def smooth_step(loss_weight: float, penalty: float) -> Update:
         loss = step.engine.loss(step.state, step.images, step.labels)
         total = loss_weight * loss
         if penalty:
-            total = total + penalty * image_gradient_penalty(step.engine.network, step.state, step.plain)
+            still = {name: value if value.requires_grad else value.clone() for name, value in step.state.items()}
+            total = total + penalty * image_gradient_penalty(step.engine.network, still, step.plain)
         step.optimizer.zero_grad()
         total.backward()
         step.optimizer.step()

@@ -213,6 +213,18 @@ def test_flat_steps_move_statistics_in_the_first_pass_only(data, tmp_path: Path)
     assert any((once[name] - twice[name]).abs().max() > 1e-2 for name in once)
 
 
+def test_the_penalty_of_smooth_steps_moves_no_statistics(data, tmp_path: Path):
+    rule = ExpertRule(optimizer="smooth", lr=0.1, augmentation=None, batch_size=36, penalty=2.0)
+    record_experts(data, BATCH_NORM, 1, 1, tmp_path / "experts", rule=rule)
+    found = ExpertBuffer.open(tmp_path / "experts").statistics(0, 1)
+    network = build_network(BATCH_NORM, (1, 8, 8), 3, derive_seed(0, "expert network", 0)).double().train()
+    network(whole_batch(data)[0])
+    once = {name: value for name, value in network.named_buffers() if value.is_floating_point()}
+    assert found.keys() == once.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), once[name], rtol=1e-4, atol=1e-6)
+
+
 def test_flat_steps_keep_the_momentum_and_decay_of_their_optimiser(data, tmp_path: Path):
     rule = ExpertRule(
         optimizer="flat", lr=0.1, momentum=0.5, weight_decay=0.1, augmentation=None, batch_size=36, radius=1e-6,
