@@ -65,7 +65,7 @@ def flat_step(radius: float, ascent_weight: float) -> Update:
 
 
 def smooth_step(loss_weight: float, penalty: float) -> Update:
-    """A step down the weighted loss and the penalty on image gradients; statistics of BatchNorm move in the first only."""
+    """A step down the weighted loss and the image gradient penalty; only the first moves statistics of BatchNorm."""
     if not penalty and loss_weight == 1:
         return descend
 

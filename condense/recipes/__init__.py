@@ -29,6 +29,7 @@ class Case(Closed):
     ipc_to: int | None = Field(None, ge=1, description="largest images per class; none: no limit")
     settings: dict[str, Any] = Field(default_factory=dict)
     experts: dict[str, Any] = Field(default_factory=dict)
+    normalization: str | None = None
 
     def fits(self, data: str, ipc: int) -> bool:
         """Whether the case is meant for this data set at this many images per class."""
@@ -49,17 +50,29 @@ class Recipe(Closed):
     experts: dict[str, Any] = Field(
         default_factory=dict, description="options of `condense experts`, where the method wants other than usual ones"
     )
+    normalization: str | None = Field(
+        default=None,
+        description="the --normalization that the values were found for, where it is not that of the data set",
+    )
     cases: list[Case] = Field(default_factory=list)
 
     def settings_for(self, data: str, ipc: int) -> dict[str, Any]:
         """The settings for a data set (by base name) at `ipc` images per class."""
-        fitting = [case.settings for case in self.cases if case.fits(data, ipc)]
-        return functools.reduce(operator.or_, fitting, self.settings)
+        return functools.reduce(operator.or_, [case.settings for case in self._fitting(data, ipc)], self.settings)
 
     def experts_for(self, data: str, ipc: int) -> dict[str, Any]:
         """The options of `condense experts` for a data set at `ipc` images per class."""
-        fitting = [case.experts for case in self.cases if case.fits(data, ipc)]
-        return functools.reduce(operator.or_, fitting, self.experts)
+        return functools.reduce(operator.or_, [case.experts for case in self._fitting(data, ipc)], self.experts)
+
+    def normalization_for(self, data: str, ipc: int) -> str | None:
+        """The normalisation that the values for a data set at `ipc` images per class are for, if it is special."""
+        return next(
+            (case.normalization for case in reversed(self._fitting(data, ipc)) if case.normalization),
+            self.normalization,
+        )
+
+    def _fitting(self, data: str, ipc: int) -> list[Case]:
+        return [case for case in self.cases if case.fits(data, ipc)]
 
 
 def recipe_names(method: str | None = None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from condense.data import DataInfo, RealData
+from condense.data.fitting import normalization_name
 from condense.making import ExpertSource, Maker
 from condense.networks import canonical_name
 from condense.planning import Work, choose_plan
@@ -96,10 +97,14 @@ class Request:
         settings = resolve_settings(
             entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
         )
+        found = load_recipe(entry.name, recipe)
+        usual, given = found.normalization_for(data.name, ipc), normalization_name(data.info.preprocessing)
+        if usual not in (None, given):
+            say(f"note: the recipe's values for {data.name} are for --normalization {usual}, this data has {given}")
         maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, ipc, settings)
         if entry.experts and buffer is None:
-            special = load_recipe(entry.name, recipe).experts_for(data.name, ipc)
+            special = found.experts_for(data.name, ipc)
             raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special))
         if buffer is not None:
             _check_experts(buffer, data.info, settings)

@@ -105,6 +105,25 @@ def test_published_values_of_attention_matching():
             assert found["network"].startswith("convnet-w128")
 
 
+def test_what_trajectory_matching_is_published_for_beside_its_settings():
+    """Whitened images for some rows of MTT, all of FTD and DATM on CIFAR and one of TESLA; alpha of FTD's experts."""
+    whitened = {
+        "mtt": {("cifar10", 1), ("cifar10", 10), ("cifar100", 1), ("cifar100", 50)},
+        "tesla": {("cifar100", 50)},
+        "ftd": {(data, ipc) for data in ("cifar10", "cifar100") for ipc in SIZES},
+        "datm": {(data, ipc) for data in ("cifar10", "cifar100") for ipc in SIZES},
+        "ast": set(),
+        "dm": set(),
+    }
+    for method, rows in whitened.items():
+        recipe = load_recipe(method, None)
+        for data in ("cifar10", "cifar100", "fashion-mnist"):
+            for ipc in SIZES:
+                assert recipe.normalization_for(data, ipc) == ("zca" if (data, ipc) in rows else None)
+                usual = method != "ftd" or (data != "cifar100" and ipc < 50)
+                assert recipe.experts_for(data, ipc) == ({} if usual else {"ascent_weight": 1})
+
+
 def test_published_values_of_multi_formation():
     """2,000 networks of 100 matches at every size; distance, rate and images of a training by data set.
 

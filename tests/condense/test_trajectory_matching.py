@@ -569,14 +569,18 @@ def test_recording_costs_more_for_other_kinds_of_experts():
 
 
 @pytest.mark.parametrize(("name", "ipc", "weight"), [("cifar10", 10, None), ("cifar10", 50, "1"), ("cifar100", 1, "1")])
-def test_ftd_asks_for_the_experts_of_its_paper(tmp_path: Path, name: str, ipc: int, weight: str | None):
-    """Alpha is 0.3 for CIFAR-10 at 1 and 10 images, which is the usual value, and 1 otherwise."""
+def test_ftd_asks_for_the_experts_and_images_of_its_paper(
+    tmp_path: Path, name: str, ipc: int, weight: str | None, capsys
+):
+    """Alpha is 0.3 for CIFAR-10 at 1 and 10 images, which is the usual value, and 1 otherwise; images are whitened."""
     labels = np.arange(200) % 2
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     path = tmp_path / f"{name}.npz"
     np.savez(path, train_images=images, train_labels=labels, test_images=images[:6], test_labels=labels[:6])
     with pytest.raises(CondenseError, match="needs experts") as error:
         condense.distill("ftd", condense.load_data(path), ipc)
+    note = f"note: the recipe's values for {name} are for --normalization zca, this data has computed\n"
+    assert capsys.readouterr().err == note
     words = shlex.split(str(error.value).split("`")[1])
     assert words[words.index("--optimizer") + 1] == "flat"
     assert (words[words.index("--ascent-weight") + 1] if "--ascent-weight" in words else None) == weight
