@@ -34,7 +34,9 @@ class ExpertOptions(DataOptions):
         "auto", description="compile the training step [where it saves more time than it costs]"
     )
     workers: int | None = Field(None, ge=1, description="train so many at once, on Ray [one after the other, here]")
-    ray: str | None = Field(None, description="address of a Ray cluster to train on")
+    ray: str | None = Field(
+        None, description="address of a Ray cluster to train on, whose machines share this file system"
+    )
     threads: int | None = Field(None, ge=1, description="processor threads of each training [all here; 1 on Ray]")
 
 
