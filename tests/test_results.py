@@ -71,4 +71,5 @@ def test_the_readme_shows_every_size_and_what_was_measured():
         assert method_of(name) in methods().names()
         for (data, ipc), text in zip(SIZES, shown, strict=True):
             lines = [line for line in measured(data, ipc) if line["method"].split()[0] == method_of(name)]
-            assert text in {accuracy(line) for line in lines}, f"{name}, {data}, {ipc}"
+            found = {accuracy(line) for line in lines} or {""}  # nothing is shown for what is not measured yet
+            assert text in found, f"{name}, {data}, {ipc}"
