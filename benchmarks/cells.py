@@ -68,8 +68,12 @@ class SetDescription(Closed):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What the grid says about the method beside its name and its budget; empty for the published settings."""
-        said = [f"recipe {self.recipe}"] if self.recipe else []
+        """What the grid says about the method beside its name and its budget; empty for the published settings.
+
+        Later revisions of a method say so: what an earlier one made is never in the same row.
+        """
+        said = [f"revision {self.revision}"] if self.revision > 1 else []
+        said += [f"recipe {self.recipe}"] if self.recipe else []
         said += [f"{name} {value}" for name, value in self.options.items()]
         said += [f"{name} {value}" for name, value in self.plan.items()]
         if self.experts is not None:

@@ -42,10 +42,11 @@ def record(
     iterations: int | None = None,
     minutes: float | None = None,
     failed: bool = False,
+    revision: int = 1,
 ) -> Record:
     made = method and SetDescription(
         method=method,
-        revision=1,
+        revision=revision,
         settings={},
         recipe=None,
         options=options or {},
@@ -152,6 +153,15 @@ def test_full_data_is_a_reference_line_and_never_a_row():
 def test_a_method_that_occurs_twice_is_told_apart_by_its_details():
     records = [record(), record(options={"image_lr": 3.0}), record("random", options={"a": "b"})]
     assert [row.method for row in build_table(records).rows] == ["dm", "dm (image_lr 3.0)", "random"]
+
+
+def test_revisions_of_a_method_are_in_different_rows():
+    def rows(*revisions: int) -> list[str]:
+        return [row.method for row in build_table([record(revision=revision) for revision in revisions]).rows]
+
+    assert rows(1, 2) == ["dm", "dm (revision 2)"]
+    assert rows(2, 3) == ["dm (revision 2)", "dm (revision 3)"]
+    assert rows(2, 2) == ["dm"]
 
 
 def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size():
