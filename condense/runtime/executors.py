@@ -73,8 +73,9 @@ class InProcess:
 class Ray:
     """On Ray: a cluster of this machine with so many `workers`, or the one at `address`.
 
-    A task that runs on a worker that is killed starts again on another one. Raises `CondenseError` if Ray is not
-    installed or no cluster answers at `address`.
+    A task that runs on a worker that is killed starts again on another one. Jobs name files, so all machines of a
+    cluster need the same ones. Raises `CondenseError` if Ray is not installed, no cluster answers at `address`, or none
+    of its machines has so many `threads`.
     """
 
     workers: int | None = None
@@ -116,6 +117,7 @@ class Ray:
         """Ray with a cluster, and whether we started it or came to it."""
         engine = _installed()
         if engine.is_initialized():
+            self._check_threads(engine)
             return engine, False
         processors = None if self.address else (self.workers or os.cpu_count() or 1) * self.threads
         try:
@@ -124,7 +126,20 @@ class Ray:
             )
         except Exception as error:
             raise CondenseError(f"no Ray cluster answers at {self.address!r} ({_in_one_line(error)})") from error
+        try:
+            self._check_threads(engine)
+        except CondenseError:
+            engine.shutdown()
+            raise
         return engine, True
+
+    def _check_threads(self, engine: Any) -> None:
+        """Ray itself waits in silence for a machine that is large enough."""
+        most = max((node["Resources"].get("CPU", 0) for node in engine.nodes() if node["Alive"]), default=0)
+        if self.threads > most:
+            raise CondenseError(
+                f"--threads {self.threads} is more than any machine of the cluster has; give at most {most:.0f}"
+            )
 
 
 def _installed() -> Any:

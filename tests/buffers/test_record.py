@@ -185,6 +185,17 @@ def test_workers_record_the_same_bits_though_one_is_killed_in_the_middle_of_an_e
     assert contents(tmp_path / "alive") == contents(tmp_path / "here")
 
 
+def test_a_cluster_with_too_few_processors_is_refused_before_any_work():
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    ray.init(num_cpus=1, log_to_driver=False)
+    try:
+        assert list(Ray(threads=1).run(_train_and_die_once, [])) == []
+        with pytest.raises(CondenseError, match=r"--threads 4 is more than .* give at most 1"):
+            list(Ray(threads=4).run(_train_and_die_once, []))
+    finally:
+        ray.shutdown()
+
+
 def _train_and_die_once(job: ExpertJob):
     import buffers.experts as module
 
