@@ -50,6 +50,11 @@ def page_row(line: dict[str, str]) -> list[str]:
     ]
 
 
+def learned(line: dict[str, str]) -> bool:
+    """Whether a line is more than the mosaics that a method starts from."""
+    return line["iterations"] != "1"
+
+
 def method_of(name: str) -> str:
     word = name.split(",")[0].split()[0]
     return MOSAICS if word == "mosaics" else word
@@ -70,6 +75,10 @@ def test_the_readme_shows_every_size_and_what_was_measured():
     for name, *shown in rows:
         assert method_of(name) in methods().names()
         for (data, ipc), text in zip(SIZES, shown, strict=True):
-            lines = [line for line in measured(data, ipc) if line["method"].split()[0] == method_of(name)]
+            lines = [
+                line
+                for line in measured(data, ipc)
+                if line["method"].split()[0] == method_of(name) and learned(line) != name.startswith("mosaics")
+            ]
             found = {accuracy(line) for line in lines} or {""}  # nothing is shown for what is not measured yet
             assert text in found, f"{name}, {data}, {ipc}"
