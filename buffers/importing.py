@@ -52,7 +52,7 @@ def import_replay_buffer(
     first = max((number_of(path) for path in folder.glob("expert-*.h5")), default=-1) + 1
     for number, trajectory in enumerate(trajectories, first):
         write_expert(expert_path(folder, number), trajectory, dtype)
-    return len(ExpertBuffer.open(folder).files)
+    return ExpertBuffer.open(folder).experts
 
 
 def _epochs(experts: Any, path: str | Path) -> int:

@@ -95,7 +95,7 @@ def record_experts(
     else:
         begin(folder, description, data.preprocessing)
     there = folder.resolve()  # workers may be in another folder
-    partials = {number: there / f"expert-{number:04d}.partial" for number in range(experts)}
+    partials = {number: expert_path(there, number).with_suffix(".partial") for number in range(experts)}
     missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
     for number in partials.keys() - missing:  # a kill may have come between the two
         remove_partial(partials[number])

@@ -86,7 +86,7 @@ class DifficultyAlignment(TrajectoryMatching):
 
     def accepts(self, found: TrajectoryGradient) -> bool:
         """Whether the loss is small enough."""
-        return super().accepts(found) and found.loss.item() <= self.settings.skip_above
+        return found.loss.item() <= self.settings.skip_above
 
     def apply(self, found: TrajectoryGradient) -> bool:
         """One step on the labels too."""

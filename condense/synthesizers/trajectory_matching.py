@@ -170,8 +170,7 @@ class TrajectoryMatching(Synthesizer):
             **self.inner_options(window),
         )
         rate = self.inner_lr.item()
-        self._guard(found, iteration)
-        if self.accepts(found):
+        if self._usable(found, iteration) and self.accepts(found):
             self.clamped += self.apply(found)
         else:
             self.skipped += 1
@@ -204,18 +203,20 @@ class TrajectoryMatching(Synthesizer):
         return {}
 
     def accepts(self, found: TrajectoryGradient) -> bool:
-        """Whether the update is made."""
-        return _finite(found)
+        """Whether an update that is finite is made."""
+        return True
 
-    def _guard(self, found: TrajectoryGradient, iteration: int) -> None:
-        """Give up after too many updates in a row that are not finite."""
-        self.lost = 0 if _finite(found) else self.lost + 1
+    def _usable(self, found: TrajectoryGradient, iteration: int) -> bool:
+        """Whether an update is finite; gives up after too many in a row that are not."""
+        finite = _finite(found)
+        self.lost = 0 if finite else self.lost + 1
         if self.lost == _MOST_LOST:
             raise CondenseError(
                 f"the inner training diverged in {_MOST_LOST} updates in a row, until iteration {iteration}: the "
                 f"learning rate of its steps is {self.inner_lr.item():.3g}; start again with a smaller --inner-lr, "
                 "--inner-lr-lr or --image-lr"
             )
+        return finite
 
     def apply(self, found: TrajectoryGradient) -> bool:
         """One step of the optimiser; whether the learning rate had to be clamped."""
