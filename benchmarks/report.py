@@ -115,7 +115,9 @@ def _scores(table: Table) -> str:
         "Test accuracy in percent: mean ± sample standard deviation over all networks on all sets (sets x networks on "
         "each). Headings give protocol, protocol hash and network; seconds are those of making one set."
     )
-    return f"{text}\n\n" + _grid(["data", "ipc", "method", *columns, "seconds", "images", "bytes", "iterations"], lines)
+    return f"{text}\n\n" + markdown_table(
+        ["data", "ipc", "method", *columns, "seconds", "images", "bytes", "iterations"], lines
+    )
 
 
 def _cell(row: Row, column: Column, table: Table) -> str:
@@ -158,7 +160,7 @@ def _components(table: Table) -> str:
             )
     if not lines:
         return ""
-    return "Where the deviation comes from (random effects, in percent):\n\n" + _grid(
+    return "Where the deviation comes from (random effects, in percent):\n\n" + markdown_table(
         ["data", "ipc", "method", "column", "between sets", "between networks"], lines
     )
 
@@ -201,10 +203,10 @@ def _different(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table.
 
-    >>> print(_grid(["a", "b"], [["1", "x|y"]]))
+    >>> print(markdown_table(["a", "b"], [["1", "x|y"]]))
     | a | b |
     | --- | --- |
     | 1 | x\\|y |

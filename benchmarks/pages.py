@@ -1,0 +1,141 @@
+"""The tables of README and `docs/results.md`, written from the reports of the committed grids.
+
+A page says where a table stands and which one it is, and the table follows:
+
+    <!-- table: cost matching-desk fashion-mnist 10 -->     one data set and size: accuracy and what it costs
+    <!-- table: sizes matching-desk -->                     every method at every size: accuracy
+
+    python -m benchmarks.pages
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.report import markdown_table, percent
+from condense.runtime.errors import CondenseError
+from condense.runtime.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+
+Line = dict[str, str]  # of a results.csv: one row of a report in one column
+
+TITLES = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+WORDS = {  # for what a grid gives, where its own words say little to a reader
+    "augmentation dsa-flip-first": "flip first",
+    "flip_closure True": "flip closure",
+    "gradient adjoint": "adjoint",
+    "gradient frozen": "frozen",
+    "labels assigned": "labels assigned",
+    "image_average None": "raw images",
+}
+NOT_LEARNED = "mosaics of real images, not learned"  # idm after one update at a rate of nearly nothing
+SAME_FOR_ALL = re.compile(r"recipe \w+|revision \d+|[\d.]+ minutes|\d+ \w+ experts of \d+ epochs")
+MARK = re.compile(r"(<!-- table: (?P<words>[^>]+) -->\n)(?P<table>(?:\|.*\n)*)")
+
+
+def write_pages(pages: Sequence[Path] = PAGES, results: Path = ROOT / "benchmarks" / "results") -> None:
+    """Put the tables that pages ask for into them, from the reports below a folder.
+
+    Raises `CondenseError` for a table that nobody can make.
+    """
+    for page in pages:
+        text = with_tables(page.read_text(encoding="utf-8"), results)
+        with atomic_write(page) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def with_tables(text: str, results: Path) -> str:
+    """A page with the tables that it asks for, whatever stood in their places."""
+
+    def filled(match: re.Match[str]) -> str:
+        kind, grid, *place = match["words"].split()
+        if kind not in KINDS:
+            raise CondenseError(f"a page asks for a table {kind!r}; there are {', '.join(KINDS)}")
+        return match[1] + KINDS[kind](lines_of(results / grid), *place) + "\n"
+
+    return MARK.sub(filled, text)
+
+
+def lines_of(folder: Path) -> list[Line]:
+    """What a grid measured, a line for each row in each column."""
+    try:
+        with (folder / "results.csv").open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise CondenseError(f"a page asks for a table of {folder.name}, which has no results.csv") from error
+
+
+def cost_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+    """Accuracies of one data set at one size, best first, beside iterations, images, bytes and seconds."""
+    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
+    protocols = list(dict.fromkeys(line["protocol"] for line in here))
+    rows: dict[str, dict[str, Line]] = {}
+    for line in here:
+        rows.setdefault(name_of(line), {})[line["protocol"]] = line
+    best_first = sorted(rows.items(), key=lambda row: -max(float(line["mean"]) for line in row[1].values()))
+    headings = ["accuracy, %"] if len(protocols) == 1 else [f"{protocol}, %" for protocol in protocols]
+    return markdown_table(
+        ["method", *headings, "iterations", "images", "bytes", "seconds to make"],
+        [[name, *_accuracies(scores, protocols), *_costs(next(iter(scores.values())))] for name, scores in best_first],
+    )
+
+
+def sizes_table(lines: Sequence[Line]) -> str:
+    """Accuracies of every method at every size, worst first; rows with options of their own are left out."""
+    found, order = {(line["data"], line["ipc"]) for line in lines}, list(TITLES)
+    sizes = sorted(found, key=lambda size: (order.index(size[0]), int(size[1])))
+    rows: dict[str, dict[tuple[str, str], Line]] = {}
+    for line in lines:
+        name = name_of(line)
+        if name == NOT_LEARNED or "," not in name:
+            rows.setdefault(name, {})[line["data"], line["ipc"]] = line
+    worst_first = sorted(rows.items(), key=lambda row: mean(float(line["mean"]) for line in row[1].values()))
+    return markdown_table(
+        ["method", *[f"{TITLES[data]}, {ipc}" for data, ipc in sizes]],
+        [[name, *_accuracies(scores, sizes)] for name, scores in worst_first],
+    )
+
+
+def name_of(line: Line) -> str:
+    """The method and what is particular about a row.
+
+    >>> details = "revision 2, recipe desk, flip_closure True, 8 minutes"
+    >>> name_of({"method": "dm (flip_closure True)", "details": details, "iterations": "20"})
+    'dm, flip closure'
+    """
+    if line["iterations"] == "1":
+        return NOT_LEARNED
+    details = [part for part in line["details"].split(", ") if part and not SAME_FOR_ALL.fullmatch(part)]
+    return ", ".join([line["method"].split()[0], *[WORDS.get(part, part) for part in details]])
+
+
+def _accuracies(scores: Mapping[Any, Line], keys: Sequence[Any]) -> list[str]:
+    return [_accuracy(scores[key]) if key in scores else "" for key in keys]
+
+
+def _accuracy(line: Line) -> str:
+    return percent(float(line["mean"]), float(line["std"]) if line["std"] else None)
+
+
+def _costs(line: Line) -> list[str]:
+    stored = line["stored_images"]
+    return [
+        f"{int(line['iterations']):,}" if line["iterations"].isdigit() else line["iterations"],
+        stored if stored == line["images"] else f"{line['images']} from {stored}",
+        f"{int(line['bytes']):,}",
+        f"{float(line['making_seconds']):.0f}",
+    ]
+
+
+KINDS: dict[str, Callable[..., str]] = {"cost": cost_table, "sizes": sizes_table}
+
+
+if __name__ == "__main__":
+    write_pages()

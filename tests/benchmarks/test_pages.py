@@ -1,0 +1,93 @@
+"""The tables of README and `docs/results.md` say what the committed records say."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pages import PAGES, ROOT, with_tables, write_pages
+from condense.runtime.errors import CondenseError
+
+RESULTS = """\
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds
+fashion-mnist,1,random,,desk,0.509,0.078,10,10,7920,,0.001
+fashion-mnist,1,idm (1 iterations),"recipe desk, image_lr 1e-06, 1 iterations",desk,0.6,0.01,40,10,31448,1,1.2
+fashion-mnist,1,idm (revision 2),"revision 2, recipe desk, 3 minutes",desk,0.7541,0.0062,40,10,31448,1210,180.6
+fashion-mnist,1,dm (flip_closure True),"recipe desk, flip_closure True, 3 minutes",desk,0.7,,10,10,31440,648,180.1
+fashion-mnist,1,dm,"recipe desk, 3 minutes",desk,0.72,0.002,10,10,31440,666,180.1
+cifar10,10,dm,"recipe desk, 8 minutes",desk,0.45,0.01,100,100,1229600,7400,480
+"""
+TWO_COLUMNS = """\
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs, 5 minutes",desk,0.3,0.01,10,10,99,20,300
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs, 5 minutes",desk-static,0.4,0.01,10,10,99,20,300
+cifar10,1,random,,desk,0.35,0.02,10,10,88,,0
+"""
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, text in (("grid", RESULTS), ("two", TWO_COLUMNS)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.csv").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_committed_pages_show_what_was_measured(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- table: " in text
+    assert with_tables(text, ROOT / "benchmarks" / "results") == text
+
+
+def test_costs_of_one_size_stand_beside_its_accuracies(results: Path):
+    page = "Before.\n\n<!-- table: cost grid fashion-mnist 1 -->\n| old |\n| --- |\n| 99 |\n\nAfter.\n"
+    assert with_tables(page, results) == (
+        "Before.\n\n<!-- table: cost grid fashion-mnist 1 -->\n"
+        "| method | accuracy, % | iterations | images | bytes | seconds to make |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| idm | 75.4 ± 0.6 | 1,210 | 40 from 10 | 31,448 | 181 |\n"
+        "| dm | 72.0 ± 0.2 | 666 | 10 | 31,440 | 180 |\n"
+        "| dm, flip closure | 70.0 | 648 | 10 | 31,440 | 180 |\n"
+        "| mosaics of real images, not learned | 60.0 ± 1.0 | 1 | 40 from 10 | 31,448 | 1 |\n"
+        "| random | 50.9 ± 7.8 |  | 10 | 7,920 | 0 |\n"
+        "\nAfter.\n"
+    )
+
+
+def test_every_column_of_a_grid_is_shown(results: Path):
+    assert with_tables("<!-- table: cost two cifar10 1 -->\n", results).splitlines()[1:] == [
+        "| method | desk, % | desk-static, % | iterations | images | bytes | seconds to make |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| mtt, frozen | 30.0 ± 1.0 | 40.0 ± 1.0 | 20 | 10 | 99 | 300 |",
+        "| random | 35.0 ± 2.0 |  |  | 10 | 88 | 0 |",
+    ]
+
+
+def test_sizes_stand_side_by_side_without_rows_of_special_options(results: Path):
+    assert with_tables("<!-- table: sizes grid -->\n", results).splitlines()[1:] == [
+        "| method | Fashion-MNIST, 1 | CIFAR-10, 10 |",
+        "| --- | --- | --- |",
+        "| random | 50.9 ± 7.8 |  |",
+        "| dm | 72.0 ± 0.2 | 45.0 ± 1.0 |",
+        "| mosaics of real images, not learned | 60.0 ± 1.0 |  |",
+        "| idm | 75.4 ± 0.6 |  |",
+    ]
+
+
+def test_pages_are_written_again_in_place(results: Path):
+    page = results / "page.md"
+    page.write_text("<!-- table: sizes grid -->\n\nText stays.\n", encoding="utf-8")
+    write_pages([page], results)
+    written = page.read_text(encoding="utf-8")
+    assert "| idm | 75.4 ± 0.6 |" in written
+    assert written.endswith("|\n\nText stays.\n")
+    write_pages([page], results)
+    assert page.read_text(encoding="utf-8") == written
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("shapes grid", "'shapes'; there are cost, sizes"), ("sizes nowhere", "nowhere, which has no")]
+)
+def test_a_table_that_nobody_can_make_is_an_error(results: Path, words: str, said: str):
+    with pytest.raises(CondenseError, match=said):
+        with_tables(f"<!-- table: {words} -->\n", results)
