@@ -81,10 +81,16 @@ def cost_table(lines: Sequence[Line], data: str, ipc: str) -> str:
         rows.setdefault(name_of(line), {})[line["protocol"]] = line
     best_first = sorted(rows.items(), key=lambda row: -max(float(line["mean"]) for line in row[1].values()))
     headings = ["accuracy, %"] if len(protocols) == 1 else [f"{protocol}, %" for protocol in protocols]
-    return markdown_table(
-        ["method", *headings, "iterations", "images", "bytes", "seconds to make"],
-        [[name, *_accuracies(scores, protocols), *_costs(next(iter(scores.values())))] for name, scores in best_first],
-    )
+    columns = ["method", *headings, "iterations", "images", "bytes", "seconds to make"]
+    table = [
+        [name, *_accuracies(scores, protocols), *_costs(next(iter(scores.values())))] for name, scores in best_first
+    ]
+    timed = {line["made_on"] for line in here if "minutes" in line["details"]}
+    if len(timed) > 1:  # the same minutes, but not the same work
+        columns.append("on")
+        for row, (_, scores) in zip(table, best_first, strict=True):
+            row.append(next(iter(scores.values()))["made_on"])
+    return markdown_table(columns, table)
 
 
 def sizes_table(lines: Sequence[Line]) -> str:

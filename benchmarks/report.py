@@ -38,6 +38,7 @@ def markdown(table: Table, records: Sequence[Record]) -> str:
         _scores(table),
         _references(table),
         _components(table),
+        _machines(table),
         _warnings(table),
         _circumstances(table, records),
     ]
@@ -163,6 +164,24 @@ def _components(table: Table) -> str:
     return "Where the deviation comes from (random effects, in percent):\n\n" + markdown_table(
         ["data", "ipc", "method", "column", "between sets", "between networks"], lines
     )
+
+
+def _machines(table: Table) -> str:
+    """Where rows of one data set and size had a time budget, and not all of them on one processor."""
+    rows: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for (row, _), score in table.scores.items():
+        made = score.records[0].configuration.made
+        if made is not None and made.minutes is not None:
+            for processor in score.made_on:
+                named = rows.setdefault((row.data, row.ipc), {}).setdefault(processor, [])
+                named += [row.method] if row.method not in named else []
+    lines = [
+        f"- {data}, {ipc} per class, {processor}: {', '.join(methods)}"
+        for (data, ipc), processors in rows.items()
+        for processor, methods in processors.items()
+        if len(processors) > 1
+    ]
+    return "\n".join(["Minutes were not those of one machine:", "", *lines]) if lines else ""
 
 
 def _warnings(table: Table) -> str:

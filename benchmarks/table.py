@@ -48,6 +48,12 @@ class Score:
         return fmean(known) if known else None
 
     @property
+    def made_on(self) -> tuple[str, ...]:
+        """The different processors that the sets were made on; empty where a record does not say."""
+        known = [record.made_with["hardware"] for record in self.records if record.made_with is not None]
+        return tuple(dict.fromkeys(hardware["gpu"] or hardware["processor"] for hardware in known))
+
+    @property
     def iterations(self) -> tuple[int, ...]:
         """The different numbers of iterations that the sets reached, ascending; empty where none are counted."""
         return tuple(sorted({record.iterations for record in self.records if record.iterations is not None}))
@@ -167,6 +173,7 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "bytes": records[0].bytes,
         "iterations": shown_range(score.iterations),
         "making_seconds": score.making_seconds,
+        "made_on": "; ".join(score.made_on),
         "evaluating_seconds": fmean(record.seconds.evaluating or 0.0 for record in records),
     }
 

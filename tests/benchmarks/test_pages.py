@@ -8,19 +8,21 @@ from benchmarks.pages import PAGES, ROOT, with_tables, write_pages
 from condense.runtime.errors import CondenseError
 
 RESULTS = """\
-data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds
-fashion-mnist,1,random,,desk,0.509,0.078,10,10,7920,,0.001
-fashion-mnist,1,idm (1 iterations),"recipe desk, image_lr 1e-06, 1 iterations",desk,0.6,0.01,40,10,31448,1,1.2
-fashion-mnist,1,idm (revision 2),"revision 2, recipe desk, 3 minutes",desk,0.7541,0.0062,40,10,31448,1210,180.6
-fashion-mnist,1,dm (flip_closure True),"recipe desk, flip_closure True, 3 minutes",desk,0.7,,10,10,31440,648,180.1
-fashion-mnist,1,dm,"recipe desk, 3 minutes",desk,0.72,0.002,10,10,31440,666,180.1
-cifar10,10,dm,"recipe desk, 8 minutes",desk,0.45,0.01,100,100,1229600,7400,480
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,made_on
+fashion-mnist,1,random,,desk,0.509,0.078,10,10,7920,,0.001,old
+fashion-mnist,1,idm (1 iterations),"recipe desk, image_lr 1e-06, 1 iterations",desk,0.6,0.01,40,10,31448,1,1.2,old
+fashion-mnist,1,idm (revision 2),"revision 2, recipe desk, 3 minutes",desk,0.7541,0.0062,40,10,31448,1210,180.6,old
+fashion-mnist,1,dm (flip_closure True),"recipe desk, flip_closure True, 3 minutes",desk,0.7,,10,10,31440,648,180.1,old
+fashion-mnist,1,dm,"recipe desk, 3 minutes",desk,0.72,0.002,10,10,31440,666,180.1,old
+cifar10,10,dm,"recipe desk, 8 minutes",desk,0.45,0.01,100,100,1229600,7400,480,new
+cifar10,10,dc,"recipe desk, 8 minutes",desk,0.4,0.01,100,100,1229600,1200,480,old
+cifar10,10,random,,desk,0.3,0.01,100,100,308000,,0,new
 """
 TWO_COLUMNS = """\
-data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds
-cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs, 5 minutes",desk,0.3,0.01,10,10,99,20,300
-cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs, 5 minutes",desk-static,0.4,0.01,10,10,99,20,300
-cifar10,1,random,,desk,0.35,0.02,10,10,88,,0
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,made_on
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk,0.3,0.01,10,10,99,20,300,old
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk-static,0.4,0.01,10,10,99,20,300,old
+cifar10,1,random,,desk,0.35,0.02,10,10,88,,0,old
 """
 
 
@@ -63,11 +65,22 @@ def test_every_column_of_a_grid_is_shown(results: Path):
     ]
 
 
+def test_machines_are_told_where_minutes_were_those_of_different_ones(results: Path):
+    assert with_tables("<!-- table: cost grid cifar10 10 -->\n", results).splitlines()[1:] == [
+        "| method | accuracy, % | iterations | images | bytes | seconds to make | on |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| dm | 45.0 ± 1.0 | 7,400 | 100 | 1,229,600 | 480 | new |",
+        "| dc | 40.0 ± 1.0 | 1,200 | 100 | 1,229,600 | 480 | old |",
+        "| random | 30.0 ± 1.0 |  | 100 | 308,000 | 0 | new |",
+    ]
+
+
 def test_sizes_stand_side_by_side_without_rows_of_special_options(results: Path):
     assert with_tables("<!-- table: sizes grid -->\n", results).splitlines()[1:] == [
         "| method | Fashion-MNIST, 1 | CIFAR-10, 10 |",
         "| --- | --- | --- |",
-        "| random | 50.9 ± 7.8 |  |",
+        "| dc |  | 40.0 ± 1.0 |",
+        "| random | 50.9 ± 7.8 | 30.0 ± 1.0 |",
         "| dm | 72.0 ± 0.2 | 45.0 ± 1.0 |",
         "| mosaics of real images, not learned | 60.0 ± 1.0 |  |",
         "| idm | 75.4 ± 0.6 |  |",

@@ -179,6 +179,20 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     assert names == [(ipc, name) for name in ("dm (image_lr 1e-06, 1 iterations)", "dm") for ipc in (1, 10)]
 
 
+def test_rows_of_equal_minutes_on_different_machines_are_named():
+    def on(processor: str, method: str, ipc: int, minutes: float | None = 3) -> Record:
+        hardware = {"processor": processor, "cores": 2, "threads": 2, "memory_gb": 8.0, "gpu": None}
+        return record(method, ipc=ipc, minutes=minutes).model_copy(update={"made_with": {"hardware": hardware}})
+
+    same = [on("abacus", method, 10) for method in ("dm", "dc")] + [on("loom", "random", 10, minutes=None)]
+    assert "Minutes were not" not in markdown(build_table(same), same)
+    mixed = [*same, on("abacus", "dm", 1), on("loom", "dc", 1), on("loom", "dsa", 1)]
+    text = markdown(build_table(mixed), mixed)
+    assert "Minutes were not those of one machine:\n\n- digits, 1 per class, abacus: dm\n" in text
+    assert "- digits, 1 per class, loom: dc, dsa\n" in text
+    assert "10 per class, abacus" not in text
+
+
 def test_failures_and_circumstances_are_listed():
     records = [record(), record(seed=1, failed=True)]
     text = markdown(build_table(records), records)
