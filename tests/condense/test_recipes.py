@@ -46,7 +46,7 @@ def test_every_recipe_is_valid_for_its_method_at_every_size():
         settings = load_object(method.target).Settings
         for name in recipe_names(method.name):
             recipe = load_recipe(method.name, name.removeprefix(f"{method.name}-"))
-            for data in ("digits", "fashion-mnist", "cifar10", "cifar100"):
+            for data in ("digits", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet", "imagenet-1k"):
                 for ipc in (1, 10, 50, 100, 1000):
                     validated(settings, recipe.settings_for(data, ipc), origin=name)
 
@@ -91,6 +91,7 @@ def chosen(settings: dict, *names: str) -> tuple:
 
 
 SIZES = (1, 10, 50)
+WINDOW = ("inner_steps", "span", "max_start")  # of a method that matches trajectories
 
 
 def test_published_values_of_attention_matching():
@@ -122,6 +123,86 @@ def test_what_trajectory_matching_is_published_for_beside_its_settings():
                 assert recipe.normalization_for(data, ipc) == ("zca" if (data, ipc) in rows else None)
                 usual = method != "ftd" or (data != "cifar100" and ipc < 50)
                 assert recipe.experts_for(data, ipc) == ({} if usual else {"ascent_weight": 1})
+
+
+def test_published_values_of_trajectory_matching():
+    table = {  # inner_steps, span, max_start, image_lr, inner_lr_lr, inner_lr, synthetic_batch, normalisation
+        ("cifar10", 1): (50, 2, 2, 100, 1e-7, 0.01, None, "zca"),
+        ("cifar10", 10): (30, 2, 20, 100, 1e-5, 0.001, None, "zca"),
+        ("cifar10", 50): (30, 2, 40, 1000, 1e-5, 0.001, None, None),
+        ("cifar100", 1): (20, 3, 20, 1000, 1e-5, 0.01, None, "zca"),
+        ("cifar100", 10): (20, 2, 20, 1000, 1e-5, 0.01, None, None),
+        ("cifar100", 50): (80, 2, 40, 1000, 1e-5, 0.01, 125, "zca"),
+        ("tiny-imagenet", 1): (10, 2, 10, 10_000, 1e-4, 0.01, None, "imagenet"),
+        ("tiny-imagenet", 10): (20, 2, 40, 10_000, 1e-4, 0.01, 200, "imagenet"),
+        ("tiny-imagenet", 50): (20, 2, 40, 10_000, 1e-4, 0.01, 300, "imagenet"),
+    }
+    for (data, ipc), (*values, normalization) in table.items():
+        found = published("mtt", data, ipc)
+        assert chosen(found, *WINDOW, "image_lr", "inner_lr_lr", "inner_lr", "synthetic_batch") == tuple(values)
+        assert chosen(found, "iterations", "image_momentum", "gradient") == (5000, 0.5, "adjoint")
+        assert load_recipe("mtt", None).normalization_for(data, ipc) == normalization
+
+
+def test_published_values_of_soft_label_trajectory_matching():
+    """Three commands of the authors; rates of the images are half of theirs."""
+    table = {  # inner_steps, span, max_start, image_lr, inner_lr_lr, inner_lr, synthetic_batch, labels, normalisation
+        ("cifar10", 1): (50, 2, 5, 500, 1e-7, 0.01, None, None, None),
+        ("cifar100", 50): (80, 2, 40, 500, 1e-5, 0.01, 125, None, "zca"),
+        ("imagenet-1k", 1): (10, 3, 10, 5000, 1e-4, 0.01, 100, "assigned", "imagenet"),
+    }
+    for (data, ipc), (*values, normalization) in table.items():
+        found = published("tesla", data, ipc)
+        names = ("image_lr", "inner_lr_lr", "inner_lr", "synthetic_batch", "labels")
+        assert chosen(found, *WINDOW, *names) == tuple(values)
+        assert chosen(found, "iterations", "gradient") == (10_000, "frozen")
+        assert load_recipe("tesla", None).normalization_for(data, ipc) == normalization
+
+
+def test_published_values_of_flat_trajectories():
+    table = {  # inner_steps, span, max_start, image_lr, inner_lr_lr, inner_lr, synthetic_batch, image_average
+        ("cifar10", 1): (50, 2, 2, 100, 1e-7, 0.01, None, 0.9999),
+        ("cifar10", 10): (30, 2, 20, 100, 1e-5, 0.001, None, 0.9995),
+        ("cifar10", 50): (30, 2, 40, 1000, 1e-5, 0.01, None, 0.999),
+        ("cifar100", 1): (40, 3, 20, 1000, 1e-5, 0.01, None, 0.9995),
+        ("cifar100", 10): (20, 2, 40, 1000, 1e-5, 0.01, None, 0.9995),
+        ("cifar100", 50): (80, 2, 40, 1000, 1e-5, 0.01, 1000, 0.999),
+        ("tiny-imagenet", 1): (30, 2, 10, 10_000, 1e-4, 0.01, None, 0.999),
+        ("tiny-imagenet", 10): (20, 2, 40, 10_000, 1e-4, 0.01, 500, 0.999),
+    }
+    for (data, ipc), values in table.items():
+        found = published("ftd", data, ipc)
+        names = ("image_lr", "inner_lr_lr", "inner_lr", "synthetic_batch", "image_average")
+        assert chosen(found, *WINDOW, *names) == values
+        assert found["iterations"] == 5000
+
+
+def test_published_values_of_difficulty_alignment():
+    """Where starts are not opened step by step, the first limit is the last one, whatever the growth."""
+    table = {  # inner_steps, span, max_start, min_start, first_max_start, growth, synthetic_batch, rates x 3, start
+        ("cifar10", 1): (80, 2, 4, 0, 4, None, 10, 100, 1e-7, 5, "correct"),
+        ("cifar10", 10): (80, 2, 20, 0, 10, 1000, 100, 100, 1e-5, 2, "correct"),
+        ("cifar10", 50): (80, 2, 40, 0, 20, 2000, 500, 1000, 1e-5, 2, "correct"),
+        ("cifar10", 500): (40, 2, 60, 40, 60, None, 1000, 50, 1e-5, 10, "correct"),
+        ("cifar10", 1000): (100, 2, 60, 40, 60, None, 1000, 50, 1e-5, 10, "correct"),
+        ("cifar100", 1): (40, 3, 20, 0, 10, 1000, 100, 1000, 1e-5, 10, "correct"),
+        ("cifar100", 10): (80, 2, 50, 0, 30, 2000, 1000, 1000, 1e-5, 10, "correct"),
+        ("cifar100", 50): (80, 2, 70, 20, 70, None, 1000, 1000, 1e-5, 10, "real"),
+        ("cifar100", 100): (80, 2, 70, 30, 70, None, 1000, 50, 1e-5, 10, "correct"),
+        ("tiny-imagenet", 1): (40, 2, 20, 0, 15, 2000, 200, 10_000, 1e-4, 10, "correct"),
+        ("tiny-imagenet", 10): (40, 2, 50, 10, 50, None, 500, 100, 1e-4, 10, "correct"),
+        ("tiny-imagenet", 50): (20, 2, 70, 40, 70, None, 1000, 100, 1e-4, 10, "correct"),
+    }
+    for (data, ipc), values in table.items():
+        found = published("datm", data, ipc)
+        found["first_max_start"] = found["first_max_start"] or found["max_start"]
+        if found["first_max_start"] == found["max_start"]:
+            found["growth"] = None
+        names = ("min_start", "first_max_start", "growth", "synthetic_batch", "image_lr", "inner_lr_lr", "label_lr")
+        assert chosen(found, *WINDOW, *names, "initialization") == values, (data, ipc)
+        assert chosen(found, "iterations", "inner_lr") == (10_000, 0.01)
+        assert found["skip_above"] == (1.1 if (data, ipc) == ("cifar10", 1) else 1.0)
+        assert load_recipe("datm", None).normalization_for(data, ipc) == "zca"
 
 
 def test_published_values_of_multi_formation():
