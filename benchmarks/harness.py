@@ -20,7 +20,7 @@ from benchmarks.work import make_set, score
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
 from condense.runtime.progress import progress_bar, say
-from condense.runtime.provenance import commit, hardware, versions
+from condense.runtime.provenance import circumstances
 from condense.runtime.subprocesses import subprocesses
 
 
@@ -146,7 +146,7 @@ def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
     }
     if isinstance(result, str):
         fields |= cell.column.model_dump(include={"protocol", "protocol_hash", "network"})
-        fields |= {"versions": versions(), "hardware": hardware(), "commit": commit()}
+        fields |= circumstances()
         return Record(status="failed", error=result, **fields)
     fields |= result
     account: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the commands that measure this machine share: circumstances, how results are given out, how a command ends."""
+"""What the commands that measure this machine share: how results are given out, how a command ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from typing import Any, NoReturn
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json
 from condense.runtime.progress import say
-from condense.runtime.provenance import commit, hardware, versions
-
-
-def circumstances() -> dict[str, Any]:
-    """What belongs beside every number: machine, packages, commit."""
-    return {"hardware": hardware(), "versions": versions(), "commit": commit()}
 
 
 def give_out(found: dict[str, Any], text: str, out: Path | None) -> int:

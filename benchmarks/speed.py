@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks import baseline
 from benchmarks.machine import Load, busy_notice, matmul_peak, memory_growth
-from benchmarks.measuring import circumstances, end, give_out
+from benchmarks.measuring import end, give_out
 from condense.augmentation import Augmentation, augment, draw_per_class, draw_per_image
 from condense.cli.parsing import parse
 from condense.data.info import DataInfo
@@ -35,6 +35,7 @@ from condense.runtime.device import set_threads
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.precision import DTYPES, choose_precision
 from condense.runtime.progress import progress_bar
+from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 from condense.synthesizers.gradient_matching import matched_gradient

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmarks.machine import Load, busy_notice, memory_growth
-from benchmarks.measuring import circumstances, end, give_out
+from benchmarks.measuring import end, give_out
 from buffers import ExpertBuffer, record_experts
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.cli.parsing import parse
@@ -39,6 +39,7 @@ from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
 from condense.runtime.progress import progress_bar
+from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import generator
 from condense.runtime.subprocesses import on_every_core
 from condense.runtime.validation import Closed

@@ -27,6 +27,7 @@ def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
         "mirror images": "same class" if mine.mirror else "not the same class",
         **_training(mine),
         "seconds": "unknown: imported" if math.isnan(spent) else f"{spent:.0f} for each expert",
+        **_machines(buffer),
         "bytes": f"{buffer.bytes:,}",
         "versions": ", ".join(f"{name} {value}" for name, value in mine.versions.items()),
     }
@@ -40,6 +41,13 @@ def _training(mine: BufferDescription) -> dict[str, str]:
         "training step": "compiled" if mine.compile == "on" else "not compiled",
         "seed": str(mine.seed),
     }
+
+
+def _machines(buffer: ExpertBuffer) -> dict[str, str]:
+    """Where experts were trained; the last bits depend on the threads."""
+    known = [made["hardware"] for made in map(buffer.made_with, range(buffer.experts)) if made]
+    texts = [f"{hardware['processor']}, threads {hardware['threads']}" for hardware in known]
+    return {"trained on": "; ".join(dict.fromkeys(texts))} if texts else {}
 
 
 def accuracy_table(buffer: ExpertBuffer) -> list[str]:

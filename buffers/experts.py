@@ -19,6 +19,7 @@ from buffers.store import Trajectory
 from condense.data import RealData, load_data
 from condense.engine import Engine
 from condense.networks import Network, build_network
+from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers.inner_network import InnerNetwork
@@ -153,7 +154,7 @@ def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:
             kept.append(layout.flatten(values))
         accuracies.append(float(facts["accuracy"]))
         seconds += float(facts["seconds"])
-    return Trajectory(torch.stack(rows[0]), torch.stack(rows[1]), tuple(accuracies), seconds)
+    return Trajectory(torch.stack(rows[0]), torch.stack(rows[1]), tuple(accuracies), seconds, circumstances())
 
 
 def remove_partial(partial: Path) -> None:

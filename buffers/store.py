@@ -2,7 +2,7 @@
 
     buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
     preprocessing.safetensors the numbers of the preprocessing, so that it can be compared with one fitted elsewhere
-    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums
+    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums, machine
     expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
 
 A snapshot is one chunk, so reading one costs its own bytes and no more. Expert files appear when they are whole.
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -88,6 +88,7 @@ class Trajectory:
     statistics: Tensor
     accuracies: tuple[float, ...]
     seconds: float
+    made_with: dict[str, Any] = field(default_factory=dict)  # machine, packages, commit
 
 
 class ExpertBuffer:
@@ -183,6 +184,12 @@ class ExpertBuffer:
         with self._file(expert) as file:
             return float(file.attrs["seconds"])
 
+    def made_with(self, expert: int) -> dict[str, Any]:
+        """Machine, packages and commit of the process that finished it; empty where nobody knows."""
+        with self._file(expert) as file:
+            found: dict[str, Any] = json.loads(file.attrs.get("made_with", "{}"))
+        return found
+
     @property
     def bytes(self) -> int:
         """Of all finished experts."""
@@ -208,7 +215,7 @@ class ExpertBuffer:
         """Raise `CondenseError` with the field that differs unless the experts are such networks on this data."""
         mine, refit = self.description, "give the --normalization of the experts"
         alike = preprocessed_alike(self.folder, mine, info)
-        for field, here, there, way_out in (
+        for name, here, there, way_out in (
             ("network", network, mine.network, f"give --network {mine.network}"),
             ("image shape", info.image_shape, mine.image_shape, "load the data at that --image-size"),
             ("classes", info.classes, mine.classes, f"give the data of the experts ({mine.data})"),
@@ -219,7 +226,7 @@ class ExpertBuffer:
         ):
             if here != there:
                 raise CondenseError(
-                    f"the experts of {self.folder} have another {field} ({there}, not {here}); {way_out}, "
+                    f"the experts of {self.folder} have another {name} ({there}, not {here}); {way_out}, "
                     "or record new ones"
                 )
 
@@ -292,3 +299,4 @@ def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
         file.attrs["digest"] = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16).hexdigest()
         file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
         file.attrs["seconds"] = trajectory.seconds
+        file.attrs["made_with"] = json.dumps(trajectory.made_with, sort_keys=True)

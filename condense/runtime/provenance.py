@@ -56,6 +56,11 @@ def commit() -> str | None:
     return revision + ("+changes" if changed else "")
 
 
+def circumstances() -> dict[str, Any]:
+    """What belongs beside every number and artifact: machine, packages, commit."""
+    return {"hardware": hardware(), "versions": versions(), "commit": commit()}
+
+
 def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=10

@@ -13,7 +13,7 @@ from condense.making import ExpertSource, Job, Product
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
 from condense.runtime.memory import memory_errors_named
-from condense.runtime.provenance import commit, hardware, peak_memory, versions
+from condense.runtime.provenance import circumstances, peak_memory, versions
 from condense.runtime.validation import Closed, option_words
 from condense.synthesizers.checkpoints import checkpoint_path
 from condense.synthesizers.initialization import file_digest
@@ -203,8 +203,6 @@ def _account(product: Product, synthetic: SyntheticSet, seconds: float) -> dict[
         "peak_memory": peak_memory(),
         "bytes": synthetic.bytes,
         "plan": synthetic.provenance["configuration"]["plan"],
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": commit(),
+        **circumstances(),
         **{name: value for name, value in product.facts.items() if name != "seconds"},
     }

@@ -418,6 +418,10 @@ def test_show_tells_what_experts_are_and_draws_them(folder: Path, tmp_path: Path
     assert rows["seed"] == "4"
     assert "noise of 1x8x8, 3 classes" in rows["real data"]
     assert "optimizer sgd" in rows["training"]
+    made = [buffer.made_with(expert) for expert in range(2)]
+    assert made[0] == made[1]
+    assert made[0].keys() == {"hardware", "versions", "commit"}
+    assert rows["trained on"] == f"{made[0]['hardware']['processor']}, threads {made[0]['hardware']['threads']}"
     assert int(rows["bytes"].replace(",", "")) == sum(path.stat().st_size for path in folder.glob("*.h5"))
     table = lines[lines.index("") + 1 :]
     assert len(table) == 1 + 4

@@ -62,6 +62,7 @@ def test_the_command_imports_and_show_says_what_is_unknown(tmp_path: Path, capsy
     shown = capsys.readouterr().out
     assert shown.count("unknown: imported") == 3
     assert "learning rate" not in shown
+    assert "trained on" not in shown
     assert "seed " not in shown
 
 
