@@ -139,7 +139,8 @@ def mixed_product(
         )
         return found
 
-    fixed = {name: value.detach() for name, value in parameters.items()}
+    # Copies: compiled, torch fails where a dual number is a view that does not begin its memory.
+    fixed = {name: value.detach().clone() for name, value in parameters.items()}
     images, labels = images.detach(), labels.detach()
     # The tangents of norms carry a rounding error that does not shrink with the direction: make it about as long as the
     # parameters, and divide again. A power of two, which the quotient is exactly, rounds neither way.

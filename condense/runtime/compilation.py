@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch.autograd import forward_ad
 
 from condense.runtime.progress import say
 
@@ -43,16 +45,28 @@ def compiled(function: Function) -> Function:
     def call(*arguments: Any) -> Any:
         nonlocal broken
         if not broken:
+            depth = torch._C._functorch.get_dynamic_layer_stack_depth()
             try:
                 return fast(*arguments)
             except torch._dynamo.exc.TorchDynamoException as error:
                 broken = True
+                _leave_transforms(depth)
                 say(f"compilation failed ({_first_line(error)}); going on without it")
         return function(*arguments)
 
     return call  # type: ignore[return-value]
 
 
+def _leave_transforms(depth: int) -> None:
+    """Leave the function transforms beyond `depth` that a failed compilation entered: torch does not, and then refuses
+    forward-mode derivatives for the rest of the process."""
+    torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+    if forward_ad._current_level < 0:  # nobody outside is within one
+        with contextlib.suppress(RuntimeError):  # nor was the compiler
+            torch._C._exit_dual_level(level=0)
+
+
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = [*str(error).strip().splitlines(), ""]
+    first = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") else lines[0]
+    return first.strip() or type(error).__name__

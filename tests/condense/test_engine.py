@@ -153,6 +153,22 @@ def test_a_gradient_matching_step_equals_the_plain_algorithm() -> None:
     assert abs(total / loss - 1) < 1e-12
 
 
+def test_compiled_products_take_parameters_that_are_parts_of_one_vector() -> None:
+    """As trajectories have them: torch fails to compile a tangent for a view that does not begin its memory."""
+    network, parameters, images, labels, direction = problem("convnet-d1-w4")
+    network, images = network.float(), images.float()[:4]
+    sizes = [value.numel() for value in parameters.values()]
+
+    def parts(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        vector = flat({name: value.float() for name, value in values.items()})
+        return {name: part.view(values[name].shape) for name, part in zip(values, vector.split(sizes))}
+
+    arguments = parts(parameters), images, labels[:4], parts(direction)
+    fast, plain = (Engine(network, Plan(compile=on)).mixed_product(*arguments) for on in ("on", "off"))
+    assert relative_error(fast.images, plain.images) < 1e-5
+    assert relative_error(flat(fast.parameters), flat(plain.parameters)) < 1e-5
+
+
 def test_compiled_functions_agree_and_serve_networks_of_other_values() -> None:
     network, _, images, labels, _ = problem("convnet-d1-w4")
     network, images = network.float(), images.float()[:4]

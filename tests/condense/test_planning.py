@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.func import jvp
 
 import condense
 from condense.planning import Work, activation_bytes, choose_plan, forward_operations, largest_micro_batch
@@ -154,6 +155,35 @@ def test_a_failing_compiler_leaves_the_plain_function(monkeypatch, capsys):
     double = compiled(lambda x: 2 * x)
     assert [double(1), double(2)] == [2, 4]
     assert capsys.readouterr().err == "compilation failed (no good); going on without it\n"
+
+
+def test_a_compiler_that_fails_within_a_derivative_leaves_derivatives_usable(capsys):
+    """Where it fails, the compiler is within forward-mode derivatives, and torch refuses to begin nested ones."""
+    traced = []
+
+    @torch.library.custom_op("condense_tests::traced_once", mutates_args=())
+    def traced_once(values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @traced_once.register_fake
+    def _(values: torch.Tensor) -> torch.Tensor:
+        traced.append(values)
+        if len(traced) > 1:  # dynamo is done, and the compiler behind it runs the derivative on symbols
+            raise RuntimeError("not twice")
+        return torch.empty_like(values)
+
+    def square(values: torch.Tensor) -> torch.Tensor:
+        traced_once(torch.ones(2))
+        return values.square()
+
+    def slope(values: torch.Tensor) -> torch.Tensor:
+        return jvp(square, (values,), (torch.ones_like(values),))[1]
+
+    fast = compiled(slope)
+    for _ in range(2):
+        assert fast(torch.tensor([3.0, 4.0])).tolist() == [6.0, 8.0]
+    message = "compilation failed (backend='inductor' raised: RuntimeError: not twice); going on without it\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_rates_are_measured_once_and_kept(tmp_path: Path):
