@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.plot import write_plot
 from benchmarks.records import Record
-from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, shown_range
+from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
 from condense.runtime.files import atomic_write, write_json
 
 
@@ -172,14 +172,14 @@ def _machines(table: Table) -> str:
     for (row, _), score in table.scores.items():
         made = score.records[0].configuration.made
         if made is not None and made.minutes is not None:
-            for processor in score.made_on:
-                named = rows.setdefault((row.data, row.ipc), {}).setdefault(processor, [])
+            for machine in score.made_on:
+                named = rows.setdefault((row.data, row.ipc), {}).setdefault(machine, [])
                 named += [row.method] if row.method not in named else []
     lines = [
-        f"- {data}, {ipc} per class, {processor}: {', '.join(methods)}"
-        for (data, ipc), processors in rows.items()
-        for processor, methods in processors.items()
-        if len(processors) > 1
+        f"- {data}, {ipc} per class, {machine}: {', '.join(methods)}"
+        for (data, ipc), machines in rows.items()
+        for machine, methods in machines.items()
+        if len(machines) > 1
     ]
     return "\n".join(["Minutes were not those of one machine:", "", *lines]) if lines else ""
 
@@ -198,7 +198,7 @@ def _circumstances(table: Table, records: Sequence[Record]) -> str:
     if not records:
         return ""
     machines = _different(
-        f"{record.hardware['gpu'] or record.hardware['processor']}, {record.hardware['cores']} cores, "
+        f"{processor(record.hardware)}, {record.hardware['cores']} cores, "
         f"{record.hardware['threads']} threads, {record.hardware['memory_gb']} GB"
         for record in records
     )

@@ -13,6 +13,11 @@ from condense.evaluation.statistics import Spread, spread
 from condense.runtime.errors import CondenseError
 
 
+def processor(hardware: dict[str, Any]) -> str:
+    """What did the work: the GPU if there is one."""
+    return str(hardware["gpu"] or hardware["processor"])
+
+
 @dataclass(frozen=True)
 class Row:
     """A method at a number of images per class of one data set."""
@@ -51,7 +56,7 @@ class Score:
     def made_on(self) -> tuple[str, ...]:
         """The different processors that the sets were made on; empty where a record does not say."""
         known = [record.made_with["hardware"] for record in self.records if record.made_with is not None]
-        return tuple(dict.fromkeys(hardware["gpu"] or hardware["processor"] for hardware in known))
+        return tuple(dict.fromkeys(map(processor, known)))
 
     @property
     def iterations(self) -> tuple[int, ...]:

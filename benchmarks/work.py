@@ -18,7 +18,7 @@ from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
 from condense.runtime.errors import CondenseError
-from condense.runtime.provenance import commit, hardware, peak_memory
+from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
 from condense.synthesizers.distill import distill
 from condense.synthetic_set import SyntheticSet
@@ -35,7 +35,6 @@ _SAME_IN_ALL_RESULTS = (
     "bytes",
     "label_source",
     "compiled",
-    "versions",
 )
 
 
@@ -121,8 +120,7 @@ def score(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
         "std": deviation(accuracies),
         "seconds": sum(result.seconds for result in results),
         "peak_memory": peak_memory(),
-        "hardware": hardware(),
-        "commit": commit(),
+        **circumstances(),
     }
 
 
