@@ -134,7 +134,10 @@ def train_network(
     `optimizer` an earlier training goes on: it is used as it is, from epoch 0 of the rule to its end. `update` makes
     the step of every batch.
 
-    Raises `Diverged` at the end of the first epoch whose mean loss is not finite.
+    Where BatchNorm takes the statistics of a batch, a single image that is left over joins the batch before.
+
+    Raises `Diverged` at the end of the first epoch whose mean loss is not finite, and `CondenseError` if BatchNorm
+    would never see two images at once.
     """
     keep_freed_memory()
     network.to(device).train()
@@ -214,6 +217,11 @@ class _Training:
         self.state = dict(network.named_parameters()) | dict(network.named_buffers())
         self.usual_batch = min(rule.batch_size, len(source))
         self.plain = Engine(network, Plan())  # for a last, smaller batch, which is not worth a compilation of its own
+        if self.plain.whole_batches and self.usual_batch < 2:
+            raise CondenseError(
+                f"BatchNorm in {getattr(network, 'name', 'the network')} needs at least 2 images in a batch, and there "
+                f"are {len(source)} in batches of {rule.batch_size}; give more, or a network with another norm"
+            )
         mirror, align_corners = source.info.mirror, rule.align_corners
         self.strategy = Augmentation.named(rule.augmentation or "none", mirror=mirror, align_corners=align_corners)
 
@@ -221,12 +229,19 @@ class _Training:
         """One pass over all images in random order; returns the mean loss."""
         order = torch.randperm(len(self.source), generator=generator(self.seed, "order", epoch))
         total = torch.zeros((), device=self.device)
-        for number, indices in enumerate(order.split(self.rule.batch_size)):
+        for number, indices in enumerate(self._batches(order)):
             plain = self.source.images(indices).to(self.device)
             images, labels = self.batch(plain, indices, epoch, number)
             engine = self.engine if len(indices) == self.usual_batch else self.plain
             total += self.update(Step(engine, self.state, optimizer, images, labels, plain)) * len(indices)
         return total.item() / len(self.source)
+
+    def _batches(self, order: Tensor) -> list[Tensor]:
+        batches = list(order.split(self.rule.batch_size))
+        if self.plain.whole_batches and len(batches[-1]) == 1:
+            last = batches.pop()
+            batches[-1] = torch.cat([batches[-1], last])
+        return batches
 
     def batch(self, images: Tensor, indices: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         """These images and their labels as the network is to see them in batch `number` of an epoch."""

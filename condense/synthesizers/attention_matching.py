@@ -26,6 +26,9 @@ class AttentionMatchingSettings(ClassMatchingSettings):
 
     iterations: int = Field(20000, ge=1, description="updates of the images")
     real_batch: int = Field(64, ge=1, description="real images of each class in an iteration (or all, if fewer)")
+    layers: int | None = Field(
+        None, ge=1, description="activations whose maps are compared, from the first on; default: all but the last"
+    )
     power: float = Field(1.0, ge=1, description="p of the attention maps, sum over channels of |f|^p")
     feature_weight: float = Field(
         0.01, ge=0, description="lambda: weight of the means of features beside those of attention"
@@ -36,24 +39,26 @@ class AttentionMatching(ClassMatching):
     """L = 100 (sum_layers sum_c |mean a(real_c) - mean a(synthetic_c)|^2
              + lambda sum_c |mean f(real_c) - mean f(synthetic_c)|^2)
 
-    a are the normalised attention maps after every activation but the last, f the features behind it; a new random
-    network every iteration, one SGD step on all images. The paper's network has instance norm, the released one
-    BatchNorm: here it is instance norm, and `--network convnet-w128-bn` gives the other, real and synthetic images each
-    in one forward. The power is 1 as in the released code.
+    a are the normalised attention maps after every activation but the last (or the first `layers` ones), f the features
+    behind it; a new random network every iteration, one SGD step on all images. The paper's network has instance norm,
+    the released one BatchNorm: here it is instance norm, and `--network convnet-w128-bn` gives the other, real and
+    synthetic images each in one forward. The power is 1 as in the released code; the paper tries others (`--power 4`).
     """
 
     Settings = AttentionMatchingSettings
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
-        """The network must have maps to compare."""
+        """The network must have as many maps as are to be compared."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
         maps, _ = network.activations(torch.zeros(2, *data.info.image_shape))
-        if len(maps) < 2:
+        if settings.layers is not None and settings.layers > len(maps):
+            raise CondenseError(f"--layers {settings.layers}: --network {network.name} has {len(maps)} activations")
+        if settings.layers is None and len(maps) < 2:
             raise CondenseError(
                 f"--network {network.name} has one activation, and attention matching leaves the last one out; "
-                "give a depth of at least 2"
+                "give a depth of at least 2, or --layers 1"
             )
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -78,6 +83,7 @@ class AttentionMatching(ClassMatching):
         return {"loss": self.descend_by_groups(loss)}
 
     def _read(self, network: Network, images: Tensor) -> tuple[Tensor, ...]:
-        """Attention of every layer but the last [N, h*w], then the features [N, D]."""
+        """Attention of each compared layer [N, h*w], then the features [N, D]."""
         maps, features = network.activations(images)
-        return (*(attention(values, self.settings.power) for values in maps[:-1]), features)
+        compared = maps[: self.settings.layers or -1]
+        return (*(attention(values, self.settings.power) for values in compared), features)

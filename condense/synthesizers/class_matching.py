@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense.augmentation import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
@@ -18,7 +18,6 @@ from condense.engine import Engine
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
-from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
@@ -26,6 +25,7 @@ from condense.synthesizers.base import Synthesizer, SynthesizerSettings, decoder
 
 AUGMENTATION_HELP = "differentiable augmentation, one draw per class shared by real and synthetic images"
 _INTERVAL = 10  # iterations for which DREAM keeps its representatives
+_FEATURES_AT_ONCE = 256  # real images among which representatives are chosen, in equal parts of at most so many
 _IMAGES_IN_GROUP = 128  # synthetic images whose activations are kept at once
 
 
@@ -67,17 +67,9 @@ class ClassMatching(Synthesizer):
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
-        """BatchNorm needs two images at once, and a flip closure data whose mirror images are of the same class."""
+        """The network must fit the images, and a flip closure wants mirror images of the same class."""
         super().check(data, ipc, settings)
-        network = build_network(*network_of(settings, data.info), seed=0)
-        smallest = min(
-            int(real_batch_sizes(data, settings).sum()), presented_images(ipc, settings) * len(data.info.classes)
-        )
-        if smallest < 2 and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-            raise CondenseError(
-                f"BatchNorm in {network.name} needs at least 2 images in a batch, not {smallest}; "
-                "give a larger --ipc and --real-batch, or a network with another norm"
-            )
+        build_network(*network_of(settings, data.info), seed=0)
         if settings.flip_closure and not data.info.mirror:
             say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
@@ -98,11 +90,15 @@ class ClassMatching(Synthesizer):
         self.representatives = []
         for label in range(self.classes):
             members = self.data.class_indices(label)
-            with torch.no_grad():
-                features = self.engine.features(parameters, self.data.images(members).to(self.job.device)).cpu()
+            parts = members.tensor_split(math.ceil(len(members) / _FEATURES_AT_ONCE))
+            features = torch.cat([self._features(parameters, part) for part in parts])
             seed = derive_seed(self.job.seed, "representatives", iteration, label)
             count = min(self.settings.real_batch, len(members))
             self.representatives.append(members[nearest_to_centres(features, count, seed, starts=1)])
+
+    def _features(self, parameters: Parameters, indices: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.engine.features(parameters, self.data.images(indices).to(self.job.device)).cpu()
 
     def real_batch(self, iteration: int, label: int) -> Tensor:
         """Training indices of `real_batch` images of a class, without replacement within the batch."""

@@ -111,6 +111,8 @@ class GradientMatching(ClassMatching):
     `inner_epochs` on the images as they are, in batches of 256, with per-image augmentation if the match has it. Before
     a match, networks with BatchNorm see 16 real images of each class and then keep those statistics.
 
+    The published rate of the images for an MLP is 0.01 (code), which has to be asked for (`--image-lr`).
+
     With a flip closure the network is also trained on the closure, in batches of 512; above 256 stored images these are
     drawn from all of it, where FYI's code draws images and closes each batch.
     """

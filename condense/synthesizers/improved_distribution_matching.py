@@ -7,6 +7,7 @@ classified rightly, the more so the better the network is.
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -59,11 +60,12 @@ class ImprovedDistributionMatchingSettings(ClassMatchingSettings):
 class ImprovedDistributionMatching(ClassMatching):
     """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
 
-    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on real batches
-    that it was about to be trained on, one of each of its trainings, averaged (the released code averages over all
-    batches since its last evaluation; zero before the first training). One SGD step for each class; one optimiser has
-    the images of all classes, so its momentum moves the others too. The released code's exception for one undivided
-    image per class (the second term only where it is classified wrongly) is left out.
+    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the real
+    batches of its latest training, on each before the step; zero before the first. (The released code averages since
+    its latest evaluation of the images, every 100 iterations by default: about two trainings of each of 100 networks.)
+    One SGD step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
+    released code's exception for one undivided image per class (the second term only where it is classified wrongly) is
+    left out.
     """
 
     Settings = ImprovedDistributionMatchingSettings
@@ -75,7 +77,6 @@ class ImprovedDistributionMatching(ClassMatching):
         self.training_engine = Engine(self.new_network(0).train(), job.plan)
         self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
         self.accuracies = [0.0] * len(self.queue)  # in percent
-        self.trainings = [0] * len(self.queue)
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match in one network of the queue, then train some of them."""
@@ -113,18 +114,18 @@ class ImprovedDistributionMatching(ClassMatching):
                 sample(everything, settings.network_batch, generator(self.job.seed, "inner", iteration, place, step))
                 for step in range(settings.network_steps)
             ]
-            seed = derive_seed(self.job.seed, "inner", iteration, place)
-            self._assess(place, self.data.subset(batches[0]))
-            for batch in batches:
-                self.queue[place].train(
-                    self.data.subset(batch), self.training_engine, seed=seed, device=self.job.device
-                )
+            self._train(place, [self.data.subset(batch) for batch in batches], iteration)
 
-    def _assess(self, place: int, unseen: TrainingData) -> None:
-        """Bring the mean accuracy of a network up to date."""
-        found = 100 * accuracy(self.queue[place].network, unseen, self.job.device)
-        self.trainings[place] += 1
-        self.accuracies[place] += (found - self.accuracies[place]) / self.trainings[place]
+    def _train(self, place: int, batches: list[TrainingData], iteration: int) -> None:
+        """One step on each batch, and the accuracy on it before that, if it is to weigh anything."""
+        inner, device = self.queue[place], self.job.device
+        seed = derive_seed(self.job.seed, "inner", iteration, place)
+        found = []
+        for batch in batches:
+            if self.settings.classification_weight:
+                found.append(100 * accuracy(inner.network, batch, device))
+            inner.train(batch, self.training_engine, seed=seed, device=device)
+        self.accuracies[place] = fmean(found) if found else 0.0
 
     def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
         """So many different places in the queue, at random."""
@@ -134,10 +135,9 @@ class ImprovedDistributionMatching(ClassMatching):
     def _push(self, number: int) -> None:
         """A new network at the end of the queue; the oldest leaves a full one."""
         if len(self.queue) == self.settings.queue:
-            del self.queue[0], self.accuracies[0], self.trainings[0]
+            del self.queue[0], self.accuracies[0]
         self.queue.append(self._queued(number))
         self.accuracies.append(0.0)
-        self.trainings.append(0)
 
     def _queued(self, number: int) -> InnerNetwork:
         rule = TrainingRule(
@@ -152,13 +152,12 @@ class ImprovedDistributionMatching(ClassMatching):
             for place, inner in enumerate(self.queue)
             for name, value in inner.state().items()
         }
-        accuracies = torch.tensor(self.accuracies, dtype=torch.float64)
-        return super().state() | queue | {"accuracies": accuracies, "trainings": torch.tensor(self.trainings)}
+        return super().state() | queue | {"accuracies": torch.tensor(self.accuracies, dtype=torch.float64)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
-        self.accuracies, self.trainings = state["accuracies"].tolist(), state["trainings"].tolist()
+        self.accuracies = state["accuracies"].tolist()
         self.queue = [self._queued(0) for _ in self.accuracies]
         for place, inner in enumerate(self.queue):
             inner.load_state(under(f"queue.{place}.", state))
@@ -168,11 +167,14 @@ class ImprovedDistributionMatching(ClassMatching):
         """Features of the real batch, their gradient for each class, and the training of networks."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         steps = settings.networks_trained * settings.network_steps
-        training = Work("training", *network, batch=min(settings.network_batch, len(data)), times=steps)
+        batch = min(settings.network_batch, len(data))
+        training = [Work("training", *network, batch=batch, times=steps)]
+        if settings.classification_weight:
+            training.append(Work("features", *network, batch=batch, times=steps))
         return [
             Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
             Work("feature gradient", *network, batch=presented_images(ipc, settings), times=classes),
-            *([training] if steps else []),
+            *(training if steps else []),
         ]
 
 

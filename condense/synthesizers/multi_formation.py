@@ -7,7 +7,7 @@ trained on real images, because networks trained on few synthetic ones soon have
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -62,14 +62,14 @@ class MultiFormation(GradientMatching):
 
     @classmethod
     def inner_rule(cls, settings: Any) -> TrainingRule:
-        """Passes over real images; the augmentation of the match without cutout, which CutMix stands for (code)."""
+        """Passes over real images."""
         return TrainingRule(
             lr=settings.network_lr,
             momentum=0.9,
             weight_decay=5e-4,
             batch_size=64,
             epochs=settings.inner_epochs,
-            augmentation="color-crop",
+            augmentation=training_augmentation(settings.augmentation, settings.cutmix),
             cutmix=settings.cutmix,
         )
 
@@ -111,3 +111,18 @@ class MultiFormation(GradientMatching):
     def inner_images(cls, data: TrainingData, ipc: int, settings: Any) -> int:
         """Real images."""
         return min(settings.network_images, len(data))
+
+
+def training_augmentation(
+    matched: AugmentationName, cutmix: float
+) -> Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop"] | None:
+    """With what networks are trained on real images: that of the match, its cutout left out where CutMix stands for it.
+
+    Source: the released code of IDC, which that of NCFM took over.
+
+    >>> training_augmentation("color-crop-cutout", cutmix=0.5)
+    'color-crop'
+    """
+    if matched == "none":
+        return None
+    return "color-crop" if matched == "color-crop-cutout" and cutmix else matched

@@ -25,8 +25,9 @@ def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any, spe
     `special` are options of `condense experts` that the recipe asks for. Costs are counted operations at the speed of
     two usual cores.
     """
-    epochs = settings.max_start - 1 + settings.span
-    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": epochs, "optimizer": entry.experts} | special
+    window = settings.max_start - 1 + settings.span
+    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": window, "optimizer": entry.experts} | special
+    asked["epochs"] = epochs = max(asked["epochs"], window)
     command = shlex.join(["condense", "experts", *option_words(data_options(info) | asked | {"out": "experts"})])
     where = "" if find_data_set(info.name) else f" (as --data give the path of {info.name})"
     name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)

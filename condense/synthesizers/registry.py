@@ -83,7 +83,7 @@ _BUILT_IN = (
         summary="dm in a queue of networks in training, with a classification loss and four images in each stored one",
         paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
         protocol="dsa",
-        revision=2,
+        revision=3,
     ),
     Method(
         name="ncfm",

@@ -48,9 +48,11 @@ def test_activations_are_those_before_pooling():
     assert torch.equal(features, network.embed(images))
 
 
-@pytest.mark.parametrize("network", ["convnet-d2-w4-in", "convnet-d2-w4-bn"])
-def test_the_loss_against_its_definition_one_class_at_a_time(digits, network: str):
-    settings = AttentionMatching.Settings(network=network, real_batch=5, power=2.0, iterations=1)
+@pytest.mark.parametrize(
+    ("network", "layers"), [("convnet-d2-w4-in", None), ("convnet-d2-w4-bn", None), ("convnet-d2-w4-in", 2)]
+)
+def test_the_loss_against_its_definition_one_class_at_a_time(digits, network: str, layers: int | None):
+    settings = AttentionMatching.Settings(network=network, layers=layers, real_batch=5, power=2.0, iterations=1)
     made = AttentionMatching(Job(digits.train, 2, 0, CPU), settings)
     start = made.images.detach().clone()
     found = made.step(0)["loss"]
@@ -66,12 +68,11 @@ def test_the_loss_against_its_definition_one_class_at_a_time(digits, network: st
     expected = 0.0
     for label in range(10):
         rows = [slice(5 * label, 5 * label + 5), slice(2 * label, 2 * label + 2)]
-        means = [
-            (attention(maps[0][row], 2.0).mean(0), features[row].mean(0))
-            for (maps, features), row in zip(outputs, rows, strict=True)
-        ]
-        expected += 100 * ((means[0][0] - means[1][0]) ** 2).sum().item()
-        expected += 100 * 0.01 * ((means[0][1] - means[1][1]) ** 2).sum().item()
+        for layer in range(layers or 1):
+            means = [attention(maps[layer][row], 2.0).mean(0) for (maps, _), row in zip(outputs, rows, strict=True)]
+            expected += 100 * ((means[0] - means[1]) ** 2).sum().item()
+        means = [features[row].mean(0) for (_, features), row in zip(outputs, rows, strict=True)]
+        expected += 100 * 0.01 * ((means[0] - means[1]) ** 2).sum().item()
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -80,6 +81,8 @@ def test_networks_without_maps_are_refused(digits):
         condense.distill("datadam", digits, 1, network="mlp", iterations=1)
     with pytest.raises(CondenseError, match="depth of at least 2"):
         condense.distill("datadam", digits, 1, network="convnet-d1", iterations=1)
+    with pytest.raises(CondenseError, match="--layers 3: --network convnet-d2-w4-in has 2 activations"):
+        condense.distill("datadam", digits, 1, network="convnet-d2-w4", layers=3, iterations=1)
 
 
 def test_they_are_refused_before_anything_is_trained(digits, tmp_path, monkeypatch):

@@ -310,6 +310,11 @@ def test_pretraining_drops_its_learning_rate_twice_and_mixes():
     assert rule.epochs_run == 60
 
 
+def test_pretraining_augments_as_the_match_but_for_cutout():
+    for asked, used in (("color-crop-cutout", "color-crop"), ("dsa", "dsa"), ("none", None)):
+        assert pretraining_rule(CharacteristicMatching.Settings(augmentation=asked)).augmentation == used
+
+
 @pytest.mark.parametrize(("epochs", "rates"), [(1, [0.01]), (2, [0.01, 0.01]), (3, [0.01, 0.01, 0.002])])
 def test_short_pretraining_does_not_begin_with_a_lowered_rate(epochs: int, rates: list[float]):
     rule = pretraining_rule(CharacteristicMatching.Settings(network_epochs=epochs))

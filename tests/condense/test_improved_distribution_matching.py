@@ -138,18 +138,29 @@ def test_the_classification_weighs_as_much_as_the_network_is_accurate(digits):
 
 
 def test_accuracies_are_percentages_and_begin_at_zero(small):
-    """One step on all images: the accuracies on them before each training, averaged."""
-    made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45, network_lr=0.1)
+    """Two steps on all images: the accuracies on them before each step of the latest training, averaged."""
+    settings = {"network_batch": 45, "network_lr": 0.1, "networks_trained": 3}
+    made = synthesizer(small.train, network_steps=2, **settings)
+    single = synthesizer(small.train, network_steps=1, **settings)
     assert made.accuracies == [0.0, 0.0, 0.0]
     images, labels = small.train.images(torch.arange(45)), small.train.labels
     seen: list[list[float]] = [[], [], []]
     for iteration in range(8):
-        for inner, percentages in zip(made.queue, seen):
+        for inner, percentages in zip(single.queue, seen):
             right = sum(int(row.argmax()) == int(label) for row, label in zip(inner.network(images), labels))
             percentages.append(100 * right / 45)
+        single.step(iteration)
+    for iteration in range(4):
         made.step(iteration)
-    assert made.accuracies == pytest.approx([sum(percentages) / 8 for percentages in seen])
+    assert made.accuracies == pytest.approx([sum(percentages[-2:]) / 2 for percentages in seen])
     assert max(made.accuracies) > 50
+
+
+def test_no_accuracy_is_looked_at_where_it_weighs_nothing(small):
+    made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45, classification_weight=0.0)
+    made.step(0)
+    made.step(1)
+    assert made.accuracies == [0.0, 0.0, 0.0]
 
 
 def test_networks_are_trained_on_real_images_and_keep_their_momentum(small):

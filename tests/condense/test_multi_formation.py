@@ -307,3 +307,18 @@ def test_it_lowers_its_loss_and_beats_random_on_digits(digits, gain_over_random,
     assert made.stored.shape == (10, 1, 8, 8)
     assert loss_left(made, digits, **options) < 0.95
     assert gain_over_random(made, digits) > 0.03
+
+
+@pytest.mark.parametrize(
+    ("asked", "cutmix", "used"),
+    [
+        ("color-crop-cutout", 0.5, "color-crop"),
+        ("color-crop-cutout", 0.0, "color-crop-cutout"),
+        ("dsa", 0.5, "dsa"),
+        ("none", 0.5, None),
+    ],
+)
+def test_networks_are_trained_under_the_augmentation_of_the_match(asked: str, cutmix: float, used: str | None):
+    """Without its cutout where CutMix stands for it."""
+    rule = MultiFormation.inner_rule(MultiFormation.Settings(augmentation=asked, cutmix=cutmix))
+    assert (rule.augmentation, rule.cutmix) == (used, cutmix)

@@ -107,7 +107,10 @@ def test_published_values_of_attention_matching():
 
 
 def test_what_trajectory_matching_is_published_for_beside_its_settings():
-    """Whitened images for some rows of MTT, all of FTD and DATM on CIFAR and one of TESLA; alpha of FTD's experts."""
+    """Whitened images for some rows of MTT, all of FTD and DATM on CIFAR and one of TESLA; and special experts.
+
+    Alpha of FTD's is 1 in most rows; DATM looks at experts after their last epoch, and the rate of AST's drops halfway.
+    """
     whitened = {
         "mtt": {("cifar10", 1), ("cifar10", 10), ("cifar100", 1), ("cifar100", 50)},
         "tesla": {("cifar100", 50)},
@@ -121,8 +124,10 @@ def test_what_trajectory_matching_is_published_for_beside_its_settings():
         for data in ("cifar10", "cifar100", "fashion-mnist"):
             for ipc in SIZES:
                 assert recipe.normalization_for(data, ipc) == ("zca" if (data, ipc) in rows else None)
-                usual = method != "ftd" or (data != "cifar100" and ipc < 50)
-                assert recipe.experts_for(data, ipc) == ({} if usual else {"ascent_weight": 1})
+                experts = {"datm": {"epochs": 100}, "ast": {"epochs": 50}}.get(method, {})
+                if method == "ftd" and (data == "cifar100" or ipc == 50):
+                    experts = {"ascent_weight": 1}
+                assert recipe.experts_for(data, ipc) == experts
 
 
 def test_published_values_of_trajectory_matching():
@@ -136,6 +141,8 @@ def test_published_values_of_trajectory_matching():
         ("tiny-imagenet", 1): (10, 2, 10, 10_000, 1e-4, 0.01, None, "imagenet"),
         ("tiny-imagenet", 10): (20, 2, 40, 10_000, 1e-4, 0.01, 200, "imagenet"),
         ("tiny-imagenet", 50): (20, 2, 40, 10_000, 1e-4, 0.01, 300, "imagenet"),
+        ("imagenette", 1): (20, 2, 10, 1000, 1e-6, 0.01, None, None),
+        ("imagesquawk", 1): (20, 2, 10, 1000, 1e-6, 0.01, None, None),
     }
     for (data, ipc), (*values, normalization) in table.items():
         found = published("mtt", data, ipc)
@@ -148,7 +155,7 @@ def test_published_values_of_soft_label_trajectory_matching():
     """Three commands of the authors; rates of the images are half of theirs."""
     table = {  # inner_steps, span, max_start, image_lr, inner_lr_lr, inner_lr, synthetic_batch, labels, normalisation
         ("cifar10", 1): (50, 2, 5, 500, 1e-7, 0.01, None, None, None),
-        ("cifar100", 50): (80, 2, 40, 500, 1e-5, 0.01, 125, None, "zca"),
+        ("cifar100", 50): (80, 2, 40, 500, 1e-5, 0.01, 125, "hard", "zca"),
         ("imagenet-1k", 1): (10, 3, 10, 5000, 1e-4, 0.01, 100, "assigned", "imagenet"),
     }
     for (data, ipc), (*values, normalization) in table.items():
@@ -226,6 +233,8 @@ def test_published_values_of_multi_formation():
             assert chosen(found, "factor", "initialization", "image_momentum") == (2, "tiles", 0.5)
             assert chosen(found, "real_batch", "synthetic_batch", "network_lr") == (64, 128, 0.01)
             assert found["augmentation"] == ("color-crop" if data == "mnist" else "color-crop-cutout")
+            normalization = load_recipe("idc", None).normalization_for(data, ipc)
+            assert normalization == ("cifar10" if data == "cifar100" else None)
 
 
 def test_published_values_of_improved_distribution_matching():

@@ -1,5 +1,6 @@
 """The training loop against a loop written from the published description, with the optimiser by hand."""
 
+import copy
 import math
 from dataclasses import replace
 from itertools import chain
@@ -12,6 +13,7 @@ from torch import Tensor
 import condense
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.networks import build_network
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.training import Diverged, TensorSource, accuracy, predict, train_network
 from condense.training_rule import TrainingRule
@@ -216,6 +218,34 @@ def test_divergence_is_an_error_that_names_the_epoch(source):
 def test_networks_come_back_in_evaluation_mode(source):
     net = train_network(network(name="convnet-d2-w4-bn"), source, rule(epochs=1), seed=0, device=CPU)
     assert not any(module.training for module in net.modules())
+
+
+@pytest.mark.parametrize("count", [9, 17])
+def test_batch_norm_takes_a_single_image_that_is_left_over_into_the_batch_before(digits, count: int):
+    """By a loop with torch's own layers; maps of the last block have one value an image, which torch would refuse."""
+    indices = torch.arange(count)
+    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    found = network(name="convnet-d3-w4-bn")
+    expected = copy.deepcopy(found)
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    train_network(found, source, rule(epochs=1), seed=7, device=CPU)
+    order = torch.randperm(count, generator=generator(7, "order", 0))
+    last = count - 9
+    for batch in (*order[:last].split(8), order[last:]):
+        optimizer.zero_grad()
+        F.cross_entropy(expected.train()(source.images(batch)), source.labels[batch]).backward()
+        optimizer.step()
+    torch.testing.assert_close(weights(found), weights(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 8), (26, 1)])
+def test_batch_norm_needs_two_images_at_once(digits, count: int, batch_size: int):
+    indices = torch.arange(count)
+    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    message = f"BatchNorm in convnet-d2-w4-bn needs at least 2 images .*there are {count} in batches of {batch_size}"
+    with pytest.raises(CondenseError, match=message):
+        train_network(network(name="convnet-d2-w4-bn"), source, rule(batch_size=batch_size), seed=0, device=CPU)
+    train_network(network(), source, rule(batch_size=batch_size, epochs=1), seed=0, device=CPU)
 
 
 def test_predictions_are_those_of_one_forward(digits):
