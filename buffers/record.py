@@ -61,7 +61,7 @@ def record_experts(
 
     The same call goes on where an earlier one stopped, within an expert as well, and adds experts if it asks for more.
     Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained; its
-    last bits also on the threads of the executor and on `compile`.
+    last bits also on the threads of the executor and on `compile`, which a buffer keeps.
 
     Args:
         data: from `load_data`; its test part only serves to tell the accuracy of experts.
@@ -89,7 +89,8 @@ def record_experts(
     begun = read_description(folder) if (folder / INDEX).exists() else None
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts)
-    description = description.model_copy(update={"compile": compile})
+    executor = executor or InProcess()
+    description = description.model_copy(update={"compile": compile, "threads": executor.threads})
     if begun:
         same_request(begun, description, folder, data.info)
     else:
@@ -117,7 +118,7 @@ def record_experts(
         ]
         with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
             bar.update(experts - len(missing))
-            for done, outcome in enumerate((executor or InProcess()).run(train_expert, jobs), 1):
+            for done, outcome in enumerate(executor.run(train_expert, jobs), 1):
                 if outcome.value is None:
                     failed[outcome.job.number] = outcome.error or "no result"
                 else:
@@ -180,7 +181,7 @@ def same_request(found: BufferDescription, asked: BufferDescription, folder: Pat
     recorded = _decisive(found)
     for name, here in _decisive(asked).items():
         there = recorded.get(name)
-        if here != there:
+        if here != there and not (name == "threads" and None in (here, there)):
             raise CondenseError(
                 f"{folder} has experts with another {name.replace('_', ' ')} ({_short(there)}, not {_short(here)}); "
                 "give the same, or another --out"

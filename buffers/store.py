@@ -2,7 +2,7 @@
 
     buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
     preprocessing.safetensors the numbers of the preprocessing, so that it can be compared with one fitted elsewhere
-    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], accuracies, checksums, machine
+    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], test accuracies, digest, machine
     expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
 
 A snapshot is one chunk, so reading one costs its own bytes and no more. Expert files appear when they are whole.
@@ -60,6 +60,7 @@ class BufferDescription(Closed):
     dtype: Literal["float32", "float16"] = "float32"
     seed: int = Field(ge=0)
     compile: Literal["on", "off"] = Field(default="off", description="was the training step compiled")
+    threads: int | None = Field(default=None, ge=1, description="processor threads of each training, if known")
     origin: Literal["recorded", "imported"] = Field(
         default="recorded", description="imported: of the training only its kind is known"
     )
@@ -123,7 +124,7 @@ class ExpertBuffer:
 
     @cached_property
     def identity(self) -> str:
-        """A digest of what the buffer is of and of every snapshot in it."""
+        """A digest of what the buffer is of and of everything that methods read in it."""
         digest = hashlib.blake2b(self.description.model_dump_json(exclude={"versions"}).encode(), digest_size=16)
         for expert in range(self.experts):
             with self._file(expert) as file:
@@ -296,7 +297,9 @@ def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
             rows = values.numpy().astype(dtype)
             chunks = (1, rows.shape[1]) if rows.shape[1] else None
             file.create_dataset(name, data=rows, chunks=chunks, fletcher32=bool(chunks), track_times=False)
-        file.attrs["digest"] = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16)
+        digest.update(trajectory.statistics.numpy().tobytes())
+        file.attrs["digest"] = digest.hexdigest()
         file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
         file.attrs["seconds"] = trajectory.seconds
         file.attrs["made_with"] = json.dumps(trajectory.made_with, sort_keys=True)

@@ -140,8 +140,8 @@ def trajectory_gradient(
 
     Args:
         network: gives the structure; its own parameter values are not used, nor is it changed. BatchNorm in training
-            mode uses the statistics of each batch. An `Engine` around a network runs it by its plan, else every
-            batch goes through at once, uncompiled and in the type of the start vector.
+            mode uses the statistics of each batch. An `Engine` around a network runs it by its plan, else, and always
+            with `unrolled`, every batch goes through at once, uncompiled and in the type of the start vector.
         start, target: flat vectors [P] in the order of `network.parameters()`.
         images: float [N, C, H, W].
         labels: class indices int64 [N], or logits [N, K] whose softmax is the target of the cross-entropy.

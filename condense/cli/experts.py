@@ -37,7 +37,9 @@ class ExpertOptions(DataOptions):
     ray: str | None = Field(
         None, description="address of a Ray cluster to train on, whose machines share this file system"
     )
-    threads: int | None = Field(None, ge=1, description="processor threads of each training [all here; 1 on Ray]")
+    threads: int | None = Field(
+        None, ge=1, description="processor threads of each training [as it began; at first all here, 1 on Ray]"
+    )
 
 
 def experts(words: Sequence[str]) -> int:
@@ -84,11 +86,19 @@ def _executor(options: ExpertOptions) -> Executor:
 
     from condense.runtime.executors import InProcess, Ray
 
+    threads = options.threads or _threads_of(options.out)
     if options.workers is None and options.ray is None:
-        return InProcess(options.threads or torch.get_num_threads())
-    there = Ray(options.workers, options.ray, options.threads or 1)
+        return InProcess(threads or torch.get_num_threads())
+    there = Ray(options.workers, options.ray, threads or 1)
     there.check()
     return there
+
+
+def _threads_of(folder: Path) -> int | None:
+    """Those with which the experts there are trained: the last bits depend on them."""
+    from buffers.store import INDEX, read_description
+
+    return read_description(folder).threads if (folder / INDEX).exists() else None
 
 
 def _options_model() -> type[Any]:

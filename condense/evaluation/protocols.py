@@ -71,6 +71,9 @@ _DESK = _DSA.model_copy(update={"epochs": 300})
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
 
+_STATIC = StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5}))
+
+
 def full(beside: str | Protocol) -> Protocol:
     """The protocol of the reference line, which trains on all real images, beside the protocol of a column.
 
@@ -117,7 +120,7 @@ PROTOCOLS: Registry[Protocol] = Registry(
             name="desk-static",
             network="convnet-w64-in",
             rule=_DESK,
-            labels=StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5})),
+            labels=_STATIC,
             networks=3,
             summary="as desk with one stored soft label an image, else the averaged logits of 3 trained networks",
         ),
@@ -144,10 +147,19 @@ PROTOCOLS: Registry[Protocol] = Registry(
             summary="trajectory matching's own: as dsa, at the learning rate that was learned with the set",
         ),
         Protocol(
+            name="mtt-soft",
+            network="convnet-w128-in",
+            rule=_MTT,
+            labels=_STATIC,
+            learned_lr=True,
+            networks=5,
+            summary="TESLA's own for labels that experts assign: as mtt, with stored soft labels as desk-static has them",
+        ),
+        Protocol(
             name="datm-soft",
             network="convnet-w128-in",
             rule=_MTT.model_copy(update={"batch_size": 128}),
-            labels=StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5})),
+            labels=_STATIC,
             learned_lr=True,
             networks=5,
             summary="as mtt in batches of 128, with stored soft labels as desk-static has them",

@@ -37,7 +37,10 @@ class Outcome(Generic[Job, Value]):
 
 
 class Executor(Protocol):
-    """Somewhere to run jobs."""
+    """Somewhere to run jobs, each with so many processor threads (None: as many as there are)."""
+
+    @property
+    def threads(self) -> int | None: ...
 
     def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
         """`function` of every job, in the order in which they finish."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -37,12 +37,29 @@ class SynthesizerSettings(Closed):
     image_average: float | None = Field(
         None, gt=0, lt=1, description="store the exponential average of the images, which keeps this much in an update"
     )
+    image_average_left: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead: store one of which this part is still the first images at the end of the run",
+    )
+
+    def for_length(self, iterations: int) -> Self:
+        """These settings for a run of so many updates: what is given for the whole run, for an update.
+
+        >>> round(SynthesizerSettings(image_average_left=0.5).for_length(100).image_average, 4)
+        0.9931
+        """
+        left, average = self.image_average_left, self.image_average
+        if left is not None and average is None:
+            average = left ** (1 / iterations)
+        return self.model_copy(update={"image_average": average, "image_average_left": None})
 
 
 class Synthesizer(ABC):
     """A method that learns images by gradient descent.
 
-    A subclass names its `Settings` and writes `step`. The loop around it (progress, budget, checkpoints, resume,
+    A subclass names its `Settings` and writes `step`; it gets them `for_length`. The loop around it (progress, budget, checkpoints, resume,
     guards) is `condense.synthesizers.loop.run`.
     """
 

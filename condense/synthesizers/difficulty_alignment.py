@@ -7,7 +7,7 @@ image has a soft label that starts from the experts' and is learned too.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import Field
@@ -32,19 +32,26 @@ class DifficultyAlignmentSettings(TrajectoryMatchingSettings):
     first_max_start: int | None = Field(
         None, ge=1, description="the same in the first iteration, from where it grows; default: max_start"
     )
-    growth: int = Field(1000, ge=1, description="iterations until starts reach max_start")
+    growth: float = Field(
+        1000, gt=0, description="iterations until starts reach max_start; below 1, as a part of the run"
+    )
     initialization: Initialization = Field("correct", description=START_HELP)
     label_lr: float = Field(5.0, ge=0, description="learning rate of the soft labels (SGD, momentum 0.9)")
     skip_above: float = Field(1.1, gt=0, description="no update is made where the loss is larger")
 
+    def for_length(self, iterations: int) -> Self:
+        """With the growth in iterations."""
+        growth = self.growth if self.growth >= 1 else max(1, round(self.growth * iterations))
+        return super().for_length(iterations).model_copy(update={"growth": growth})
 
-def open_to(iteration: int, first: int, last: int, growth: int) -> int:
+
+def open_to(iteration: int, first: int, last: int, growth: float) -> int:
     """The epoch below which starts are drawn: min(last, first + floor((last - first) iteration / growth)).
 
     >>> [open_to(iteration, 10, 20, 1000) for iteration in (0, 99, 100, 1000, 5000)]
     [10, 10, 11, 20, 20]
     """
-    return min(last, first + (last - first) * iteration // growth)
+    return min(last, first + int((last - first) * iteration // growth))
 
 
 class DifficultyAlignment(TrajectoryMatching):

@@ -85,13 +85,13 @@ def distill(
         buffer=buffer,
         **options,
     )
-    settings = request.settings
     target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
+    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
+    settings = request.settled(plan, checkpoint)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:
         configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
-    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
 
@@ -101,7 +101,7 @@ def distill(
     with memory_errors_named():
         product = request.maker.make(job, settings)
     configuration = configuration | {"settings": product.settings.model_dump(mode="json")}
-    synthetic = _as_set(product, data.info, configuration, request.entry.protocol)
+    synthetic = _as_set(product, data.info, configuration, request.entry)
     if target is not None:
         synthetic.save(target)
         write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started))
@@ -157,7 +157,8 @@ def _without_open_end(configuration: dict[str, Any]) -> dict[str, Any]:
     return configuration | {"settings": settings}
 
 
-def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], protocol: str | None) -> SyntheticSet:
+def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], entry: Method) -> SyntheticSet:
+    soft = product.label_kind != "hard"
     return SyntheticSet(
         stored=product.stored,
         stored_labels=product.labels,
@@ -167,7 +168,7 @@ def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], pro
         label_kind=product.label_kind,
         learned_lr=product.learned_lr,
         augmentation=product.augmentation,
-        protocol=protocol,
+        protocol=entry.soft_protocol if soft and entry.soft_protocol else entry.protocol,
         info=info,
         provenance={
             "configuration": configuration,

@@ -99,6 +99,7 @@ def estimate(
     training = expected_seconds(request.preparation, plan, where)
     if not issubclass(request.maker, Synthesizer):
         return Estimate(plan, None, None, training, peak_memory(), None)
+    settings = settings.for_length(settings.iterations)
     if settings.initialization in BY_FEATURES:
         settings = settings.model_copy(update={"initialization": "real"})
     job = Job(data.train, ipc, seed, where, plan, buffer=buffer, rehearsal=True)

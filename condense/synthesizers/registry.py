@@ -19,8 +19,8 @@ class Method:
 
     `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
     or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
-    trajectories (an `--optimizer` of `condense experts`); `protocol` is the one of its paper, if condense has it;
-    `revision` goes up when its results change.
+    trajectories (an `--optimizer` of `condense experts`); `protocol` is the one of its paper, if condense has it, and
+    `soft_protocol` that for its sets with soft labels, where it makes both; `revision` goes up when its results change.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Method:
     needs: str = "nothing"
     experts: str = ""
     protocol: str | None = None
+    soft_protocol: str | None = None
     revision: int = 1
 
 
@@ -113,6 +114,7 @@ _BUILT_IN = (
         needs="experts (condense experts)",
         experts="sgd",
         protocol="mtt",
+        soft_protocol="mtt-soft",
     ),
     Method(
         name="ftd",

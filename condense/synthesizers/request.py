@@ -12,7 +12,7 @@ from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
 from condense.making import ExpertSource, Maker
 from condense.networks import canonical_name
-from condense.planning import Work, choose_plan
+from condense.planning import Work, choose_plan, expected_seconds
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -20,6 +20,7 @@ from condense.runtime.plan import Plan
 from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
+from condense.synthesizers.base import SynthesizerSettings
 from condense.synthesizers.checkpoints import read_header
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import Method, methods
@@ -112,6 +113,30 @@ class Request:
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
         asked = data.train, ipc, settings
         return cls(entry, maker, settings, where, maker.work(*asked), maker.preparation(*asked), end, minutes)
+
+    def settled(self, plan: Plan, unfinished: Path | None = None) -> Closed:
+        """The settings in updates, as a run takes them: what was given for its whole length, for an update.
+
+        The length are the iterations asked for, or as many as the minutes hold by measured rates. An unfinished run
+        keeps the values that it began with.
+        """
+        given = self.settings
+        if not isinstance(given, SynthesizerSettings) or given.for_length(1) == given.for_length(2):
+            return given
+        if unfinished is not None and unfinished.exists():
+            recorded = read_header(unfinished)["configuration"]["settings"]
+            changed = {name for name, value in given.for_length(1) if value != getattr(given, name)}
+            return given.model_copy(update={name: recorded[name] for name in changed})
+        return given.for_length(self._length(plan))
+
+    def _length(self, plan: Plan) -> int:
+        """Updates of the run, at least 1."""
+        if self.minutes is None:
+            assert self.iterations is not None, "a run without a time has a number of iterations"
+            return self.iterations
+        left = 60 * self.minutes - expected_seconds(self.preparation, plan, self.device)
+        held = max(1, int(left / expected_seconds(self.work, plan, self.device)))
+        return held if self.iterations is None else min(held, self.iterations)
 
     @property
     def _usual_precision(self) -> Literal["auto", "float32"]:

@@ -248,7 +248,8 @@ class TrajectoryMatching(Synthesizer):
 
     def logits(self, images: Tensor, vector: Tensor, expert: int, epoch: int) -> Tensor:
         """What the expert says of `images` after so many epochs, in evaluation mode; float32 [N, C]."""
-        state = self.buffer.layout.unflatten(vector) | self.buffer.statistics(expert, epoch)
+        statistics = {name: value.to(vector.device) for name, value in self.buffer.statistics(expert, epoch).items()}
+        state = self.buffer.layout.unflatten(vector) | statistics
         self.network.eval()
         with torch.no_grad():
             parts = [functional_call(self.network, state, (part,)) for part in images.split(50)]

@@ -275,14 +275,14 @@ def folder(file, tmp_path_factory) -> Path:
 
 def test_experts_are_recorded_continued_and_added_to(file, tmp_path: Path, capsys):
     out = tmp_path / "experts"
-    words = ["experts", "--data", file, "--net", "convnet-d1-w4", "--epochs", 1, "--out", out, "--threads", 1]
-    for experts in (1, 1, 3):
-        code, lines, errors = run(capsys, *words, "--experts", experts)
+    words = ["experts", "--data", file, "--net", "convnet-d1-w4", "--epochs", 1, "--out", out]
+    for experts, threads in ((1, ["--threads", 1]), (1, []), (3, [])):
+        code, lines, errors = run(capsys, *words, "--experts", experts, *threads)
         assert (code, errors) == (0, [])
         buffer = ExpertBuffer.open(out)
         assert (buffer.experts, buffer.epochs, buffer.network) == (experts, 1, "convnet-d1-w4-in")
         assert lines == [f"{out}: {experts} experts of 1 epochs, {buffer.bytes / 1e6:,.1f} MB"]
-    assert buffer.description.rule == ExpertRule()
+    assert (buffer.description.rule, buffer.description.threads) == (ExpertRule(), 1)  # as it began
     files = ["buffer.json", *(f"expert-000{k}.h5" for k in range(3)), "preprocessing.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == files
 

@@ -169,6 +169,8 @@ def test_workers_record_the_same_bits_though_one_is_killed_in_the_middle_of_an_e
     attempts = {}
 
     class Deadly:
+        threads = 1
+
         def run(self, function, jobs):
             for outcome in Ray(workers=2, threads=1).run(_train_and_die_once, jobs):
                 attempts[outcome.job.number] = outcome.attempts
@@ -229,6 +231,8 @@ def test_workers_in_another_folder_train_in_that_of_the_buffer(data, tmp_path: P
     elsewhere.mkdir()
 
     class Elsewhere:
+        threads = 1
+
         def run(self, function, jobs):
             for job in jobs:
                 with monkeypatch.context() as there:
@@ -243,22 +247,48 @@ def test_workers_in_another_folder_train_in_that_of_the_buffer(data, tmp_path: P
 
 
 def test_an_expert_that_fails_twice_is_reported_and_the_others_go_on(data, tmp_path: Path):
+    tried: list[int] = []
+
     class Failing:
+        threads = 1
+
         def run(self, function, jobs):
-            return InProcess().run(_fail_for_expert_1, jobs)
+            def unlucky(job: ExpertJob):
+                tried.append(job.number)
+                if job.number == 1 or (job.number == 2 and tried.count(2) == 1):
+                    raise ValueError("no luck")
+                return function(job)
+
+            return InProcess().run(unlucky, jobs)
 
     found = record_experts(data, NET, 3, 1, tmp_path / "experts", executor=Failing())
     assert found.finished == 2
     assert found.failed == {1: "ValueError: no luck"}
+    assert tried == [0, 1, 1, 2, 2]
     assert ExpertBuffer.open(tmp_path / "experts").experts == 2
 
 
-def _fail_for_expert_1(job: ExpertJob):
-    from buffers.experts import train_expert
+def test_a_job_that_raises_on_a_worker_is_tried_twice(tmp_path: Path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    jobs = [str(tmp_path / name) for name in ("once", "always")]
+    found = {Path(outcome.job).name: outcome for outcome in Ray(workers=1).run(_raise_at_first, jobs)}
+    assert (found["once"].value, found["once"].attempts) == ("done", 2)
+    assert (found["always"].error, found["always"].attempts) == ("ValueError: no luck", 2)
 
-    if job.number == 1:
-        raise ValueError("no luck")
-    return train_expert(job)
+
+def _raise_at_first(path: str) -> str:
+    """Raises when it is called for the first time, and always for `always`."""
+    if Path(path).exists() and not path.endswith("always"):
+        return "done"
+    Path(path).touch()
+    raise ValueError("no luck")
+
+
+def test_experts_of_one_buffer_are_trained_with_the_same_threads(data, tmp_path: Path):
+    record_experts(data, NET, 1, 1, tmp_path / "experts", executor=InProcess(threads=1))
+    with pytest.raises(CondenseError, match=r"experts with another threads \(1, not 2\)"):
+        record_experts(data, NET, 2, 1, tmp_path / "experts", executor=InProcess(threads=2))
+    assert record_experts(data, NET, 2, 1, tmp_path / "experts", executor=InProcess(threads=1)).finished == 2
 
 
 def test_the_flat_step_against_its_formulas():

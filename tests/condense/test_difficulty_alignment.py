@@ -118,6 +118,14 @@ def test_starts_open_from_the_first_to_the_last_epoch_and_stay(first: int, last:
     assert growth == 1 or first == last or found[growth - 1] < last
 
 
+def test_the_growth_can_be_a_part_of_the_run():
+    """Of 300 updates a tenth; what is given in updates stays."""
+    settings = DifficultyAlignment.Settings
+    assert settings(growth=0.1).for_length(300).growth == 30
+    assert settings(growth=0.1).for_length(3).growth == 1
+    assert settings(growth=1000).for_length(300).growth == 1000
+
+
 def test_starts_are_drawn_from_the_window_of_the_iteration(digits, buffer):
     made = synthesizer(digits, buffer, first_max_start=1, max_start=3, growth=20)
     seen = {}

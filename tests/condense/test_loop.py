@@ -1,6 +1,7 @@
 """The loop: budgets, guards, Ctrl-C, checkpoints; and real processes that are really killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,9 @@ from buffers import record_experts
 from condense.cli.main import main
 from condense.making import Job
 from condense.runtime.errors import CondenseError
-from condense.synthesizers import checkpoints, loop
+from condense.synthesizers import checkpoints, loop, request
 from condense.synthesizers.checkpoints import checkpoint_path, load_checkpoint, read_header
+from condense.synthesizers.distribution_matching import DistributionMatching
 
 SETTINGS = {"network": "convnet-d1-w8", "real_batch": 16}
 
@@ -149,6 +151,50 @@ def test_a_run_by_the_clock_is_made_again_by_its_iterations(digits, tmp_path: Pa
     assert reached >= 1
     condense.distill("dm", digits, ipc=1, out=second, iterations=reached, **SETTINGS)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_is_given_for_the_whole_run_is_spread_over_its_length(digits, tmp_path: Path):
+    """An average that keeps a quarter of the first images: after 4 updates, or as many as minutes are expected to hold.
+
+    The set records what an update keeps, so the iterations that were reached make it again.
+    """
+    first, second = tmp_path / "first.h5", tmp_path / "second.h5"
+    made = condense.distill("dm", digits, ipc=1, iterations=4, image_average_left=0.25, **SETTINGS)
+    plain = condense.distill("dm", digits, ipc=1, iterations=4, image_average=0.25**0.25, **SETTINGS)
+    assert torch.equal(made.stored, plain.stored)
+    made = condense.distill("dm", digits, ipc=1, out=first, minutes=0.5 / 60, image_average_left=0.25, **SETTINGS)
+    settings = made.provenance["configuration"]["settings"]
+    reached, kept = settings["iterations"], settings["image_average"]
+    assert settings["image_average_left"] is None
+    expected = math.log(0.25) / math.log(kept)
+    assert reached / 5 < expected < 5 * reached  # of a run this short; the machine may be busy
+    condense.distill("dm", digits, ipc=1, out=second, iterations=reached, image_average=kept, **SETTINGS)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_unfinished_run_keeps_what_it_spread(digits, tmp_path: Path, monkeypatch):
+    """Even if the machine is expected to be ten times as fast by now."""
+    out = tmp_path / "set.h5"
+    options = {"ipc": 1, "out": out, "minutes": 0.1 / 60, "image_average_left": 0.25, **SETTINGS}
+    monkeypatch.setattr(request, "expected_seconds", lambda works, plan, device: 0.001 * len(works))
+    with monkeypatch.context() as patch:
+        patch.setattr(DistributionMatching, "step", interrupted_at(2, DistributionMatching.step))
+        with pytest.raises(KeyboardInterrupt):
+            condense.distill("dm", digits, **options)
+    begun = read_header(checkpoint_path(out))["configuration"]["settings"]["image_average"]
+    monkeypatch.setattr(request, "expected_seconds", lambda works, plan, device: 0.0001 * len(works))
+    made = condense.distill("dm", digits, **options)
+    assert made.provenance["configuration"]["settings"]["image_average"] == begun
+    assert begun == pytest.approx(0.25 ** (1 / 50))  # two kinds of work, a millisecond each, in a tenth of a second
+
+
+def interrupted_at(iteration: int, step):
+    def stepping(synthesizer, number: int) -> dict[str, float]:
+        if number == iteration:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(synthesizer, number)
+
+    return stepping
 
 
 COMMAND = """

@@ -442,7 +442,7 @@ def test_labels_of_the_set_come_from_the_first_expert_at_its_end(many, buffer_of
     """60 images: more than are asked at once."""
     out = tmp_path / "set.h5"
     made = condense.distill("tesla", many, 5, buffer=buffer_of_many, iterations=2, out=out, **QUICK)
-    assert made.label_kind == "logits"
+    assert (made.label_kind, made.protocol) == ("logits", "mtt-soft")
     expected = naive_logits(buffer_of_many, many, made.stored, 0, EPOCHS)
     torch.testing.assert_close(made.stored_targets.double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(made.probabilities.double(), expected.softmax(1), rtol=1e-4, atol=1e-5)
@@ -452,7 +452,7 @@ def test_labels_of_the_set_come_from_the_first_expert_at_its_end(many, buffer_of
     last = naive_logits(buffer_of_many, many, made.stored, expert, epoch + 2)
     assert (last - made.stored_targets).abs().max() > 1e-3
     hard = condense.distill("tesla", many, 1, buffer=buffer_of_many, iterations=1, labels="hard", **QUICK)
-    assert hard.label_kind == "hard"
+    assert (hard.label_kind, hard.protocol) == ("hard", "mtt")
 
 
 # --- FTD
