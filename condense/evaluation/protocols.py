@@ -153,7 +153,7 @@ PROTOCOLS: Registry[Protocol] = Registry(
             labels=_STATIC,
             learned_lr=True,
             networks=5,
-            summary="TESLA's own for labels that experts assign: as mtt, with stored soft labels as desk-static has them",
+            summary="as mtt, with stored soft labels as desk-static has them: for TESLA's assigned labels",
         ),
         Protocol(
             name="datm-soft",

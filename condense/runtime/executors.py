@@ -37,10 +37,11 @@ class Outcome(Generic[Job, Value]):
 
 
 class Executor(Protocol):
-    """Somewhere to run jobs, each with so many processor threads (None: as many as there are)."""
+    """Somewhere to run jobs."""
 
     @property
-    def threads(self) -> int | None: ...
+    def threads(self) -> int | None:
+        """Processor threads of each job; None leaves their number as it is."""
 
     def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
         """`function` of every job, in the order in which they finish."""

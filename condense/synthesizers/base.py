@@ -59,8 +59,8 @@ class SynthesizerSettings(Closed):
 class Synthesizer(ABC):
     """A method that learns images by gradient descent.
 
-    A subclass names its `Settings` and writes `step`; it gets them `for_length`. The loop around it (progress, budget, checkpoints, resume,
-    guards) is `condense.synthesizers.loop.run`.
+    A subclass names its `Settings` and writes `step`; it gets settings that are `for_length` of the run. The loop
+    around it (progress, budget, checkpoints, resume, guards) is `condense.synthesizers.loop.run`.
     """
 
     Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings

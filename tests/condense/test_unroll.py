@@ -163,6 +163,13 @@ def test_finite_differences() -> None:
         up, down = (given.solve(**{field: values + sign * step * direction}).loss for sign in (1, -1))
         expected = (getattr(found, field) * direction).sum()
         assert abs((up - down) / (2 * step) / expected - 1) < 1e-5
+    direction, middle, losses = normal(*given.start.shape, name="direction"), given.start, []
+    step = 1e-6  # every weight moves, and within a larger step some activation changes its sign
+    denominator = (middle - given.target).square().sum()
+    for sign in (1, -1):
+        given.start = middle + sign * step * direction
+        losses.append(given.solve().loss * (given.start - given.target).square().sum() / denominator)  # held fixed
+    assert abs((losses[0] - losses[1]) / (2 * step) / (found.start * direction).sum() - 1) < 1e-5
 
 
 def test_frozen_equals_adjoint_for_one_step_and_nears_it_as_the_rate_falls() -> None:
@@ -179,23 +186,33 @@ def test_frozen_equals_adjoint_for_one_step_and_nears_it_as_the_rate_falls() -> 
         assert 5 < larger / smaller < 20  # of first order in the rate
 
 
-def test_frozen_is_the_gradient_with_the_parameters_of_every_step_held_fixed() -> None:
-    given = problem(**FULL)
-    rate = torch.tensor(0.2, dtype=torch.float64)
-    images = given.images.clone().requires_grad_()
-    theta, moved = given.start, torch.zeros_like(given.start)
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_frozen_is_the_gradient_with_the_parameters_of_every_step_held_fixed(soft: bool) -> None:
+    """With momentum, weight decay and a target on the way: only inner gradients and decay see parameters as fixed."""
+    given = problem(soft=soft, **FULL | MOMENTUM)
+    between = normal(*given.start.shape, name="between")
+    rate = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    images, labels = given.images.clone().requires_grad_(), given.labels.clone().requires_grad_(soft)
+    theta, velocity, loss = given.start, torch.zeros_like(given.start), torch.zeros((), dtype=torch.float64)
+    targets = {2: (between, 0.5), STEPS: (given.target, 1.0)}
     for step, rows in enumerate(given.options["batches"]):
-        leaf = theta.detach().requires_grad_()
-        pieces = leaf.split([value.numel() for value in given.network.parameters()])
+        fixed = theta.detach().requires_grad_()
+        pieces = fixed.split([value.numel() for value in given.network.parameters()])
         named = given.network.named_parameters()
         parameters = {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces, strict=True)}
         logits = functional_call(given.network, parameters, (see(images[rows], step),))
-        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, given.labels[rows]), leaf, create_graph=True)
-        moved = moved + gradient
-        theta = theta - rate * gradient.detach()
-    loss = (given.start - rate * moved - given.target).square().sum() / (given.start - given.target).square().sum()
-    (expected,) = torch.autograd.grad(loss, images)
-    assert relative_error(given.solve(mode="frozen").images, expected) < 1e-10
+        aim = labels[rows].softmax(1) if soft else labels[rows]
+        (gradient,) = torch.autograd.grad(1.3 * F.cross_entropy(logits, aim), fixed, create_graph=True)
+        velocity = 0.9 * velocity + gradient + 0.01 * fixed.detach()
+        theta = theta - rate * velocity
+        if step + 1 in targets:
+            vector, weight = targets[step + 1]
+            loss = loss + weight * (theta - vector).square().sum() / (given.start - vector).square().sum()
+    expected = torch.autograd.grad(loss, [images, rate, *([labels] if soft else [])])
+    found = given.solve(mode="frozen", between=[(2, between, 0.5)])
+    assert relative_error(found.images, expected[0]) < 1e-10
+    assert relative_error(found.inner_lr, expected[1]) < 1e-10
+    assert not soft or relative_error(found.labels, expected[2]) < 1e-10
 
 
 def test_an_engine_may_run_the_network() -> None:
