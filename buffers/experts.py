@@ -21,7 +21,7 @@ from condense.engine import Engine
 from condense.networks import Network, build_network
 from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_tensors, save_tensors
+from condense.runtime.tensor_files import load_if_whole, load_tensors, save_tensors
 from condense.synthesizers.inner_network import InnerNetwork
 from condense.training import TrainingRule, Update, accuracy, descend, train_network, training_engine
 
@@ -132,12 +132,11 @@ def _store(partial: Path, inner: InnerNetwork, epoch: int, score: float, seconds
 
 
 def _resume(inner: InnerNetwork, partial: Path, epochs: int) -> int:
-    """Load the last stored epoch and return its number; -1 if there is none."""
+    """Load the last of the epochs that are stored without a gap or damage, and return its number; -1 for none."""
     last = -1
-    while last < epochs and _epoch_path(partial, last + 1).exists():
-        last += 1
+    while last < epochs and (found := load_if_whole(_epoch_path(partial, last + 1))) is not None:
+        last, state = last + 1, found[0]
     if last >= 0:
-        state, _ = load_tensors(_epoch_path(partial, last))
         inner.load_state(state)
     return last
 

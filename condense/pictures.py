@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 _TARGET = 64  # pixels on the longer side of a shown image, if a whole factor gets it there or a little below
@@ -43,28 +43,18 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def image_grid(images: Tensor, columns: int, scale: int | None = None, background: str = "white") -> Image.Image:
-    """Images [N, C, H, W] in about [0, 1], row by row with `columns` in each.
+def picture_rows(rows: Sequence[Tensor], *, names: Sequence[str] = ()) -> Image.Image:
+    """Rows [n, C, H, W] of images in about [0, 1], of any lengths; `names` stand to the left of the rows they name.
 
-    Values are clipped to [0, 1]. `scale` is a whole factor, by nearest neighbour so that small images stay sharp;
-    default: what brings the longer side to at most 64 pixels, and at least 1. `background` is any colour that Pillow
-    knows.
+    Values are clipped to [0, 1]. Small images are enlarged by a whole factor, by nearest neighbour so that they stay
+    sharp, to at most 64 pixels on the longer side. Long names are shortened; names are left out where a row is too low
+    for a line of text.
 
-    >>> image_grid(torch.zeros(6, 1, 8, 8), columns=3, scale=4).size
-    (104, 70)
-    """
-    return picture_rows(images.split(columns), scale=scale, background=background)
-
-
-def picture_rows(
-    rows: Sequence[Tensor], *, names: Sequence[str] = (), scale: int | None = None, background: str = "white"
-) -> Image.Image:
-    """As `image_grid`, for rows [n, C, H, W] of different lengths; `names` stand to the left of the rows they name.
-
-    Long names are shortened; names are left out where a row is too low for a line of text.
+    >>> picture_rows(torch.zeros(6, 1, 8, 8).split(3)).size
+    (200, 134)
     """
     height, width = rows[0].shape[2:]
-    scale = scale or max(1, _TARGET // max(height, width))
+    scale = max(1, _TARGET // max(height, width))
     cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
     font = ImageFont.load_default()
     labels = [_shortened(name) for name in names]
@@ -72,15 +62,15 @@ def picture_rows(
         labels = []
     margin = max((int(font.getlength(label)) + 4 * _GAP for label in labels), default=0)
     size = (margin + max(map(len, rows)) * cell_width + _GAP, len(rows) * cell_height + _GAP)
-    grid = Image.new("RGB", size, background)
+    grid = Image.new("RGB", size, "white")
     for row, images in enumerate(rows):
         for column, image in enumerate(images):
             picture = to_picture(image).resize((width * scale, height * scale), Image.Resampling.NEAREST)
             grid.paste(picture, (margin + column * cell_width + _GAP, row * cell_height + _GAP))
-    draw, ink = ImageDraw.Draw(grid), _ink(background)
+    draw = ImageDraw.Draw(grid)
     for row, label in enumerate(labels):
         top = row * cell_height + (cell_height - _text_height(font, label)) // 2
-        draw.text((margin - 2 * _GAP - font.getlength(label), top), label, fill=ink, font=font)
+        draw.text((margin - 2 * _GAP - font.getlength(label), top), label, fill="black", font=font)
     return grid
 
 
@@ -92,8 +82,3 @@ def _shortened(name: str) -> str:
 def _text_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, text: str) -> int:
     _, _, _, bottom = font.getbbox(text)
     return int(bottom)
-
-
-def _ink(background: str) -> str:
-    red, green, blue = ImageColor.getrgb(background)[:3]
-    return "black" if red + green + blue > 3 * 127 else "white"

@@ -9,12 +9,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from condense.cli.options import DataOptions, load
+from condense.cli.options import SourceOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
 
 
-class EvaluateOptions(DataOptions):
+class EvaluateOptions(SourceOptions):
     """Options of `condense evaluate`."""
 
     set: Path = Field(description="the synthetic set, an .h5 file", json_schema_extra=POSITIONAL)

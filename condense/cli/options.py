@@ -43,14 +43,11 @@ def _size(given: Any) -> Any:
     return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 
 
-class DataOptions(Closed):
-    """How real data is found and prepared."""
+class SourceOptions(Closed):
+    """How real data is found and read."""
 
     image_size: Annotated[int | tuple[int, int] | None, BeforeValidator(_size)] = Field(
         None, description="resize images to N or HxW pixels"
-    )
-    normalization: str | None = Field(
-        None, description="computed, zca, none or the name of a known set [published constants, else computed]"
     )
     mirror: bool | None = Field(None, description="whether a mirror image keeps its class [a property of the data]")
     memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = Field(
@@ -60,11 +57,23 @@ class DataOptions(Closed):
     download: bool = Field(False, description="download a data set by name that is not there")
 
 
-def load(source: str, options: DataOptions) -> RealData:
-    """The data set `source` with these options; what is worth knowing about it goes to standard error."""
+class DataOptions(SourceOptions):
+    """How real data is found, read and preprocessed."""
+
+    normalization: str | None = Field(
+        None, description="computed, zca, none or the name of a known set [published constants, else computed]"
+    )
+
+
+def load(source: str, options: SourceOptions) -> RealData:
+    """The data set `source` with these options; what is worth knowing about it goes to standard error.
+
+    It is left as it is where its preprocessing is no option.
+    """
     from condense.data import load_data
 
-    fields = {name: getattr(options, name) for name in DataOptions.model_fields}
+    fields = {name: getattr(options, name) for name in SourceOptions.model_fields}
+    fields["normalization"] = getattr(options, "normalization", "none")
     data = load_data(source, **{name: value for name, value in fields.items() if value is not None})
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)

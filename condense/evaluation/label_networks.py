@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from condense.data import TrainingData
@@ -15,7 +14,7 @@ from condense.networks import Network, build_network, canonical_name
 from condense.runtime.files import cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_tensors, save_tensors
+from condense.runtime.tensor_files import load_if_whole, save_tensors
 from condense.training import ImageSource, train_network, training_engine
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
@@ -46,8 +45,9 @@ def _label_networks(
 ) -> list[Network]:
     networks = [_untrained(train, name, index) for index in range(labels.networks)]
     kept = _kept_at(train, name, labels)
-    states = _read(kept)
-    if states is None:
+    found = load_if_whole(kept)
+    states = {} if found is None else found[0]
+    if found is None:
         _train(networks, train, labels, device, progress)
         states = {
             f"{index}.{key}": value
@@ -76,14 +76,6 @@ def _train(
             seed = derive_seed(_SEED, "label training", index)
             train_network(network, train, rule, seed=seed, device=device, engine=engine, progress=progress)
             bar.update(index + 1)
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """What the file holds; None if there is none, or if it is damaged and better made again."""
-    try:
-        return load_tensors(path)[0]
-    except (FileNotFoundError, SafetensorError):
-        return None
 
 
 def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:

@@ -93,10 +93,19 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
         others = ", ".join(entry.name for entry in PROTOCOLS if not entry.reference)
         raise CondenseError(f"protocol {protocol.name} is for all real training images; a set goes by one of {others}")
     notes = [given.check_matches(data.info)]
+    if given.info.mirror != data.mirror:
+        notes.append(
+            f"the set was made {_flips(given.info.mirror)}; networks are trained {_flips(data.mirror)} of it, as this "
+            "data says; --mirror or --no-mirror decides"
+        )
     if given.label_kind != "hard" and protocol.labels == "hard":
         made_for = "" if given.protocol is None else f"; the set was made for protocol {given.protocol}"
         notes.append(f"protocol {protocol.name} trains on hard labels, not on the soft ones of the set{made_for}")
     return tuple(note for note in notes if note is not None)
+
+
+def _flips(mirror: bool) -> str:
+    return f"{'with' if mirror else 'without'} mirror images"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
     beside it. The price is memory that lies idle: at most 1.8 GB instead of 1.4 GB in a training at width 128 with
     batches of 256.
 
-    Does nothing without glibc (macOS, musl), or if the environment sets one of glibc's own variables for this.
+    Does nothing without glibc (as with musl), or if the environment sets one of glibc's own variables for this.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _USER_SETTINGS):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -30,3 +30,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors, on the processor, and the facts; raises `SafetensorError` for another kind of file."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+
+
+def load_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors and facts; None where there is no file, or a damaged one that is better made again."""
+    try:
+        return load_tensors(path)
+    except (FileNotFoundError, SafetensorError):
+        return None

@@ -19,7 +19,7 @@ from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_tensors, save_tensors
+from condense.runtime.tensor_files import load_if_whole, save_tensors
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
 from condense.training import TrainingRule, train_network, training_work
@@ -85,8 +85,9 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
     if settings.features == "random":
         return _embedded(network, job), 0.0
     kept = _kept_at(job, name)
-    if kept.exists():
-        tensors, facts = load_tensors(kept)
+    found = load_if_whole(kept)
+    if found is not None:
+        tensors, facts = found
         return tensors["features"], float(facts["seconds"])
     started = time.monotonic()
     seed = derive_seed(job.seed, "feature training")

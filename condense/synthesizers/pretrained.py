@@ -14,7 +14,7 @@ from condense.making import Job
 from condense.networks import build_network, canonical_name
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_tensors, save_tensors
+from condense.runtime.tensor_files import load_if_whole, save_tensors
 from condense.synthesizers.inner_network import float_values, under
 from condense.training import TrainingRule, train_network
 
@@ -37,8 +37,9 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     name = canonical_name(network, info.image_shape)
     said = rule.model_dump(mode="json", exclude_defaults=True)
     kept = cached_file("networks", info.name, info.identity, name, said, job.seed, number)
-    if kept.exists():
-        tensors, facts = load_tensors(kept)
+    found = load_if_whole(kept)
+    if found is not None:
+        tensors, facts = found
         return _pair(tensors, job.device), float(facts["seconds"])
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
     tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}

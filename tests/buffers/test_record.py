@@ -78,6 +78,24 @@ def test_what_a_kill_left_beside_a_finished_expert_goes(data, tmp_path: Path):
     assert not left.exists()
 
 
+def test_a_damaged_epoch_of_an_unfinished_expert_is_trained_again(data, tmp_path: Path, monkeypatch):
+    import buffers.experts as module
+
+    record_experts(data, NET, 1, 2, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_whole", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            record_experts(data, NET, 1, 2, tmp_path / "experts")
+    epoch = tmp_path / "experts" / "expert-0000.partial" / "epoch-0001.safetensors"
+    epoch.write_bytes(epoch.read_bytes()[:100])
+    record_experts(data, NET, 1, 2, tmp_path / "experts")
+    assert contents(tmp_path / "experts") == contents(tmp_path / "whole")
+
+
+def _interrupted(*_arguments):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "flat", "smooth"])
 def test_recording_in_pieces_equals_recording_at_once(data, tmp_path: Path, optimizer, monkeypatch):
     record_experts(data, NET, 2, 4, tmp_path / "whole", optimizer=optimizer)

@@ -345,6 +345,11 @@ def test_networks_are_trained_once_and_their_seconds_count_in_every_run(small, t
     first.step(0)
     second.step(0)
     assert torch.equal(first.images, second.images)
+    files[0].write_bytes(content[0][:1000])  # damaged: trained again
+    third = synthesizer(small.train, networks=3)
+    assert 0 < third.earlier_seconds < saved
+    third.step(0)
+    assert torch.equal(third.images, first.images)
 
 
 def test_other_networks_rules_and_seeds_are_trained_anew(small, own_cache: Path):

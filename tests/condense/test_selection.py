@@ -142,6 +142,9 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
     assert training_features(Job(digits.train, 1, 0, torch.device("cpu")), settings)[1] > 0  # what it saved
     assert not torch.equal(features(1), first)
     assert len(list((tmp_path / "features").iterdir())) == 2
+    kept.write_bytes(kept.read_bytes()[:1000])  # damaged: made again
+    assert torch.equal(features(0), first)
+    assert kept.stat().st_size > 1000
 
 
 def test_trained_features_separate_the_classes_better_than_pixels(digits, tmp_path: Path, monkeypatch):
