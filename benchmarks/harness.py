@@ -153,7 +153,7 @@ def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
     if cell.made is not None:
         account = json.loads(account_path(cell, folder).read_text(encoding="utf-8"))
         fields["made_with"] = {name: account[name] for name in ("plan", "versions", "hardware", "commit")}
-        fields["iterations"] = account["iterations"]
+        fields |= {name: account.get(name) for name in ("iterations", "expert_seconds")}
     for name in ("seconds", "peak_memory"):
         fields[name] = Parts(making=account.get(name), evaluating=result[name])
     return Record(status="done", **fields)

@@ -32,7 +32,7 @@ WORDS = {  # for what a grid gives, where its own words say little to a reader
     "flip_closure True": "flip closure",
     "gradient adjoint": "adjoint",
     "gradient frozen": "frozen",
-    "image_average None": "raw images",
+    "image_average_left None": "raw images",
 }
 NOT_LEARNED = "mosaics of real images, not learned"  # idm after one update at a rate of nearly nothing
 SAME_FOR_ALL = re.compile(r"recipe \w+|revision \d+|[\d.]+ minutes|\d+ \w+ experts of \d+ epochs")
@@ -81,13 +81,15 @@ def cost_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     best_first = sorted(rows.items(), key=lambda row: -max(float(line["mean"]) for line in row[1].values()))
     headings = ["accuracy, %"] if len(protocols) == 1 else [f"{protocol}, %" for protocol in protocols]
     columns = ["method", *headings, "iterations", "images", "bytes", "seconds to make"]
+    matched = ["experts, seconds"] if any(line["expert_seconds"] for line in here) else []
     machines = {line["made_on"] for line in here if "minutes" in line["details"]}
     told = ["on"] if len(machines) > 1 else []  # the same minutes, but not the same work
     table = []
     for name, scores in best_first:
         line = next(iter(scores.values()))  # what a set costs is the same in every column
-        table.append([name, *_accuracies(scores, protocols), *_costs(line), *[line["made_on"] for _ in told]])
-    return markdown_table([*columns, *told], table)
+        experts = [_seconds(line["expert_seconds"]) for _ in matched]
+        table.append([name, *_accuracies(scores, protocols), *_costs(line), *experts, *[line["made_on"] for _ in told]])
+    return markdown_table([*columns, *matched, *told], table)
 
 
 def sizes_table(lines: Sequence[Line]) -> str:
@@ -125,6 +127,10 @@ def _accuracies(scores: Mapping[Any, Line], keys: Sequence[Any]) -> list[str]:
 
 def _accuracy(line: Line) -> str:
     return percent(float(line["mean"]), float(line["std"]) if line["std"] else None)
+
+
+def _seconds(told: str) -> str:
+    return f"{float(told):,.0f}" if told else ""
 
 
 def _costs(line: Line) -> list[str]:

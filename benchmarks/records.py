@@ -26,9 +26,10 @@ class Record(Closed):
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
     from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
     `images` are trained on, `stored_images` stored (None in old records: as many); `bytes` is what the set truly costs;
-    `iterations` is how many were reached (None where real images are chosen). `versions`, `hardware` and `commit` are
-    those of the scoring, `made_with` has those of the set, which may be older, and the plan of its run. `compiled` says
-    whether the training step of the scoring was. A failed cell has an `error` and no result.
+    `iterations` is how many were reached (None where real images are chosen); `expert_seconds` are those of training
+    the experts that were matched, one after the other, which cells share and `seconds` leave out. `versions`,
+    `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older, and the plan
+    of its run. `compiled` says whether the training step of the scoring was. A failed cell has an `error` and no result.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Record(Closed):
     label_source: str | None = None
     compiled: bool = False
     iterations: int | None = None
+    expert_seconds: float | None = None
     seconds: Parts = Parts()
     peak_memory: Parts = Parts()
     versions: dict[str, str]

@@ -114,9 +114,11 @@ def _scores(table: Table) -> str:
     ]
     text = (
         "Test accuracy in percent: mean ± sample standard deviation over all networks on all sets (sets x networks on "
-        "each). Headings give protocol, protocol hash and network; seconds are those of making one set."
+        "each). Headings give protocol, protocol hash and network; seconds are those of making one set"
     )
-    return f"{text}\n\n" + markdown_table(
+    if any(score.expert_seconds for score in table.scores.values()):
+        text += ", with those of the experts that it shares in brackets: all of them, one after the other"
+    return f"{text}.\n\n" + markdown_table(
         ["data", "ipc", "method", *columns, "seconds", "images", "bytes", "iterations"], lines
     )
 
@@ -131,6 +133,8 @@ def _cell(row: Row, column: Column, table: Table) -> str:
 def _costs(row: Row, table: Table) -> list[str]:
     score = next(table.scores[row, column] for column in table.columns if (row, column) in table.scores)
     seconds = "" if score.making_seconds is None else f"{score.making_seconds:.1f}"
+    if score.expert_seconds is not None:
+        seconds += f" ({score.expert_seconds:,.1f})"
     return [seconds, _images(score.records[0]), f"{score.records[0].bytes or 0:,}", shown_range(score.iterations)]
 
 

@@ -53,6 +53,12 @@ class Score:
         return fmean(known) if known else None
 
     @property
+    def expert_seconds(self) -> float | None:
+        """Mean over the sets; None where no experts were matched."""
+        known = [record.expert_seconds for record in self.records if record.expert_seconds is not None]
+        return fmean(known) if known else None
+
+    @property
     def made_on(self) -> tuple[str, ...]:
         """The different processors that the sets were made on; empty where a record does not say."""
         known = [record.made_with["hardware"] for record in self.records if record.made_with is not None]
@@ -178,6 +184,7 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "bytes": records[0].bytes,
         "iterations": shown_range(score.iterations),
         "making_seconds": score.making_seconds,
+        "expert_seconds": score.expert_seconds,
         "made_on": "; ".join(score.made_on),
         "evaluating_seconds": fmean(record.seconds.evaluating or 0.0 for record in records),
     }

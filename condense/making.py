@@ -48,6 +48,9 @@ class ExpertSource(Protocol):
     def identity(self) -> str:
         """A digest of the experts."""
 
+    def seconds(self, expert: int) -> float:
+        """That its training took; not a number where nobody knows."""
+
     def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
         """An expert and an epoch from `min_start` to below `max_start`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from pathlib import Path
@@ -104,7 +105,7 @@ def distill(
     synthetic = _as_set(product, data.info, configuration, request.entry)
     if target is not None:
         synthetic.save(target)
-        write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started))
+        write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started, buffer))
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return synthetic
@@ -195,9 +196,14 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
 
 
-def _account(product: Product, synthetic: SyntheticSet, seconds: float) -> dict[str, Any]:
-    """What belongs beside the file and not in it, because it differs from run to run."""
-    return {
+def _account(product: Product, synthetic: SyntheticSet, seconds: float, buffer: ExpertSource | None) -> dict[str, Any]:
+    """What belongs beside the file and not in it, because it differs from run to run.
+
+    The trainings of experts, which runs share, are told by themselves: seconds of all of them one after the other.
+    """
+    trained = sum(buffer.seconds(expert) for expert in range(buffer.experts)) if buffer else math.nan
+    experts = {} if math.isnan(trained) else {"expert_seconds": round(trained, 3)}
+    return experts | {
         "method": synthetic.provenance["configuration"]["method"],
         "iterations": getattr(product.settings, "iterations", None),
         "seconds": round(product.facts.get("seconds", seconds), 3),

@@ -8,21 +8,21 @@ from benchmarks.pages import PAGES, ROOT, with_tables, write_pages
 from condense.runtime.errors import CondenseError
 
 RESULTS = """\
-data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,made_on
-fashion-mnist,1,random,,desk,0.509,0.078,10,10,7920,,0.001,old
-fashion-mnist,1,idm (1 iterations),"recipe desk, image_lr 1e-06, 1 iterations",desk,0.6,0.01,40,10,31448,1,1.2,old
-fashion-mnist,1,idm (revision 2),"revision 2, recipe desk, 3 minutes",desk,0.7541,0.0062,40,10,31448,1210,180.6,old
-fashion-mnist,1,dm (flip_closure True),"recipe desk, flip_closure True, 3 minutes",desk,0.7,,10,10,31440,648,180.1,old
-fashion-mnist,1,dm,"recipe desk, 3 minutes",desk,0.72,0.002,10,10,31440,666,180.1,old
-cifar10,10,dm,"recipe desk, 8 minutes",desk,0.45,0.01,100,100,1229600,7400,480,new
-cifar10,10,dc,"recipe desk, 8 minutes",desk,0.4,0.01,100,100,1229600,1200,480,old
-cifar10,10,random,,desk,0.3,0.01,100,100,308000,,0,new
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,expert_seconds,made_on
+fashion-mnist,1,random,,desk,0.509,0.078,10,10,7920,,0.001,,old
+fashion-mnist,1,idm (1 iterations),"recipe desk, image_lr 1e-06, 1 iterations",desk,0.6,0.01,40,10,31448,1,1.2,,old
+fashion-mnist,1,idm (revision 2),"revision 2, recipe desk, 3 minutes",desk,0.7541,0.0062,40,10,31448,1210,180.6,,old
+fashion-mnist,1,dm (flip_closure True),"recipe desk, flip_closure True, 3 minutes",desk,0.7,,10,10,31440,648,180.1,,old
+fashion-mnist,1,dm,"recipe desk, 3 minutes",desk,0.72,0.002,10,10,31440,666,180.1,,old
+cifar10,10,dm,"recipe desk, 8 minutes",desk,0.45,0.01,100,100,1229600,7400,480,,new
+cifar10,10,dc,"recipe desk, 8 minutes",desk,0.4,0.01,100,100,1229600,1200,480,,old
+cifar10,10,random,,desk,0.3,0.01,100,100,308000,,0,,new
 """
 TWO_COLUMNS = """\
-data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,made_on
-cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk,0.3,0.01,10,10,99,20,300,old
-cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk-static,0.4,0.01,10,10,99,20,300,old
-cifar10,1,random,,desk,0.35,0.02,10,10,88,,0,old
+data,ipc,method,details,protocol,mean,std,images,stored_images,bytes,iterations,making_seconds,expert_seconds,made_on
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk,0.3,0.01,10,10,99,20,300,1234.5,old
+cifar10,1,mtt,"recipe desk, gradient frozen, 2 sgd experts of 6 epochs",desk-static,0.4,0.01,10,10,99,20,300,1234.5,old
+cifar10,1,random,,desk,0.35,0.02,10,10,88,,0,,old
 """
 
 
@@ -58,10 +58,10 @@ def test_costs_of_one_size_stand_beside_its_accuracies(results: Path):
 
 def test_every_column_of_a_grid_is_shown(results: Path):
     assert with_tables("<!-- table: cost two cifar10 1 -->\n", results).splitlines()[1:] == [
-        "| method | desk, % | desk-static, % | iterations | images | bytes | seconds to make |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        "| mtt, frozen | 30.0 ± 1.0 | 40.0 ± 1.0 | 20 | 10 | 99 | 300 |",
-        "| random | 35.0 ± 2.0 |  |  | 10 | 88 | 0 |",
+        "| method | desk, % | desk-static, % | iterations | images | bytes | seconds to make | experts, seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| mtt, frozen | 30.0 ± 1.0 | 40.0 ± 1.0 | 20 | 10 | 99 | 300 | 1,234 |",
+        "| random | 35.0 ± 2.0 |  |  | 10 | 88 | 0 |  |",
     ]
 
 

@@ -104,11 +104,23 @@ def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
     assert (line["sets"], line["networks"], line["iterations"], line["bytes"]) == ("3", "3", "500-502", "2640")
     assert float(line["making_seconds"]) == pytest.approx(3.0)
 
+    assert line["expert_seconds"] == ""
+
     text = markdown(build_table(records), records)
     shown = f"{100 * statistics.mean(everything):.1f} ± {100 * statistics.stdev(everything):.1f} (3 x 3)"
     assert f"| digits | 1 | dm | {shown} | 3.0 | 10 | 2,640 | 500-502 |" in text
     assert "| between sets | between networks |" in text
+    assert "in brackets" not in text
     assert f"{100 * between_sets**0.5:.2f} | {100 * between_networks**0.5:.2f} |" in text
+
+
+def test_the_seconds_of_shared_experts_stand_beside_those_of_the_set():
+    records = [record(seed=seed).model_copy(update={"expert_seconds": 1200.0}) for seed in range(2)]
+    (line,) = csv.DictReader(io.StringIO(comma_separated(build_table(records))))
+    assert float(line["expert_seconds"]) == 1200
+    text = markdown(build_table(records), records)
+    assert "| 2.5 (1,200.0) |" in text
+    assert "in brackets: all of them, one after the other" in text
 
 
 def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -463,6 +464,8 @@ def test_distilling_from_experts_on_the_command_line(file, folder: Path, tmp_pat
     made = SyntheticSet.load(out)
     assert made.provenance["configuration"]["settings"]["network"] == NET
     assert made.learned_lr is not None
+    trained = sum(ExpertBuffer.open(folder).seconds(expert) for expert in range(2))
+    assert json.loads(out.with_suffix(".json").read_text())["expert_seconds"] == pytest.approx(trained, abs=1e-3)
     out.unlink()
     out.with_suffix(".json").unlink()
     for words, message in (
