@@ -108,7 +108,7 @@ _BUILT_IN = (
     Method(
         name="tesla",
         target="condense.synthesizers.trajectory_matching:SoftLabelTrajectoryMatching",
-        summary="mtt with labels that experts assign and the gradient as TESLA computes it",
+        summary="mtt with the gradient as TESLA computes it and, above ten classes, labels that experts assign",
         paper="Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023",
         labels="hard or soft",
         needs="experts (condense experts)",
