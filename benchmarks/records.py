@@ -29,7 +29,7 @@ class Record(Closed):
     `iterations` is how many were reached (None where real images are chosen); `expert_seconds` are those of training
     the experts that were matched, one after the other, which cells share and `seconds` leave out. `versions`,
     `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older, and the plan
-    of its run. `compiled` says whether the training step of the scoring was. A failed cell has an `error` and no result.
+    of its run. `compiled` says whether the training step of the scoring was. A failed cell has an `error`, no result.
     """
 
     key: str

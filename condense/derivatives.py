@@ -86,16 +86,11 @@ def _state(network: nn.Module, parameters: Parameters, dtype: torch.dtype) -> Pa
     } | {name: value.to(dtype) for name, value in parameters.items()}
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy; `labels` are class indices int64 [N], or logits [N, K] whose softmax is the target."""
-    return F.cross_entropy(logits, labels.softmax(1) if labels.is_floating_point() else labels)
-
-
 def network_loss(
     network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """`cross_entropy` of the logits of `apply_network`."""
-    return cross_entropy(apply_network(network, parameters, images, dtype), labels)
+    """The mean cross-entropy of `apply_network`; `labels` are class indices int64 [N], or probabilities [N, K]."""
+    return F.cross_entropy(apply_network(network, parameters, images, dtype), labels)
 
 
 def loss_gradient(

@@ -51,7 +51,10 @@ class Engine:
         return tuple(torch.cat(column) for column in zip(*parts))
 
     def gradient(self, parameters: Parameters, images: Tensor, labels: Tensor) -> tuple[Tensor, Parameters]:
-        """The mean cross-entropy of a batch and its gradient with respect to the parameters."""
+        """The mean cross-entropy of a batch and its gradient with respect to the parameters.
+
+        `labels` are class indices, or probabilities [N, K], here and in all that follows.
+        """
         total: tuple[Tensor, Parameters] | None = None
         for part, targets in zip(self._divided(images), self._divided(labels)):
             loss, gradient = self._gradient(parameters, part, targets)
@@ -81,8 +84,8 @@ class Engine:
     def loss(self, state: Parameters, images: Tensor, labels: Tensor) -> Tensor:
         """The mean cross-entropy of a whole batch, for training: differentiable in the parameters in `state`.
 
-        `state` has the network's buffers too, which BatchNorm moves in place. `labels` are class indices, or
-        probabilities [N, K]. Precision does not matter here: what is trained is trained in the type of `state`.
+        `state` has the network's buffers too, which BatchNorm moves in place. Precision does not matter here: what is
+        trained is trained in the type of `state`.
         """
         return self._loss(state, images, labels)
 

@@ -33,9 +33,10 @@ from typing import Literal, get_args
 
 import higher
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense.derivatives import Parameters, cross_entropy
+from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.plan import Plan
@@ -85,6 +86,10 @@ class _Training:
         """The rows of the batch of this step."""
         return values if self.batches is None else values[self.batches[step]]
 
+    def aims(self, labels: Tensor) -> Tensor:
+        """What the inner cross-entropy compares with: class indices, or the probabilities of logits."""
+        return labels.softmax(1) if labels.is_floating_point() else labels
+
     def seen(self, images: Tensor, step: int) -> Tensor:
         """Augmented images."""
         return images if self.augment is None else self.augment(images, step)
@@ -99,7 +104,8 @@ class _Training:
         """One step of the inner training: theta_{t+1} and m_t."""
         with torch.no_grad():
             images = self.seen(self.pick(self.images, step), step)
-            _, gradient = self.engine.gradient(self.unflatten(theta), images, self.pick(self.labels, step))
+            labels = self.aims(self.pick(self.labels, step))
+            _, gradient = self.engine.gradient(self.unflatten(theta), images, labels)
             velocity = self.moved(velocity, _flatten(gradient), theta)
             return theta - self.rates[step] * velocity, velocity
 
@@ -248,17 +254,19 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
         kappa = training.momentum * kappa - training.rates[step] * lam
         batch = training.pick(training.images, step).detach().requires_grad_()
         seen = training.seen(batch, step)
+        told = training.pick(training.labels, step).detach().requires_grad_(soft)
+        aims = training.aims(told)
         product = training.engine.mixed_product(
             training.unflatten(theta),
             seen,
-            training.pick(training.labels, step),
+            aims,
             training.unflatten(training.loss_scale * kappa),
             images_only=not exact,
         )
         rates[step] = -lam @ velocity
         _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
         if labels is not None and product.labels is not None:
-            _add(training, labels, product.labels, step)
+            _add(training, labels, torch.autograd.grad(aims, told, product.labels)[0], step)
         if exact:
             lam = lam + _flatten(product.parameters) + training.weight_decay * kappa
         lam = lam + training.pull(theta, step)
@@ -320,7 +328,7 @@ def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
     loss = start.new_zeros(())
     for step in range(training.steps):
         logits = pure(training.seen(training.pick(images, step), step))
-        inner = training.loss_scale * cross_entropy(logits, training.pick(labels, step))
+        inner = training.loss_scale * F.cross_entropy(logits, training.aims(training.pick(labels, step)))
         end = torch.cat([value.reshape(-1) for value in optimizer.step(inner, override={"lr": [rates[step]]})])
         loss = loss + training.distance(end, step + 1)
     leaves = [images, rates, theta, *([labels] if soft else [])]

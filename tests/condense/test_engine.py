@@ -56,7 +56,7 @@ def test_micro_batches_change_nothing_but_rounding(name: str, micro_batch: int) 
 
 def test_soft_labels_are_divided_with_their_images() -> None:
     network, parameters, images, _, direction = problem()
-    labels = torch.randn(COUNT, CLASSES, generator=generator(0, "labels"), dtype=torch.float64)
+    labels = torch.randn(COUNT, CLASSES, generator=generator(0, "labels"), dtype=torch.float64).softmax(1)
     found = Engine(network, Plan(micro_batch=4)).mixed_product(parameters, images, labels, direction)
     expected = mixed_product(network, parameters, images, labels, direction)
     assert found.labels is not None
