@@ -78,6 +78,7 @@ class SetDescription(Closed):
         said += [f"{name} {value}" for name, value in self.plan.items()]
         if self.experts is not None:
             said.append("{experts} {optimizer} experts of {epochs} epochs".format(**self.experts))
+            said += [f"{name} {value}" for name, value in self.experts.get("options", {}).items()]
         return tuple(said)
 
     @property

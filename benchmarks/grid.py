@@ -19,8 +19,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from buffers.rules import expert_rule
 from condense.recipes.yaml12 import load_yaml
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed, validated
@@ -91,6 +99,17 @@ class ExpertsEntry(Closed):
     epochs: Annotated[int, Field(ge=1, strict=True)] = Field(8, description="of each")
     optimizer: Literal["sgd", "flat", "smooth"] = Field("sgd", description="how they are trained")
     seed: Annotated[int, Field(ge=0, strict=True)] = Field(0, description="of everything random in them")
+    options: dict[str, Any] = Field({}, description="values of their training other than the published ones")
+
+    @model_validator(mode="after")
+    def _options_are_of_their_kind(self) -> ExpertsEntry:
+        expert_rule(self.optimizer, **self.options)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "options" or value}
 
 
 class MethodEntry(Closed):

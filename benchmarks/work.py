@@ -13,7 +13,7 @@ from benchmarks.cells import Work
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
-from buffers import ExpertBuffer, record_experts
+from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
@@ -80,7 +80,7 @@ def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: b
         asked["experts"],
         asked["epochs"],
         out,
-        optimizer=asked["optimizer"],
+        rule=expert_rule(asked["optimizer"], **asked.get("options", {})),
         seed=asked["seed"],
         executor=on_every_core(),  # the memory of making the set is measured in this process
         progress=progress,

@@ -122,6 +122,12 @@ class ExpertBuffer:
         """How the experts were trained: sgd, flat or smooth."""
         return self.description.rule.optimizer
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """The values of that by the options of `condense experts`; empty for imported experts."""
+        imported = self.description.origin == "imported"
+        return {} if imported else self.description.rule.used | {"epochs": self.epochs}
+
     @cached_property
     def identity(self) -> str:
         """A digest of what the buffer is of and of everything that methods read in it."""

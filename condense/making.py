@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -43,6 +44,10 @@ class ExpertSource(Protocol):
     @property
     def kind(self) -> str:
         """How they were trained: an `--optimizer` of `condense experts`."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The values of that by the options of `condense experts`; empty where nobody knows."""
 
     @property
     def identity(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -104,11 +105,12 @@ class Request:
             say(f"note: the recipe's values for {data.name} are for --normalization {usual}, this data has {given}")
         maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, ipc, settings)
+        special = found.experts_for(data.name, ipc)
         if entry.experts and buffer is None:
-            special = found.experts_for(data.name, ipc)
             raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special))
         if buffer is not None:
             _check_experts(buffer, data.info, settings)
+            _compare_experts(buffer, special)
         where = choose_device(device)
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
         asked = data.train, ipc, settings
@@ -172,6 +174,14 @@ def _check_experts(buffer: ExpertSource, info: DataInfo, settings: Any) -> None:
     """Raise `CondenseError` unless they are such networks on this data and have the window of these settings."""
     buffer.check_matches(canonical_name(settings.network, info.image_shape), info)
     buffer.check_window(settings.max_start, settings.span, settings.min_start)
+
+
+def _compare_experts(buffer: ExpertSource, special: Mapping[str, Any]) -> None:
+    """Say where they were trained otherwise than the recipe wants it."""
+    for name, value in special.items():
+        if buffer.training.get(name, value) != value:
+            wanted, given = f"{option_name(name)} {value}", buffer.training[name]
+            say(f"note: the recipe's values are for experts with {wanted}, these have {given}")
 
 
 @dataclass(frozen=True)

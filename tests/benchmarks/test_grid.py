@@ -220,11 +220,12 @@ def test_a_holdout_is_scored_on_training_images_only():
     assert len(data.train) + len(data.test) == 1438
 
 
-def test_experts_are_asked_for_where_a_method_needs_them_and_nowhere_else():
-    def planned(**method: Any) -> Any:
-        content = SMALL | {"methods": [method]}
-        return plan(parse_grid(content, "g.yaml"), "g.yaml")[0].cell.made
+def planned(**method: Any) -> Any:
+    """The first set of a grid with this method."""
+    return plan(parse_grid(SMALL | {"methods": [method]}, "g.yaml"), "g.yaml")[0].cell.made
 
+
+def test_experts_are_asked_for_where_a_method_needs_them_and_nowhere_else():
     made = planned(name="mtt", recipe="desk", experts={"experts": 2, "epochs": 6, "net": "convnet-w8"})
     assert made.settings["network"] == "convnet-d2-w8-in"
     assert made.label == "mtt (recipe desk, 2 sgd experts of 6 epochs)"
@@ -235,3 +236,15 @@ def test_experts_are_asked_for_where_a_method_needs_them_and_nowhere_else():
         planned(name="dm", experts={})
     with pytest.raises(CondenseError, match="experts of 4 epochs are too short for mtt, which needs 5"):
         planned(name="mtt", recipe="desk", experts={"epochs": 4}, options={"max_start": 4})
+
+
+def test_experts_of_a_grid_can_be_trained_otherwise_than_usual():
+    flat = {"experts": 2, "epochs": 6, "net": "convnet-w8", "optimizer": "flat"}
+    usual, other = (
+        planned(name="ftd", recipe="desk", experts=flat | changes)
+        for changes in ({}, {"options": {"ascent_weight": 1}})
+    )
+    assert "options" not in usual.experts  # so that older cells keep their identity
+    assert other.label == "ftd (recipe desk, 2 flat experts of 6 epochs, ascent_weight 1)"
+    with pytest.raises(CondenseError, match="--ascent-weight is a value of flat experts"):
+        planned(name="mtt", experts={"options": {"ascent_weight": 1}})

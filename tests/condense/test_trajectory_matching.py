@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -635,6 +636,21 @@ def test_experts_of_another_training_are_used_with_a_word_and_recorded(digits, b
     expected = [] if kind == "sgd" else [f"note: {method} is published with {kind} experts, these are sgd ones"]
     assert notes == expected
     assert made.provenance["configuration"]["kind of experts"] == "sgd"
+
+
+def test_a_recipe_says_where_experts_are_not_those_that_its_values_are_for(digits, buffer, tmp_path: Path, capsys):
+    recipe = tmp_path / "own.yaml"
+    for experts, notes in (
+        (
+            {"epochs": 9, "lr": 0.01},
+            [f"note: the recipe's values are for experts with --epochs 9, these have {EPOCHS}"],
+        ),
+        ({"epochs": EPOCHS, "lr": 0.02}, ["note: the recipe's values are for experts with --lr 0.02, these have 0.05"]),
+        ({"epochs": EPOCHS}, []),
+    ):
+        recipe.write_text(json.dumps({"method": "mtt", "experts": experts}))
+        condense.distill("mtt", digits, 1, buffer=buffer, recipe=str(recipe), iterations=1, **QUICK)
+        assert [line for line in capsys.readouterr().err.splitlines() if "recipe's" in line] == notes
 
 
 def test_methods_without_experts_refuse_them(digits, buffer, tmp_path: Path):
