@@ -23,7 +23,7 @@ def describe_set(synthetic: SyntheticSet) -> dict[str, str]:
         "preprocessing": _preprocessing(info.preprocessing),
         "mirror images": "same class" if info.mirror else "not the same class",
         "labels": _labels(synthetic),
-        "bytes": f"{synthetic.bytes:,}",
+        "bytes": f"{synthetic.bytes:,}{_beside(info.preprocessing)}",
     }
     if synthetic.learned_lr is not None:
         rows["learned learning rate"] = f"{synthetic.learned_lr:.6g}"
@@ -64,6 +64,13 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
         if array.size <= _LISTED
     )
     return "; ".join([preprocessing.kind, *numbers])
+
+
+def _beside(preprocessing: Preprocessing) -> str:
+    """What the numbers of the preprocessing add, where they are many: a whitening outweighs a small set."""
+    arrays = preprocessing.to_arrays().values()
+    many = sum(array.nbytes for array in arrays if array.size > _LISTED)
+    return f"; the preprocessing has {many:,} more, the same for all sets of this data" if many else ""
 
 
 def _rows(name: str, value: Any) -> dict[str, str]:

@@ -64,9 +64,9 @@ def methods(words: Sequence[str]) -> int:
 
 def networks(words: Sequence[str]) -> int:
     """List the networks."""
-    from condense.networks.registry import NETWORKS
+    from condense.networks.registry import networks
 
-    return _print_list(words, "networks", ((entry.name, entry.summary, entry.grammar) for entry in NETWORKS))
+    return _print_list(words, "networks", ((entry.name, entry.summary, entry.grammar) for entry in networks()))
 
 
 def protocols(words: Sequence[str]) -> int:

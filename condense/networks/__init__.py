@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from condense.networks.names import canonical_name
-from condense.networks.registry import NETWORKS, NetworkEntry
+from condense.networks.registry import NetworkEntry, networks
 
 if TYPE_CHECKING:
     from condense.networks.base import Network
     from condense.networks.build import build_network
 
-__all__ = ["NETWORKS", "Network", "NetworkEntry", "build_network", "canonical_name"]
+__all__ = ["Network", "NetworkEntry", "build_network", "canonical_name", "networks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 
 from condense.networks.base import ImagesTooSmallError, Network, describe_shape
 from condense.networks.names import canonical_name, parse_name
-from condense.networks.registry import NETWORKS
+from condense.networks.registry import networks
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
@@ -55,7 +55,7 @@ def _skeleton(full_name: str, image_shape: tuple[int, int, int], classes: int) -
 def _fitting_names(image_shape: tuple[int, int, int]) -> list[str]:
     """The full names of the families that take such images, with BatchNorm where the usual norm does not."""
     fitting = []
-    for entry in NETWORKS:
+    for entry in networks():
         suffixes = ["", "-bn"] if any(option.accepts("bn") for option in entry.options) else [""]
         names = [canonical_name(entry.name + suffix, image_shape) for suffix in suffixes]
         fitting += [name for name in names if _fits(name, image_shape)][:1]
@@ -76,8 +76,9 @@ def initialize(network: nn.Module, source: torch.Generator) -> None:
     Convolutions and linear layers have weights U(-b, b) with b = 1 / sqrt(fan_in), written as PyTorch writes it
     (Kaiming's rule with a = sqrt(5)), and biases likewise; norms have weight 1, bias 0 and blank running statistics.
     Drawn in the order of `network.modules()`, the values equal those of a network constructed under this random state.
+    A module of another kind draws its values itself, in a method `initialize(source)`.
 
-    Raises `TypeError` for a module whose default is not known here: leaving it out would leave its memory unset.
+    Raises `TypeError` for a module that cannot: leaving it out would leave its memory unset.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -87,5 +88,8 @@ def initialize(network: nn.Module, source: torch.Generator) -> None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=source)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             module.reset_parameters()
+        elif callable(own := getattr(module, "initialize", None)):
+            own(source)
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            raise TypeError(f"no seeded initialisation is known for {type(module).__name__}")
+            kind = type(module).__name__
+            raise TypeError(f"no seeded initialisation is known for {kind}; give it a method `initialize(source)`")

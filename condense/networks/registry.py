@@ -1,11 +1,15 @@
-"""The networks that exist, as plain data: this module imports neither torch nor any network."""
+"""The networks that exist, as plain data: this module imports neither torch nor any network.
+
+A package adds its own through an entry point in the group `condense.networks` whose object is a `NetworkEntry`.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
-from condense.runtime.registry import Registry
+from condense.runtime.registry import Registry, with_entry_points
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,11 @@ class Option:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """A family of networks: the class `target` takes (image_shape, classes, and one keyword for every option)."""
+    """A family of networks.
+
+    `target` is `module:class` of a `condense.networks.Network`, which takes (image_shape, classes, and one keyword for
+    every option) and draws nothing: `build_network` gives its parameters their values.
+    """
 
     name: str
     target: str
@@ -47,7 +55,7 @@ class NetworkEntry:
     def grammar(self) -> str:
         """How names of the family are written, for help and errors.
 
-        >>> NETWORKS.find("resnet18").grammar
+        >>> networks().find("resnet18").grammar
         'resnet18[-in|-bn]'
         """
         choices = ["|-".join(option.words or (f"{option.letter}N",)) for option in self.options]
@@ -56,54 +64,57 @@ class NetworkEntry:
 
 _INSTANCE_OR_BATCH_NORM = Option("norm", "in", words=("in", "bn"))
 
-NETWORKS: Registry[NetworkEntry] = Registry(
-    "network",
-    (
-        NetworkEntry(
-            name="convnet",
-            target="condense.networks.convnet:ConvNet",
-            summary="blocks of 3x3 convolution, norm, activation and pooling: the network sets are usually made with",
-            options=(
-                Option("depth", None, letter="d"),
-                Option("width", "w128", letter="w"),
-                Option("norm", "in", words=("in", "bn", "ln", "gn", "nonorm")),
-                Option("activation", "relu", words=("relu", "sigmoid", "leaky", "swish"), quiet=True),
-                Option("pooling", "avgpool", words=("avgpool", "maxpool", "nopool"), quiet=True),
-            ),
-        ),
-        NetworkEntry(
-            name="mlp",
-            target="condense.networks.mlp:MLP",
-            summary="two hidden layers of 128 units",
-        ),
-        NetworkEntry(
-            name="lenet",
-            target="condense.networks.lenet:LeNet",
-            summary="two 5x5 convolutions and three linear layers",
-        ),
-        NetworkEntry(
-            name="alexnet",
-            target="condense.networks.alexnet:AlexNet",
-            summary="AlexNet for small images: five convolutions, one linear layer",
-            options=(Option("norm", "nonorm", words=("nonorm", "bn")),),
-        ),
-        NetworkEntry(
-            name="vgg11",
-            target="condense.networks.vgg:VGG11",
-            summary="VGG with eight convolutions, one linear layer",
-            options=(_INSTANCE_OR_BATCH_NORM,),
-        ),
-        NetworkEntry(
-            name="resnet18",
-            target="condense.networks.resnet:ResNet18",
-            summary="ResNet with two basic blocks in each of four stages, stem for small images",
-            options=(_INSTANCE_OR_BATCH_NORM,),
-        ),
-        NetworkEntry(
-            name="resnet10",
-            target="condense.networks.resnet:ResNet10",
-            summary="ResNet with one basic block in each of four stages, stem for small images",
-            options=(_INSTANCE_OR_BATCH_NORM,),
+_BUILT_IN = (
+    NetworkEntry(
+        name="convnet",
+        target="condense.networks.convnet:ConvNet",
+        summary="blocks of 3x3 convolution, norm, activation and pooling: the network sets are usually made with",
+        options=(
+            Option("depth", None, letter="d"),
+            Option("width", "w128", letter="w"),
+            Option("norm", "in", words=("in", "bn", "ln", "gn", "nonorm")),
+            Option("activation", "relu", words=("relu", "sigmoid", "leaky", "swish"), quiet=True),
+            Option("pooling", "avgpool", words=("avgpool", "maxpool", "nopool"), quiet=True),
         ),
     ),
+    NetworkEntry(
+        name="mlp",
+        target="condense.networks.mlp:MLP",
+        summary="two hidden layers of 128 units",
+    ),
+    NetworkEntry(
+        name="lenet",
+        target="condense.networks.lenet:LeNet",
+        summary="two 5x5 convolutions and three linear layers",
+    ),
+    NetworkEntry(
+        name="alexnet",
+        target="condense.networks.alexnet:AlexNet",
+        summary="AlexNet for small images: five convolutions, one linear layer",
+        options=(Option("norm", "nonorm", words=("nonorm", "bn")),),
+    ),
+    NetworkEntry(
+        name="vgg11",
+        target="condense.networks.vgg:VGG11",
+        summary="VGG with eight convolutions, one linear layer",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
+    NetworkEntry(
+        name="resnet18",
+        target="condense.networks.resnet:ResNet18",
+        summary="ResNet with two basic blocks in each of four stages, stem for small images",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
+    NetworkEntry(
+        name="resnet10",
+        target="condense.networks.resnet:ResNet10",
+        summary="ResNet with one basic block in each of four stages, stem for small images",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
 )
+
+
+@cache
+def networks() -> Registry[NetworkEntry]:
+    """The built-in networks and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
+    return with_entry_points("network", _BUILT_IN, "condense.networks")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any, Protocol, TypeVar
 
-from condense.runtime.errors import unknown_name
+from condense.runtime.errors import CondenseError, unknown_name
 
 
 class Named(Protocol):
@@ -58,6 +59,24 @@ class Registry(Sequence[Entry]):
                 return entry
         aliases = (alias for entry in self._entries for alias in entry.aliases)
         raise unknown_name(self._kind, name, self.names(), aliases)
+
+
+def with_entry_points(kind: str, built_in: Sequence[Entry], group: str) -> Registry[Entry]:
+    """These entries and those that installed packages give as entry points of `group`.
+
+    Raises `CondenseError` if a package gives something of another type, or takes a name.
+    """
+    found = list(built_in)
+    wanted = type(built_in[0])
+    for point in metadata.entry_points(group=group):
+        entry, where = point.load(), f"entry point {point.name!r} ({point.value})"
+        if not isinstance(entry, wanted):
+            raise CondenseError(f"{where} must be a condense {wanted.__name__}; correct that package")
+        taken = {name for other in found for name in (other.name, *other.aliases)}
+        if taken & {entry.name, *entry.aliases}:
+            raise CondenseError(f"{where} takes the name of another {kind}; rename it")
+        found.append(entry)
+    return Registry(kind, found)
 
 
 def load_object(target: str) -> Any:

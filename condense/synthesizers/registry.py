@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 
-from condense.runtime.errors import CondenseError
-from condense.runtime.registry import Registry
+from condense.runtime.registry import Registry, with_entry_points
 
 
 @dataclass(frozen=True)
@@ -181,21 +179,5 @@ _BUILT_IN = (
 
 @cache
 def methods() -> Registry[Method]:
-    """The built-in methods and those of installed packages.
-
-    Raises `CondenseError` if a package registers something that is not a `Method`, or a name that is taken.
-    """
-    found = list(_BUILT_IN)
-    for entry in metadata.entry_points(group="condense.synthesizers"):
-        method = entry.load()
-        if not isinstance(method, Method):
-            raise CondenseError(
-                f"entry point {entry.name!r} ({entry.value}) must be a condense Method; correct that package"
-            )
-        taken = {name for other in found for name in (other.name, *other.aliases)}
-        if taken & {method.name, *method.aliases}:
-            raise CondenseError(
-                f"entry point {entry.name!r} ({entry.value}) takes the name of another method; rename it"
-            )
-        found.append(method)
-    return Registry("method", found)
+    """The built-in methods and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
+    return with_entry_points("method", _BUILT_IN, "condense.synthesizers")

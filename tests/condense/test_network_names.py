@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from condense.networks import NETWORKS, Network, build_network, canonical_name
+from condense.networks import Network, build_network, canonical_name, networks
 from condense.networks.names import default_depth, parse_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
@@ -99,16 +99,16 @@ def test_wrong_names_are_refused_in_one_line(name: str, message: str) -> None:
 def test_names_and_lists_do_not_import_torch() -> None:
     program = (
         "import sys\n"
-        "from condense.networks import NETWORKS, canonical_name\n"
+        "from condense.networks import networks, canonical_name\n"
         "assert canonical_name('convnet', (1, 28, 28)) == 'convnet-d3-w128-in'\n"
-        "assert [(entry.grammar, entry.summary) for entry in NETWORKS]\n"
+        "assert [(entry.grammar, entry.summary) for entry in networks()]\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_every_entry_has_a_class_and_its_own_words() -> None:
-    for entry in NETWORKS:
+    for entry in networks():
         assert issubclass(load_object(entry.target), Network)
         words = [word for option in entry.options for word in option.words]
         assert len(words) == len(set(words))

@@ -1,4 +1,4 @@
-"""A package of someone else adds a method through an entry point, without a change here."""
+"""A package of someone else adds a method and a network through entry points, without a change here."""
 
 import os
 import subprocess
@@ -40,15 +40,52 @@ class Shrink(Synthesizer):
 '''
 
 
+NETWORK = """
+from condense.networks import NetworkEntry
+
+TINY = NetworkEntry(name="tiny", target="shrinking.network:Tiny", summary="one block and a learned gain")
+"""
+
+NETWORK_CODE = '''
+import torch
+from condense.networks import Network
+from torch import nn
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(1))
+
+    def initialize(self, source):
+        nn.init.uniform_(self.gain, 0.5, 1.5, generator=source)
+
+    def forward(self, images):
+        return self.gain * images
+
+
+class Tiny(Network):
+    """A convolution, a gain and pooling."""
+
+    def __init__(self, image_shape, classes):
+        layers = nn.Sequential(nn.Conv2d(image_shape[0], 4, 3, padding=1), nn.ReLU(), Gain(), nn.AvgPool2d(2))
+        super().__init__(layers, image_shape, classes)
+'''
+
+
 def install(folder: Path, entry: str = "shrinking:SHRINK") -> dict[str, str]:
     """Lay the package out as pip would install it, and give the environment that finds it."""
     (folder / "shrinking").mkdir(parents=True)
     (folder / "shrinking" / "__init__.py").write_text(METHOD)
     (folder / "shrinking" / "method.py").write_text(CODE)
+    (folder / "shrinking" / "networks.py").write_text(NETWORK)
+    (folder / "shrinking" / "network.py").write_text(NETWORK_CODE)
     metadata = folder / "shrinking-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shrinking\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[condense.synthesizers]\nshrink = {entry}\n")
+    (metadata / "entry_points.txt").write_text(
+        f"[condense.synthesizers]\nshrink = {entry}\n[condense.networks]\ntiny = shrinking.networks:TINY\n"
+    )
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
@@ -71,6 +108,18 @@ def test_an_installed_package_adds_a_method(tmp_path: Path):
     shown = condense(environment, "show", str(out)).stdout
     assert "shrink" in shown
     assert versions()["condense"] in shown
+
+
+def test_an_installed_package_adds_a_network(tmp_path: Path):
+    """Sets are made with it and scored by it, and the built-in ones are still there."""
+    environment = install(tmp_path / "site")
+    assert "one block and a learned gain" in condense(environment, "networks").stdout
+    out = tmp_path / "set.h5"
+    words = ["--data", "digits", "--ipc", "1", "--iterations", "2", "--real-batch", "8", "--network", "tiny"]
+    made = condense(environment, "distill", "dm", *words, "--out", str(out))
+    assert made.returncode == 0, made.stderr
+    scored = condense(environment, "evaluate", str(out), "--nets", "tiny,mlp", "--protocol", "demo", "--runs", "1")
+    assert [line.split(":")[0] for line in scored.stdout.splitlines()] == ["tiny", "mlp"], scored.stderr
 
 
 def test_an_entry_point_that_is_no_method_or_takes_a_name_is_refused(tmp_path: Path):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
+from condense.description import describe_set
 from condense.runtime.errors import CondenseError
 from condense.storage import Contents, read_contents, write_contents
 from condense.synthetic_set import SyntheticSet
@@ -452,3 +453,12 @@ def test_the_page_names_everything_in_a_file(tmp_path: Path) -> None:
             assert all(f"`{name}`" in page for name in attributes), attributes
         for array in contents.arrays.values():
             assert array.dtype.name in page
+
+
+def test_the_numbers_of_a_whitening_are_told_beside_the_bytes() -> None:
+    """A matrix and a mean here; the means and deviations of channels are not worth a word."""
+    kinds = ("zca", "normalize")
+    whitened, plain = (describe_set(make_set(info=data_info(PREPROCESSINGS[kind])))["bytes"] for kind in kinds)
+    more = 4 * 72 * (72 + 1)
+    assert whitened.endswith(f"; the preprocessing has {more:,} more, the same for all sets of this data")
+    assert plain == f"{make_set().bytes:,}"

@@ -642,7 +642,7 @@ def test_a_recipe_says_where_experts_are_not_those_that_its_values_are_for(digit
     recipe = tmp_path / "own.yaml"
     for experts, notes in (
         (
-            {"epochs": 9, "lr": 0.01},
+            {"epochs": 9, "lr": 0.05},
             [f"note: the recipe's values are for experts with --epochs 9, these have {EPOCHS}"],
         ),
         ({"epochs": EPOCHS, "lr": 0.02}, ["note: the recipe's values are for experts with --lr 0.02, these have 0.05"]),
