@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense.augmentation import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
@@ -69,7 +69,12 @@ class ClassMatching(Synthesizer):
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
         """The network must fit the images, and a flip closure wants mirror images of the same class."""
         super().check(data, ipc, settings)
-        build_network(*network_of(settings, data.info), seed=0)
+        network = build_network(*network_of(settings, data.info), seed=0)
+        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            say(
+                f"note: {network.name} has BatchNorm, and sets that are matched in such networks are often reported to "
+                "score near chance; the usual choice is instance norm (-in)"
+            )
         if settings.flip_closure and not data.info.mirror:
             say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 

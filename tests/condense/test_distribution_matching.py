@@ -70,3 +70,11 @@ def test_the_loss_falls_and_the_set_beats_random_on_digits(digits, gain_over_ran
     loss = made.metrics["loss"]
     assert loss[-10:].mean() < 0.8 * loss[:10].mean()
     assert gain_over_random(made, digits) > 0.05
+
+
+def test_batch_norm_is_used_with_a_word(digits, capsys):
+    options = {"iterations": 1, "real_batch": 4}
+    condense.distill("dm", digits, 1, network="convnet-d1-w4-bn", **options)
+    assert "note: convnet-d1-w4-bn has BatchNorm" in capsys.readouterr().err
+    condense.distill("dm", digits, 1, network="convnet-d1-w4-in", **options)
+    assert "BatchNorm" not in capsys.readouterr().err
