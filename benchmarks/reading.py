@@ -20,11 +20,11 @@ from pydantic import Field
 
 from benchmarks.machine import memory_growth
 from benchmarks.measuring import end, give_out
-from buffers.layout import Layout
 from buffers.rules import ExpertRule
 from buffers.store import BufferDescription, ExpertBuffer, Trajectory, expert_path, write_description, write_expert
 from condense.cli.parsing import parse
 from condense.networks import build_network
+from condense.networks.layout import Layout
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import circumstances, versions
 from condense.runtime.seeds import generator

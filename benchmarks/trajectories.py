@@ -36,6 +36,7 @@ from condense.data.sampling import random_indices
 from condense.engine import Engine
 from condense.making import class_major_labels
 from condense.networks import Network, build_network
+from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
 from condense.runtime.progress import progress_bar
@@ -100,7 +101,7 @@ def random_problem(network: str, steps: int, classes: int) -> Problem:
 
 
 def _vector(network: Network) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in network.parameters()])
+    return Layout.of_parameters(network).flatten(dict(network.named_parameters())).detach()
 
 
 def expert_problems(network: str, data: RealData, *, progress: bool = False) -> list[Problem]:

@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from buffers.layout import Layout
 from buffers.rules import ExpertRule
 from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
 from condense.data import RealData, load_data
 from condense.engine import Engine
 from condense.networks import Network, build_network
+from condense.networks.layout import Layout
 from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole, load_tensors, save_tensors

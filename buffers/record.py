@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 
 from buffers.experts import ExpertJob, remove_partial, train_expert, training_rule
-from buffers.layout import Layout
 from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import (
     INDEX,
@@ -25,6 +24,7 @@ from condense.data import DataInfo, RealData
 from condense.data.packing import pack
 from condense.data.preprocessing import Preprocessing
 from condense.networks import build_network, canonical_name
+from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
 from condense.runtime.files import cache_directory, check_folder

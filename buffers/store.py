@@ -24,10 +24,10 @@ from pydantic import Field
 from safetensors import SafetensorError
 from torch import Tensor
 
-from buffers.layout import Layout
 from buffers.rules import ExpertRule
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
+from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write, write_json
 from condense.runtime.seeds import generator

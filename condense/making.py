@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condense.data import DataInfo, TrainingData
 from condense.decoders import Tiles
+from condense.networks.layout import Layout
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
@@ -34,8 +35,8 @@ class ExpertSource(Protocol):
         """Of each."""
 
     @property
-    def layout(self) -> Any:
-        """Where each parameter lies in a vector: `unflatten(vector)` gives them by name."""
+    def layout(self) -> Layout:
+        """Where each parameter lies in a vector."""
 
     @property
     def network(self) -> str:

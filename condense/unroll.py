@@ -36,8 +36,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense.derivatives import Parameters
 from condense.engine import Engine
+from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.plan import Plan
 
@@ -68,6 +68,7 @@ class _Training:
     """An inner training and its targets: everything that all modes need."""
 
     engine: Engine
+    layout: Layout
     images: Tensor
     labels: Tensor
     rates: Tensor  # [T]
@@ -94,19 +95,13 @@ class _Training:
         """Augmented images."""
         return images if self.augment is None else self.augment(images, step)
 
-    def unflatten(self, vector: Tensor) -> Parameters:
-        """Views of a flat vector, one for each parameter."""
-        named = list(self.engine.network.named_parameters())
-        pieces = vector.split([value.numel() for _, value in named])
-        return {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces)}
-
     def advance(self, theta: Tensor, velocity: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """One step of the inner training: theta_{t+1} and m_t."""
         with torch.no_grad():
             images = self.seen(self.pick(self.images, step), step)
             labels = self.aims(self.pick(self.labels, step))
-            _, gradient = self.engine.gradient(self.unflatten(theta), images, labels)
-            velocity = self.moved(velocity, _flatten(gradient), theta)
+            _, gradient = self.engine.gradient(self.layout.unflatten(theta), images, labels)
+            velocity = self.moved(velocity, self.layout.flatten(gradient), theta)
             return theta - self.rates[step] * velocity, velocity
 
     def moved(self, velocity: Tensor, gradient: Tensor, theta: Tensor) -> Tensor:
@@ -172,10 +167,12 @@ def trajectory_gradient(
     """
     engine = network if isinstance(network, Engine) else Engine(network, Plan(micro_batch=len(images)))
     rates = torch.as_tensor(inner_lr, dtype=start.dtype, device=start.device)
-    _check(engine.network, start, rates, steps, batches, between, store_every, mode)
+    layout = Layout.of_parameters(engine.network)
+    _check(layout, start, rates, steps, batches, between, store_every, mode)
     targets = _targets(start, [*between, (steps, target, 1.0)], mask)
     training = _Training(
         engine=engine,
+        layout=layout,
         images=images.detach().to(start.dtype),
         labels=labels.detach().to(start.dtype) if labels.is_floating_point() else labels,
         rates=rates.detach().expand(steps),
@@ -196,7 +193,7 @@ def trajectory_gradient(
 
 
 def _check(
-    network: nn.Module,
+    layout: Layout,
     start: Tensor,
     rates: Tensor,
     steps: int,
@@ -209,9 +206,10 @@ def _check(
         raise unknown_name("gradient mode", mode, get_args(Mode))
     if steps < 1 or store_every < 1:
         raise CondenseError(f"steps {steps} and store_every {store_every} must be at least 1")
-    size = sum(value.numel() for value in network.parameters())
-    if start.shape != (size,):
-        raise CondenseError(f"the network has {size} parameters, the start vector has the shape {tuple(start.shape)}")
+    if start.shape != (layout.size,):
+        raise CondenseError(
+            f"the network has {layout.size} parameters, the start vector has the shape {tuple(start.shape)}"
+        )
     if rates.shape not in ((), (steps,)):
         raise CondenseError(f"inner_lr of shape {tuple(rates.shape)} does not fit {steps} steps; give 1 or {steps}")
     if batches is not None and len(batches) != steps:
@@ -238,10 +236,6 @@ def _targets(start: Tensor, asked: Sequence[Target], mask: Tensor | None) -> dic
     return targets
 
 
-def _flatten(parameters: Parameters) -> Tensor:
-    return torch.cat([value.reshape(-1) for value in parameters.values()])
-
-
 def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool) -> TrajectoryGradient:
     """The sweep of the module's docstring; without `exact`, lambda does not pass through the steps."""
     soft = training.labels.is_floating_point()
@@ -257,10 +251,10 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
         told = training.pick(training.labels, step).detach().requires_grad_(soft)
         aims = training.aims(told)
         product = training.engine.mixed_product(
-            training.unflatten(theta),
+            training.layout.unflatten(theta),
             seen,
             aims,
-            training.unflatten(training.loss_scale * kappa),
+            training.layout.unflatten(training.loss_scale * kappa),
             images_only=not exact,
         )
         rates[step] = -lam @ velocity
@@ -268,7 +262,7 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
         if labels is not None and product.labels is not None:
             _add(training, labels, torch.autograd.grad(aims, told, product.labels)[0], step)
         if exact:
-            lam = lam + _flatten(product.parameters) + training.weight_decay * kappa
+            lam = lam + training.layout.flatten(product.parameters) + training.weight_decay * kappa
         lam = lam + training.pull(theta, step)
     return TrajectoryGradient(loss, images, labels, rates, lam)
 
@@ -323,7 +317,7 @@ def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
     network = copy.deepcopy(training.engine.network).to(start.dtype)
     sgd = torch.optim.SGD(network.parameters(), lr=1.0, momentum=training.momentum, weight_decay=training.weight_decay)
     pure = higher.patch.monkeypatch(network)
-    pure.update_params(list(training.unflatten(theta).values()))
+    pure.update_params(list(training.layout.unflatten(theta).values()))
     optimizer = higher.optim.get_diff_optim(sgd, network.parameters(), fmodel=pure)
     loss = start.new_zeros(())
     for step in range(training.steps):

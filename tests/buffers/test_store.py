@@ -15,10 +15,10 @@ import torch
 
 import condense
 from buffers import ExpertBuffer, record_experts
-from buffers.layout import Layout
 from buffers.store import Trajectory, read_description, write_description, write_expert
 from condense.data import RealData, TestData, TrainingData
 from condense.networks import build_network
+from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
 
 

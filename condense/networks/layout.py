@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +40,11 @@ class Layout:
         """Numbers in the vector."""
         return sum(math.prod(shape) for shape in self.shapes)
 
-    def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
-        """A new vector float32 [size] that shares no memory with the tensors."""
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """A new vector [size] that shares no memory with the tensors, of their type."""
         if not self.names:
             return torch.zeros(0)
-        return torch.cat([tensors[name].detach().cpu().float().reshape(-1) for name in self.names])
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views into the vector, by name."""
