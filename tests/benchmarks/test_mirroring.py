@@ -14,7 +14,7 @@ from benchmarks.mirroring import asymmetry, main
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Noise whose left half is brighter in the first class only, and every image of the second with its mirror image."""
+    """Noise whose left half is brighter in the first class; the second has every image with its mirror image."""
     draws = np.random.default_rng(0)
     images = draws.integers(0, 100, (40, 6, 8), dtype=np.uint8)
     images[:20, :, :4] += 100
