@@ -95,37 +95,47 @@ def record_experts(
         same_request(begun, description, folder, data.info)
     else:
         begin(folder, description, data.preprocessing)
+    failed = _record_missing(data, description, experts, folder, executor, progress)
+    return Recording(folder, experts - len(failed), failed)
+
+
+def _record_missing(
+    data: RealData, description: BufferDescription, experts: int, folder: Path, executor: Executor, progress: bool
+) -> dict[int, str]:
+    """Train the experts that are not there yet and store each as it is finished; the errors of those that failed."""
     there = folder.resolve()  # workers may be in another folder
     partials = {number: expert_path(there, number).with_suffix(".partial") for number in range(experts)}
     missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
     for number in partials.keys() - missing:  # a kill may have come between the two
         remove_partial(partials[number])
+    if not missing:
+        return {}
+    packed = str(_packed(data).resolve())
+    jobs = [
+        ExpertJob(
+            data=packed,
+            network=description.network,
+            rule=description.rule,
+            epochs=description.epochs,
+            seed=description.seed,
+            number=number,
+            partial=str(partials[number]),
+            compile=description.compile,
+        )
+        for number in missing
+    ]
     failed: dict[int, str] = {}
-    if missing:
-        packed = _packed(data)
-        jobs = [
-            ExpertJob(
-                data=str(packed.resolve()),
-                network=description.network,
-                rule=description.rule,
-                epochs=epochs,
-                seed=seed,
-                number=number,
-                partial=str(partials[number]),
-                compile=compile,
-            )
-            for number in missing
-        ]
-        with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
-            bar.update(experts - len(missing))
-            for done, outcome in enumerate(executor.run(train_expert, jobs), 1):
-                if outcome.value is None:
-                    failed[outcome.job.number] = outcome.error or "no result"
-                else:
-                    write_expert(expert_path(folder, outcome.job.number), outcome.value, dtype)
-                    remove_partial(partials[outcome.job.number])
-                    bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
-    return Recording(folder, experts - len(failed), failed)
+    with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
+        bar.update(experts - len(missing))
+        for done, outcome in enumerate(executor.run(train_expert, jobs), 1):
+            number = outcome.job.number
+            if outcome.value is None:
+                failed[number] = outcome.error or "no result"
+            else:
+                write_expert(expert_path(folder, number), outcome.value, description.dtype)
+                remove_partial(partials[number])
+                bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
+    return failed
 
 
 def _worth_compiling(data: RealData, description: BufferDescription, experts: int) -> Literal["on", "off"]:
