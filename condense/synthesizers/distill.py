@@ -95,6 +95,8 @@ def distill(
         configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
+    if request.for_the_whole_run:
+        must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
 
     started = time.monotonic()
     end = request.iterations

@@ -183,6 +183,8 @@ def test_an_unfinished_run_keeps_what_it_spread(digits, tmp_path: Path, monkeypa
             condense.distill("dm", digits, **options)
     begun = read_header(checkpoint_path(out))["configuration"]["settings"]["image_average"]
     monkeypatch.setattr(request, "expected_seconds", lambda works, plan, device: 0.0001 * len(works))
+    with pytest.raises(CondenseError, match=r"for the whole run.image_average_left 0.25, now it is 0.5"):
+        condense.distill("dm", digits, **options | {"image_average_left": 0.5})
     made = condense.distill("dm", digits, **options)
     assert made.provenance["configuration"]["settings"]["image_average"] == begun
     assert begun == pytest.approx(0.25 ** (1 / 50))  # two kinds of work, a millisecond each, in a tenth of a second
