@@ -128,17 +128,17 @@ class Request:
         assert isinstance(given, SynthesizerSettings), "only updates can be spread over a run"
         if unfinished is not None and unfinished.exists():
             recorded = read_header(unfinished)["configuration"]["settings"]
-            changed = {name for name, value in given.for_length(1) if value != getattr(given, name)}
-            return given.model_copy(update={name: recorded[name] for name in changed})
+            return given.model_copy(update={name: recorded[name] for name in self.for_the_whole_run})
         return given.for_length(self._length(plan))
 
     @property
     def for_the_whole_run(self) -> dict[str, Any]:
         """The settings that are given for the whole run, however long it is."""
         given = self.settings
-        if not isinstance(given, SynthesizerSettings) or given.for_length(1) == given.for_length(2):
+        if not isinstance(given, SynthesizerSettings):
             return {}
-        return {name: value for name, value in given if getattr(given.for_length(1), name) != value}
+        spread = given.for_length(1)
+        return {name: value for name, value in given if getattr(spread, name) != value}
 
     def _length(self, plan: Plan) -> int:
         """Updates of the run, at least 1."""

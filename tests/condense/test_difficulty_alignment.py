@@ -126,6 +126,12 @@ def test_the_growth_can_be_a_part_of_the_run():
     assert settings(growth=1000).for_length(300).growth == 1000
 
 
+@pytest.mark.parametrize(("growth", "found"), [(0.5, 2), (0.1, 1), (7, 7)])
+def test_a_run_has_its_growth_in_updates(digits, buffer, growth: float, found: int):
+    made = condense.distill("datm", digits, 1, buffer=buffer, iterations=4, **QUICK | {"growth": growth})
+    assert made.provenance["configuration"]["settings"]["growth"] == found
+
+
 def test_starts_are_drawn_from_the_window_of_the_iteration(digits, buffer):
     made = synthesizer(digits, buffer, first_max_start=1, max_start=3, growth=20)
     seen = {}
