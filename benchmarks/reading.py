@@ -20,8 +20,9 @@ from pydantic import Field
 
 from benchmarks.machine import memory_growth
 from benchmarks.measuring import end, give_out
+from buffers.index import BufferDescription, write_description
 from buffers.rules import ExpertRule
-from buffers.store import BufferDescription, ExpertBuffer, Trajectory, expert_path, write_description, write_expert
+from buffers.store import ExpertBuffer, Trajectory, expert_path, write_expert
 from condense.cli.parsing import parse
 from condense.networks import build_network
 from condense.networks.layout import Layout

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from statistics import fmean
 
-from buffers.store import BufferDescription, ExpertBuffer
+from buffers.index import BufferDescription
+from buffers.store import ExpertBuffer
 from condense.runtime.files import atomic_write
 
 

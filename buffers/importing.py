@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from buffers.index import INDEX, read_description
 from buffers.record import begin, describe_request, same_request
 from buffers.rules import Kind, expert_rule
-from buffers.store import INDEX, ExpertBuffer, Trajectory, expert_path, number_of, read_description, write_expert
+from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
 from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
@@ -46,12 +47,15 @@ def import_replay_buffer(
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
     if (folder / INDEX).exists():
-        same_request(read_description(folder), description, folder, data.info)
+        begun = read_description(folder)
+        same_request(begun, description, folder, data.info)
+        description = begun
     else:
         begin(folder, description, data.preprocessing)
     first = max((number_of(path) for path in folder.glob("expert-*.h5")), default=-1) + 1
     for number, trajectory in enumerate(trajectories, first):
         write_expert(expert_path(folder, number), trajectory, dtype)
+    list_experts(folder, description)
     return ExpertBuffer.open(folder).experts
 
 

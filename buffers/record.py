@@ -9,17 +9,16 @@ from typing import Any, Literal
 import torch
 
 from buffers.experts import ExpertJob, remove_partial, train_expert, training_rule
-from buffers.rules import ExpertRule, Kind, expert_rule
-from buffers.store import (
+from buffers.index import (
     INDEX,
     BufferDescription,
-    expert_path,
     preprocessed_alike,
     read_description,
     write_description,
-    write_expert,
     write_preprocessing,
 )
+from buffers.rules import ExpertRule, Kind, expert_rule
+from buffers.store import expert_path, list_experts, write_expert
 from condense.data import DataInfo, RealData
 from condense.data.packing import pack
 from condense.data.preprocessing import Preprocessing
@@ -93,9 +92,10 @@ def record_experts(
     description = description.model_copy(update={"compile": compile, "threads": executor.threads})
     if begun:
         same_request(begun, description, folder, data.info)
+        list_experts(folder, begun)  # a kill may have come between an expert and the index
     else:
         begin(folder, description, data.preprocessing)
-    failed = _record_missing(data, description, experts, folder, executor, progress)
+    failed = _record_missing(data, begun or description, experts, folder, executor, progress)
     return Recording(folder, experts - len(failed), failed)
 
 
@@ -133,6 +133,7 @@ def _record_missing(
                 failed[number] = outcome.error or "no result"
             else:
                 write_expert(expert_path(folder, number), outcome.value, description.dtype)
+                list_experts(folder, description)
                 remove_partial(partials[number])
                 bar.update(experts - len(missing) + done, {"accuracy": outcome.value.accuracies[-1]})
     return failed
@@ -206,7 +207,7 @@ def same_request(found: BufferDescription, asked: BufferDescription, folder: Pat
 def _decisive(description: BufferDescription) -> dict[str, Any]:
     """What decides the experts and must be equal, by the words of errors."""
     rule = {f"rule: {name}": value for name, value in description.rule.used.items()}
-    return description.model_dump(exclude={"versions", "identity", "rule"}) | rule
+    return description.model_dump(exclude={"versions", "identity", "rule", "experts"}) | rule
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,7 @@
 """A folder of expert trajectories: one HDF5 file for each expert, and one JSON that says what they are of.
 
-    buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained
+    buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained,
+                              and accuracies, seconds and digest of every finished one (see `buffers.index`)
     preprocessing.safetensors the numbers of the preprocessing, so that it can be compared with one fitted elsewhere
     expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], test accuracies, digest, machine
     expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
@@ -12,73 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from pydantic import Field
-from safetensors import SafetensorError
 from torch import Tensor
 
-from buffers.rules import ExpertRule
+from buffers.index import BufferDescription, ExpertFacts, preprocessed_alike, read_description, write_description
 from condense.data.info import DataInfo
-from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
-from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import atomic_write, write_json
+from condense.runtime.files import atomic_write
 from condense.runtime.seeds import generator
-from condense.runtime.tensor_files import load_tensors, save_tensors
-from condense.runtime.validation import Closed, validated
-
-INDEX, PREPROCESSING = "buffer.json", "preprocessing.safetensors"
-SCHEMA = 1
-
-
-class BufferDescription(Closed):
-    """What a buffer is of: everything that must agree before its experts can be used, and how they were trained."""
-
-    format: Literal["condense expert buffer"] = "condense expert buffer"
-    schema_version: int = SCHEMA
-    network: str = Field(description="full name")
-    image_shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    parameters: tuple[tuple[str, tuple[int, ...]], ...] = Field(
-        description="name and shape, in the order of a snapshot"
-    )
-    statistics: tuple[tuple[str, tuple[int, ...]], ...] = Field(description="those of BatchNorm, in their order")
-    data: str = Field(description="base name of the real data")
-    fingerprint: str
-    preprocessing: str = Field(description="its kind")
-    identity: str = Field(description="digest of fingerprint, mirroring and preprocessing")
-    mirror: bool
-    rule: ExpertRule
-    epochs: int = Field(ge=1)
-    dtype: Literal["float32", "float16"] = "float32"
-    seed: int = Field(ge=0)
-    compile: Literal["on", "off"] = Field(default="off", description="was the training step compiled")
-    threads: int | None = Field(default=None, ge=1, description="processor threads of each training, if known")
-    origin: Literal["recorded", "imported"] = Field(
-        default="recorded", description="imported: of the training only its kind is known"
-    )
-    versions: dict[str, str]
-
-    @property
-    def layout(self) -> Layout:
-        """Where each parameter lies in a snapshot."""
-        return _layout(self.parameters)
-
-    @property
-    def statistics_layout(self) -> Layout:
-        """Where each statistic of BatchNorm lies."""
-        return _layout(self.statistics)
-
-
-def _layout(entries: tuple[tuple[str, tuple[int, ...]], ...]) -> Layout:
-    return Layout(tuple(name for name, _ in entries), tuple(shape for _, shape in entries))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +81,10 @@ class ExpertBuffer:
     @cached_property
     def identity(self) -> str:
         """A digest of what the buffer is of and of everything that methods read in it."""
-        digest = hashlib.blake2b(self.description.model_dump_json(exclude={"versions"}).encode(), digest_size=16)
+        described = self.description.model_dump_json(exclude={"versions", "experts"})
+        digest = hashlib.blake2b(described.encode(), digest_size=16)
         for expert in range(self.experts):
-            with self._file(expert) as file:
-                digest.update(file.attrs["digest"].encode())
+            digest.update(self.digest(expert).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -185,6 +135,11 @@ class ExpertBuffer:
         """Test accuracy, a fraction, after each epoch."""
         with self._file(expert) as file:
             return [float(value) for value in file["accuracies"]]
+
+    def digest(self, expert: int) -> str:
+        """That of its parameters and statistics, as they were recorded."""
+        with self._file(expert) as file:
+            return str(file.attrs["digest"])
 
     def seconds(self, expert: int) -> float:
         """That its training took."""
@@ -238,50 +193,6 @@ class ExpertBuffer:
                 )
 
 
-def read_description(folder: Path) -> BufferDescription:
-    """What the buffer in `folder` is of; raises `CondenseError` if there is none."""
-    try:
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CondenseError(
-            f"{folder} is no expert buffer (it has no {INDEX}); record one with `condense experts`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CondenseError(f"{folder / INDEX} cannot be read ({error}); record the experts again") from error
-    content = content if isinstance(content, dict) else {}
-    if content.get("schema_version", SCHEMA) > SCHEMA:
-        raise CondenseError(f"{folder} has schema {content['schema_version']}, newer than {SCHEMA}; upgrade condense")
-    return validated(BufferDescription, content, origin=f"{folder / INDEX}: ")
-
-
-def write_description(folder: Path, description: BufferDescription) -> None:
-    """Write the JSON, atomically."""
-    write_json(folder / INDEX, description.model_dump(mode="json"))
-
-
-def write_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
-    """Write its numbers, atomically."""
-    arrays = preprocessing.to_arrays()
-    save_tensors(folder / PREPROCESSING, {name: torch.from_numpy(array) for name, array in arrays.items()}, {})
-
-
-def preprocessed_alike(folder: Path, description: BufferDescription, info: DataInfo) -> bool:
-    """Whether data is preprocessed as that of the experts, up to the rounding of fits on different processors.
-
-    Raises `CondenseError` if the numbers in `folder` are damaged. Buffers of earlier versions have none: then only
-    equal bits are alike.
-    """
-    path = folder / PREPROCESSING
-    if info.identity == description.identity or not path.exists():
-        return info.identity == description.identity
-    try:
-        numbers, _ = load_tensors(path)
-    except (SafetensorError, OSError) as error:
-        raise CondenseError(f"{path} is damaged ({error}); copy it again, or record the experts again") from error
-    arrays = {name: values.numpy() for name, values in numbers.items()}
-    return preprocessing_from_arrays(description.preprocessing, arrays).equals(info.preprocessing)
-
-
 def expert_path(folder: Path, number: int) -> Path:
     """Where a finished expert is."""
     return folder / f"expert-{number:04d}.h5"
@@ -294,6 +205,22 @@ def number_of(path: Path) -> int:
     12
     """
     return int(path.stem.removeprefix("expert-"))
+
+
+def list_experts(folder: Path, description: BufferDescription) -> None:
+    """Write the index with all experts that are in `folder`, atomically."""
+    buffer = ExpertBuffer(folder, description)
+    experts = {number_of(path): _facts(buffer, expert) for expert, path in enumerate(buffer.files)}
+    write_description(folder, description.model_copy(update={"experts": experts}))
+
+
+def _facts(buffer: ExpertBuffer, expert: int) -> ExpertFacts:
+    accuracies, seconds = buffer.accuracies(expert), buffer.seconds(expert)
+    return ExpertFacts(
+        accuracies=None if math.isnan(sum(accuracies)) else tuple(accuracies),
+        seconds=None if math.isnan(seconds) else seconds,
+        digest=buffer.digest(expert),
+    )
 
 
 def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:

@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from condense.derivatives import MixedProduct, Parameters, Reader, loss_gradient, mixed_product, read_network
 from condense.networks import Network
+from condense.networks.layers import batch_norms
 from condense.runtime.compilation import compiled
 from condense.runtime.plan import Plan
 from condense.runtime.precision import DTYPES
@@ -33,7 +34,7 @@ class Engine:
 
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         self.network, self.plan = network, plan
-        self._batch_norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._batch_norms = batch_norms(network)
         self._readers: dict[Reader, Callable[[Parameters, Tensor], tuple[Tensor, ...]]] = {}
         self._dtype = None if plan.precision == "float32" else DTYPES[plan.precision]
 

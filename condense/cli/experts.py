@@ -96,7 +96,7 @@ def _executor(options: ExpertOptions) -> Executor:
 
 def _threads_of(folder: Path) -> int | None:
     """Those with which the experts there are trained: the last bits depend on them."""
-    from buffers.store import INDEX, read_description
+    from buffers.index import INDEX, read_description
 
     return read_description(folder).threads if (folder / INDEX).exists() else None
 

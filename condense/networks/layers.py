@@ -47,6 +47,11 @@ def make_norm(norm: str, channels: int, size: tuple[int, int] | None = None) -> 
     raise ValueError(f"no norm {norm!r} for {channels} channels of size {size}")
 
 
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """The layers of BatchNorm: in training mode what they give for an image depends on the batch that it is in."""
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
 def first_padding(image_shape: tuple[int, int, int], usual: int, digits: int) -> int:
     """The padding of the first convolution: `digits` for 1x28x28 images, which the published networks widen to 32."""
     return digits if tuple(image_shape) == (1, 28, 28) else usual

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense.augmentation import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
 from condense.data import DataInfo, TrainingData
@@ -17,6 +17,7 @@ from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
+from condense.networks.layers import batch_norms
 from condense.planning import Work
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed, generator
@@ -70,7 +71,7 @@ class ClassMatching(Synthesizer):
         """The network must fit the images, and a flip closure wants mirror images of the same class."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
-        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        if batch_norms(network):
             say(
                 f"note: {network.name} has BatchNorm, and sets that are matched in such networks are often reported to "
                 "score near chance; the usual choice is instance norm (-in)"

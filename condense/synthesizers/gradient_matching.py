@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense.augmentation import AugmentationName, Draws, augment
 from condense.data import TrainingData
@@ -29,6 +29,7 @@ from condense.matching import (
     match_gradients_squared,
 )
 from condense.networks import build_network
+from condense.networks.layers import batch_norms
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
@@ -122,7 +123,7 @@ class GradientMatching(ClassMatching):
     def __init__(self, job: Job, settings: Any) -> None:
         super().__init__(job, settings)
         self.inner = InnerNetwork(self.network, self.inner_rule(settings))
-        self.norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.norms = batch_norms(self.network)
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:

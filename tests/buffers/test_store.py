@@ -15,7 +15,8 @@ import torch
 
 import condense
 from buffers import ExpertBuffer, record_experts
-from buffers.store import Trajectory, read_description, write_description, write_expert
+from buffers.index import read_description, write_description
+from buffers.store import Trajectory, write_expert
 from condense.data import RealData, TestData, TrainingData
 from condense.networks import build_network
 from condense.networks.layout import Layout

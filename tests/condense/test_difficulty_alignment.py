@@ -16,7 +16,8 @@ from torch.func import functional_call
 
 import condense
 from buffers import ExpertBuffer, ExpertRule, record_experts
-from buffers.store import Trajectory, read_description, write_description, write_expert
+from buffers.index import read_description, write_description
+from buffers.store import Trajectory, write_expert
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS
