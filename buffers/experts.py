@@ -55,9 +55,9 @@ def train_expert(job: ExpertJob) -> Trajectory:
     data = _read(job.data)
     seed = derive_seed(job.seed, "expert network", job.number)
     network = build_network(job.network, data.image_shape, len(data.classes), seed)
-    first = training_rule(job.rule, job.epochs, 0)
-    inner = InnerNetwork(network, first)
-    engine = _engine(job.data, job.network, first, job.compile)
+    whole = training_rule(job.rule, job.epochs)
+    inner = InnerNetwork(network, whole)
+    engine = _engine(job.data, job.network, whole, job.compile)
     partial = Path(job.partial)
     epoch = _resume(inner, partial, job.epochs)
     if epoch < 0:
@@ -65,9 +65,9 @@ def train_expert(job: ExpertJob) -> Trajectory:
         _store(partial, inner, epoch, accuracy(network, data.test, _CPU), 0.0)
     while epoch < job.epochs:
         started = time.monotonic()
-        rule = training_rule(job.rule, job.epochs, epoch)
-        if job.rule.drop < 1 and epoch == _first_after_drop(job.epochs):
-            inner = InnerNetwork(network, rule)  # the published code makes a new optimiser at the drop
+        rule = whole.for_epoch(epoch)
+        if whole.restarts(epoch):
+            inner = InnerNetwork(network, rule)
         train_network(
             network,
             data.train,
@@ -83,22 +83,20 @@ def train_expert(job: ExpertJob) -> Trajectory:
     return _whole(partial, network, job.epochs)
 
 
-def training_rule(rule: ExpertRule, epochs: int, epoch: int) -> TrainingRule:
-    """One epoch of an expert's training."""
-    dropped = epoch >= _first_after_drop(epochs)
+def training_rule(rule: ExpertRule, epochs: int) -> TrainingRule:
+    """The training of an expert; the published code makes a new optimiser where the learning rate drops."""
     return TrainingRule(
-        lr=rule.lr * (rule.drop if dropped else 1.0),
+        lr=rule.lr,
         momentum=rule.momentum,
         weight_decay=rule.weight_decay,
         batch_size=rule.batch_size,
-        epochs=1,
+        epochs=epochs,
+        schedule="constant" if rule.drop == 1 else "drop",
+        drop_factor=rule.drop,
+        restart_optimizer=True,
         augmentation=rule.augmentation,
         align_corners=True,
     )
-
-
-def _first_after_drop(epochs: int) -> int:
-    return epochs // 2 + 2
 
 
 def epoch_update(rule: ExpertRule, epoch: int, epochs: int) -> Update:

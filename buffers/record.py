@@ -141,13 +141,12 @@ def _record_missing(
 
 def _worth_compiling(data: RealData, description: BufferDescription, experts: int) -> Literal["on", "off"]:
     """What is over sooner on this machine."""
-    rule = training_rule(description.rule, description.epochs, 0)
     engine = training_engine(
         description.network,
         data.info,
         len(data.train),
-        rule,
-        networks=experts * description.epochs,
+        training_rule(description.rule, description.epochs),
+        networks=experts,
         device=torch.device("cpu"),
         compile="auto",
     )

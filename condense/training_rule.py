@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from condense.runtime.validation import Closed
-
-DROP_FACTOR = 0.1
 
 
 class TrainingRule(Closed):
@@ -30,9 +28,10 @@ class TrainingRule(Closed):
     )
     schedule: Literal["constant", "drop", "two-drops", "cosine"] = Field(
         default="constant",
-        description="drop: x0.1 once, after epoch E // 2 + 1; two-drops: x0.2 after 2 / 3 and again after 5 / 6 of E; "
+        description="drop: once, after epoch E // 2 + 1; two-drops: x0.2 after 2 / 3 and again after 5 / 6 of E; "
         "cosine: 0.5 (1 + cos(pi e / E)) in epoch e",
     )
+    drop_factor: float = Field(default=0.1, gt=0, le=1, description="drop: factor of the learning rate")
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
@@ -62,12 +61,22 @@ class TrainingRule(Closed):
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.schedule == "two-drops":
             return self.lr * 0.2 ** ((3 * epoch >= 2 * self.epochs) + (6 * epoch >= 5 * self.epochs))
-        return self.lr * DROP_FACTOR if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
+        return self.lr * self.drop_factor if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
 
     def restarts(self, epoch: int) -> bool:
         """Whether this epoch begins with a new optimiser; the first one always does."""
         dropped = self.restart_optimizer and self.schedule == "drop" and epoch == self._first_after_drop
         return epoch == 0 or dropped
+
+    def for_epoch(self, epoch: int) -> Self:
+        """This epoch as a training by itself, at its learning rate.
+
+        >>> rule = TrainingRule(lr=0.01, batch_size=256, epochs=8, schedule="drop", drop_factor=0.5)
+        >>> rule.for_epoch(6).lr, rule.for_epoch(6).epochs_run
+        (0.005, 1)
+        """
+        alone = {"lr": self.learning_rate(epoch), "epochs": 1, "extra_epoch": False, "schedule": "constant"}
+        return self.model_copy(update=alone)
 
     @property
     def _first_after_drop(self) -> int:

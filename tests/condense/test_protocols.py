@@ -42,6 +42,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "augmentation": None,
         "align_corners": False,
         "cutmix": 0.0,
+        "drop_factor": 0.1,
     }
 
 
@@ -64,6 +65,7 @@ CHANGES = {
     "augmentation": None,
     "align_corners": True,
     "cutmix": 0.5,
+    "drop_factor": 0.5,
 }
 
 
@@ -89,7 +91,8 @@ def test_labels_and_network_rule_are_hashed():
 
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
-DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True, "align_corners": False, "cutmix": 0.0}
+PUBLISHED |= {"align_corners": False, "cutmix": 0.0}
+DROP = {"extra_epoch": True, "schedule": "drop", "drop_factor": 0.1, "restart_optimizer": True}
 
 
 @pytest.mark.parametrize(
