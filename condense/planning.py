@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +30,7 @@ from condense.runtime.memory import available_memory, keep_freed_memory
 from condense.runtime.plan import MICRO_BATCH, Plan
 from condense.runtime.precision import choose_precision
 from condense.runtime.progress import say
-from condense.runtime.rates import Rate, Rates
+from condense.runtime.rates import Rate, Rates, measured_rate
 
 Kind = Literal["features", "feature gradient", "gradient", "mixed product", "image product", "training"]
 Asked = Literal["auto", "on", "off"]
@@ -39,7 +38,6 @@ Asked = Literal["auto", "on", "off"]
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
 _A_MINUTE = 60.0  # seconds
 _NOISE = 0.1  # of a measured rate
-_MEASURED_FOR = 0.5  # seconds
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
 # kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
 _COSTS: dict[Kind, tuple[int, int]] = {
@@ -202,23 +200,11 @@ class _Planner:
 
 
 def _measure(work: Work, plan: Plan, device: torch.device) -> Rate:
-    """Time one micro-batch: the first call, with everything that happens once, and the best of half a second of calls.
-
-    That is at least three calls, and many short ones, which other work on the machine delays the most.
-    """
+    """Time one micro-batch."""
     network = build_network(work.network, work.image_shape, work.classes, seed=0).to(device)
     parameters = {name: value.detach() for name, value in network.named_parameters()}
     images = torch.randn(plan.micro_batch, *work.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    run = _call(work.kind, Engine(network, plan), parameters, images)
-    times: list[float] = []
-    while len(times) < 4 or sum(times[1:]) < _MEASURED_FOR:
-        started = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    best = min(times[1:])
-    return Rate(per_image=best / plan.micro_batch, preparation=max(0.0, times[0] - best))
+    return measured_rate(_call(work.kind, Engine(network, plan), parameters, images), plan.micro_batch, device)
 
 
 def _call(kind: Kind, engine: Engine, parameters: Parameters, images: torch.Tensor) -> Callable[[], object]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.plan import MICRO_BATCH, Plan
 from condense.runtime.precision import choose_precision, native_bfloat16
-from condense.runtime.rates import Rate, Rates
+from condense.runtime.rates import Rate, Rates, measured_rate
 from condense.synthesizers.estimate import estimate
 from condense.synthetic_set import SyntheticSet
 
@@ -199,6 +200,19 @@ def test_rates_are_measured_once_and_kept(tmp_path: Path):
     (tmp_path / "rates.json").write_text("{ damaged")
     assert Rates(tmp_path / "rates.json").find("work", measure).per_image == 0.5
     assert len(calls) == 2
+
+
+def test_waiting_for_a_processor_is_not_part_of_a_rate():
+    """Every call waits, as under other work on the machine; what the first one waits for may be a compiler."""
+    matrix = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+
+    def run() -> None:
+        matrix @ matrix
+        time.sleep(0.05)
+
+    rate = measured_rate(run, 4, CPU)
+    assert 0 < 4 * rate.per_image < 0.025
+    assert rate.preparation > 0.025
 
 
 def test_rates_of_every_kind_of_work_can_be_measured(tmp_path: Path):
