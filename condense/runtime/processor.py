@@ -1,8 +1,9 @@
-"""What the processor is and what it runs natively."""
+"""What the processor is, what it runs natively, and how busy it is."""
 
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from pathlib import Path
 
@@ -19,6 +20,22 @@ def processor_flags() -> frozenset[str]:
     """Names of the instruction sets, as Linux calls them; empty where it cannot be known."""
     fields = _fields()
     return frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def processor_description() -> str:
+    """The model, with the instruction sets that decide how fast it is: machines of one model can differ in these."""
+    special = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in processor_flags()]
+    return f"{processor_name()} ({', '.join(special)})" if special else processor_name()
+
+
+def busy_seconds() -> float:
+    """Seconds that processors of this machine were not idle, all together, since it started; 0 where nobody knows."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, interrupts, soft_interrupts, stolen = map(int, first.split()[1:9])
+    return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 @functools.cache

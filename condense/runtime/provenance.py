@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condense._version import __version__
-from condense.runtime.processor import processor_flags, processor_name
+from condense.runtime.processor import processor_description
 
 _PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scikit-learn", "h5py")
 
@@ -31,18 +31,12 @@ def hardware() -> dict[str, Any]:
     import torch
 
     return {
-        "processor": _processor(),
+        "processor": processor_description(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
-
-
-def _processor() -> str:
-    flags = processor_flags()
-    special = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return f"{processor_name()} ({', '.join(special)})" if special else processor_name()
 
 
 def commit() -> str | None:

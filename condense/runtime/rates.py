@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
 
 from condense.runtime.files import cache_directory, write_json
-from condense.runtime.processor import processor_name
+from condense.runtime.processor import busy_seconds, processor_description
 from condense.runtime.validation import Closed
 
 _MEASURED_FOR = 0.5  # seconds
+_LITTLE = 0.25  # of a processor, which other work may take from a measurement
 
 
 class Rate(Closed):
@@ -22,13 +25,18 @@ class Rate(Closed):
 
     per_image: float = Field(gt=0)
     preparation: float = Field(ge=0)
+    disturbed: bool = Field(default=False, exclude=True)  # other work held processors that this one wanted
+
+
+_of_this_process: dict[tuple[Path, str], Rate] = {}
 
 
 class Rates:
     """The measured rates of this machine with this torch.
 
     What is not known yet is measured, and stored at once: a run that decides by a rate and a later run that reads it
-    decide alike.
+    decide alike. A rate that other work disturbed is used by this process and not stored: two threads that wait for
+    each other can then take fifty times as long, and every later run would believe it.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -36,15 +44,19 @@ class Rates:
 
     def find(self, work: str, measure: Callable[[], Rate]) -> Rate:
         """The rate of `work`, a description of everything that matters but the machine; measured if it is new."""
-        key = f"{processor_name()}, torch {torch.__version__}: {work}"
-        known = self._read()
-        if key not in known:
+        key = f"{processor_description()}, torch {torch.__version__}: {work}"
+        known, here = self._read(), (self._path, key)
+        if key in known:
+            return Rate(**known[key])
+        if here not in _of_this_process:
             found = measure()
-            known = self._read() | {key: found.model_dump()}  # another process may have measured meanwhile
-            write_json(self._path, known)
-        return Rate(**known[key])
+            if not found.disturbed:
+                write_json(self._path, self._read() | {key: found.model_dump()})  # another process may have added some
+                return found
+            _of_this_process[here] = found
+        return _of_this_process[here]
 
-    def _read(self) -> dict[str, dict[str, float]]:
+    def _read(self) -> dict[str, dict[str, Any]]:
         try:
             return dict(json.loads(self._path.read_text(encoding="utf-8")))
         except (OSError, ValueError):  # not there yet, or damaged: it can be measured again
@@ -57,26 +69,25 @@ def measured_rate(run: Callable[[], object], images: int, device: torch.device) 
 
     That is at least three calls, and many short ones, which other work on the machine delays the most.
     """
-    first, _ = _timed(run, device)
+    first = _seconds(run, device)
     times: list[float] = []
-    end = time.perf_counter() + _MEASURED_FOR
-    while len(times) < 3 or time.perf_counter() < end:
-        times.append(_timed(run, device)[1])
+    started, busy, own = time.perf_counter(), busy_seconds(), time.process_time()
+    while len(times) < 3 or time.perf_counter() - started < _MEASURED_FOR:
+        times.append(_seconds(run, device))
+    passed = time.perf_counter() - started
+    others = (busy_seconds() - busy - (time.process_time() - own)) / passed  # processors that other work held
+    free = max(0, (os.cpu_count() or 1) - torch.get_num_threads())
     best = min(times)
-    return Rate(per_image=best / images, preparation=max(0.0, first - best))
+    return Rate(
+        per_image=best / images,
+        preparation=max(0.0, first - best),
+        disturbed=device.type == "cpu" and others > free + _LITTLE,
+    )
 
 
-def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds until `run` was done, and those of them in which it worked.
-
-    Where other work holds a processor, all threads of a call of a millisecond can wait eighty for the one that is
-    there, in every call of a measurement; the rate would be believed ever after.
-    """
-    started, worked = time.perf_counter(), time.process_time()
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
     run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-        return seconds, seconds
-    seconds = time.perf_counter() - started
-    return seconds, min(seconds, time.process_time() - worked)  # of all threads: where nobody waits it is the larger
+    return time.perf_counter() - started
