@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from buffers.index import INDEX, read_description
-from buffers.record import begin, describe_request, same_request
+from buffers.record import describe_request, enter
 from buffers.rules import Kind, expert_rule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
@@ -46,12 +45,7 @@ def import_replay_buffer(
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
-    if (folder / INDEX).exists():
-        begun = read_description(folder)
-        same_request(begun, description, folder, data.info)
-        description = begun
-    else:
-        begin(folder, description, data.preprocessing)
+    description = enter(folder, description, data)
     first = max((number_of(path) for path in folder.glob("expert-*.h5")), default=-1) + 1
     for number, trajectory in enumerate(trajectories, first):
         write_expert(expert_path(folder, number), trajectory, dtype)

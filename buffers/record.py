@@ -21,7 +21,6 @@ from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
 from condense.data import DataInfo, RealData
 from condense.data.packing import pack
-from condense.data.preprocessing import Preprocessing
 from condense.networks import build_network, canonical_name
 from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
@@ -90,12 +89,8 @@ def record_experts(
         compile = begun.compile if begun else _worth_compiling(data, description, experts)
     executor = executor or InProcess()
     description = description.model_copy(update={"compile": compile, "threads": executor.threads})
-    if begun:
-        same_request(begun, description, folder, data.info)
-        list_experts(folder, begun)  # a kill may have come between an expert and the index
-    else:
-        begin(folder, description, data.preprocessing)
-    failed = _record_missing(data, begun or description, experts, folder, executor, progress)
+    description = enter(folder, description, data)
+    failed = _record_missing(data, description, experts, folder, executor, progress)
     return Recording(folder, experts - len(failed), failed)
 
 
@@ -179,14 +174,23 @@ def describe_request(
     )
 
 
-def begin(folder: Path, description: BufferDescription, preprocessing: Preprocessing) -> None:
-    """Make the folder of a buffer without experts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_preprocessing(folder, preprocessing)
-    write_description(folder, description)
+def enter(folder: Path, description: BufferDescription, data: RealData) -> BufferDescription:
+    """Make the folder of a buffer, or go on with the one that is there, whose description is given back.
+
+    Raises `CondenseError` with what differs between the two.
+    """
+    if not (folder / INDEX).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_preprocessing(folder, data.preprocessing)
+        write_description(folder, description)
+        return description
+    begun = read_description(folder)
+    _same_request(begun, description, folder, data.info)
+    list_experts(folder, begun)  # a kill may have come between an expert and the index
+    return begun
 
 
-def same_request(found: BufferDescription, asked: BufferDescription, folder: Path, info: DataInfo) -> None:
+def _same_request(found: BufferDescription, asked: BufferDescription, folder: Path, info: DataInfo) -> None:
     """Raise `CondenseError` with what differs between the buffer in `folder` and what is asked for data of `info`."""
     recorded = _decisive(found)
     for name, here in _decisive(asked).items():
