@@ -66,17 +66,27 @@ SeedsOrCount = Annotated[int | tuple[int, ...], BeforeValidator(_seeds_or_count)
 ImageSize = Annotated[int | tuple[int, int] | None, BeforeValidator(_image_size)]
 
 
-def _minutes(given: Any) -> Any:
-    times = [*given.values()] if isinstance(given, dict) else [given]
+def _for_sizes(given: Any, allowed: tuple[type, ...], least: str) -> Any:
+    """One number for all numbers of images per class, or one for each of them."""
+    numbers = [*given.values()] if isinstance(given, dict) else [given]
     sizes = [*given] if isinstance(given, dict) else [1]
-    if not all(type(time) in (int, float) and 0 < time < math.inf for time in times) or not sizes:
-        raise ValueError("must be greater than 0, or such a number for each number of images per class: {1: 3, 10: 8}")
+    if not all(type(number) in allowed and 0 < number < math.inf for number in numbers) or not sizes:
+        raise ValueError(f"must be {least}, or such a number for each number of images per class: {{1: 3, 10: 8}}")
     if not all(type(ipc) is int and ipc >= 1 for ipc in sizes):
         raise ValueError("must be given for numbers of images per class, as in {1: 3, 10: 8}")
     return given
 
 
-Minutes = Annotated[float | dict[int, float], BeforeValidator(_minutes)]
+def _iterations(given: Any) -> Any:
+    return given if given is None else _for_sizes(given, (int,), "a whole number of at least 1")
+
+
+def _minutes(given: Any) -> Any:
+    return given if given is None else _for_sizes(given, (int, float), "greater than 0")
+
+
+Iterations = Annotated[int | dict[int, int] | None, BeforeValidator(_iterations)]
+Minutes = Annotated[float | dict[int, float] | None, BeforeValidator(_minutes)]
 
 
 class DataEntry(Closed):
@@ -118,8 +128,10 @@ class MethodEntry(Closed):
     name: str = Field(description="name of a method")
     recipe: str | None = Field(None, description="name or YAML file of a recipe; default: the published settings")
     options: dict[str, Any] = Field({}, description="settings that replace those of the recipe")
-    iterations: Annotated[int, Field(ge=1, strict=True)] | None = Field(None, description="updates of the images")
-    minutes: Minutes | None = Field(
+    iterations: Iterations = Field(
+        None, description="updates of the images, one number for all or one for each number of images per class"
+    )
+    minutes: Minutes = Field(
         None, description="time after which a set is done, one for all or one for each number of images per class"
     )
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
@@ -127,16 +139,20 @@ class MethodEntry(Closed):
     experts: ExpertsEntry | None = Field(None, description="for methods that match trajectories")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
-    def minutes_at(self, ipc: int) -> float | None:
-        """The time of a set of so many images per class.
+    def budget_at(self, ipc: int) -> tuple[int | None, float | None]:
+        """The iterations and the minutes of a set of so many images per class.
 
-        Raises `CondenseError` if times are given for other numbers only.
+        Raises `CondenseError` if either is given for other numbers only.
         """
-        if not isinstance(self.minutes, dict):
-            return self.minutes
-        if ipc not in self.minutes:
-            raise CondenseError(f"minutes are given for {sorted(self.minutes)} images per class, not for {ipc}; add it")
-        return self.minutes[ipc]
+        return _at(self.iterations, ipc, "iterations"), _at(self.minutes, ipc, "minutes")
+
+
+def _at(given: Any, ipc: int, name: str) -> Any:
+    if not isinstance(given, dict):
+        return given
+    if ipc not in given:
+        raise CondenseError(f"{name} are given for {sorted(given)} images per class, not for {ipc}; add it")
+    return given[ipc]
 
 
 class ColumnEntry(Closed):

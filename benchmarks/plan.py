@@ -102,14 +102,14 @@ def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = N
 
 
 def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
-    method, minutes = methods().find(entry.name), entry.minutes_at(ipc)
+    method, (iterations, minutes) = methods().find(entry.name), entry.budget_at(ipc)
     own = _network_of_experts(entry, method, data)
     settings = resolve_settings(
         method,
         data.info,
         ipc,
         recipe=entry.recipe,
-        iterations=entry.iterations,
+        iterations=iterations,
         minutes=minutes,
         **own | entry.options,
     )
@@ -122,7 +122,7 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
             settings=settings.model_dump(mode="json"),
             recipe=Path(entry.recipe).stem if entry.recipe else None,
             options=entry.options,
-            iterations=entry.iterations,
+            iterations=iterations,
             minutes=minutes,
             ipc=ipc,
             seed=seed,

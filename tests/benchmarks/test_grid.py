@@ -54,6 +54,8 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
         ({"methods": [{"name": "random", "set_seeds": 0}]}, "methods.0: set_seeds 0: must be how many seeds"),
         ({"methods": [{"name": "random", "set_seeds": [1, 1]}]}, "methods.0: set_seeds: must be how many seeds"),
         ({"methods": [{"name": "dm", "iterations": -1}]}, "methods.0: iterations -1"),
+        ({"methods": [{"name": "dm", "iterations": {1: 2.5}}]}, "methods.0: iterations: must be a whole number"),
+        ({"methods": [{"name": "dm", "iterations": True}]}, "methods.0: iterations True: must be a whole number"),
         ({"methods": [{"name": "dm", "minutes": 0}]}, "methods.0: minutes 0: must be greater than 0"),
         ({"methods": [{"name": "dm", "minutes": {}}]}, "methods.0: minutes: must be greater than 0"),
         ({"methods": [{"name": "dm", "minutes": {1: -1}}]}, "methods.0: minutes: must be greater than 0"),
@@ -196,13 +198,14 @@ def test_a_plan_counts_only_where_one_is_asked_for():
     assert len({cell.key for cell in cells}) == len(cells)
 
 
-def test_minutes_may_depend_on_the_number_of_images():
+@pytest.mark.parametrize("budget", ["iterations", "minutes"])
+def test_a_budget_may_depend_on_the_number_of_images(budget):
     grid = {"data": ["digits"], "ipc": [1, 10], "columns": [{"protocol": "demo"}]}
-    timed = grid | {"methods": [{"name": "dm", "minutes": {1: 3, 10: 8}}]}
-    cells = plan(parse_grid(timed, "g.yaml"), "g.yaml")
-    assert [work.cell.made.minutes for work in cells] == [3, 8]
-    with pytest.raises(CondenseError, match=r"given for \[1\] images per class, not for 10"):
-        plan(parse_grid(grid | {"methods": [{"name": "dm", "minutes": {1: 3}}]}, "g.yaml"), "g.yaml")
+    bounded = grid | {"methods": [{"name": "dm", budget: {1: 3, 10: 8}}]}
+    cells = plan(parse_grid(bounded, "g.yaml"), "g.yaml")
+    assert [getattr(work.cell.made, budget) for work in cells] == [3, 8]
+    with pytest.raises(CondenseError, match=rf"{budget} are given for \[1\] images per class, not for 10"):
+        plan(parse_grid(grid | {"methods": [{"name": "dm", budget: {1: 3}}]}, "g.yaml"), "g.yaml")
 
 
 def test_a_holdout_is_scored_on_training_images_only():
