@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import grad
 
-from condense.derivatives import Parameters, length
+from condense.derivatives import Parameters, apply_network, length
 from condense.training import Step, Update, descend
 
 _TINY = 1e-12
@@ -35,14 +35,16 @@ def flat_direction(gradient: Parameters, perturbed: Parameters, ascent_weight: f
     return {name: value - ascent_weight * (gradient[name] - along * value) for name, value in perturbed.items()}
 
 
-def image_gradient_penalty(network: nn.Module, state: Parameters, images: Tensor) -> Tensor:
+def image_gradient_penalty(network: nn.Module, parameters: Parameters, images: Tensor) -> Tensor:
     """mean (|J| - 1)^2 with J = d sum_c f_c(x) / dx, its norm over the channels of every pixel.
 
-    `images` [N, C, H, W] are not augmented; differentiable in the parameters in `state` (Shen et al., 2023: AST).
+    `images` [N, C, H, W] are not augmented; differentiable in the parameters (Shen et al., 2023: AST).
     """
-    leaf = images.detach().requires_grad_()
-    logits = functional_call(network, state, (leaf,))
-    (jacobian,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)  # (N, C, H, W)
+
+    def total(images: Tensor) -> Tensor:
+        return apply_network(network, parameters, images).sum()
+
+    jacobian = grad(total)(images)  # (N, C, H, W)
     return (torch.linalg.vector_norm(jacobian, dim=1) - 1).square().mean()
 
 
@@ -50,16 +52,14 @@ def flat_step(radius: float, ascent_weight: float) -> Update:
     """A step of GSAM: two gradients of one augmented batch; statistics of BatchNorm move in the first only."""
 
     def update(step: Step) -> Tensor:
-        leaves = {name: value for name, value in step.state.items() if value.requires_grad}
-        loss = step.engine.loss(step.state, step.images, step.labels)
-        gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+        leaves, loss, gradient = _loss_gradient(step)
         weights = {name: value.detach() for name, value in leaves.items()}
         moved = {name: weights[name] + value for name, value in adaptive_ascent(weights, gradient, radius).items()}
         _, perturbed = step.engine.gradient(moved, step.images, step.labels)
         for name, value in flat_direction(gradient, perturbed, ascent_weight).items():
             leaves[name].grad = value
         step.optimizer.step()
-        return loss.detach()
+        return loss
 
     return update
 
@@ -70,14 +70,22 @@ def smooth_step(loss_weight: float, penalty: float) -> Update:
         return descend
 
     def update(step: Step) -> Tensor:
-        loss = step.engine.loss(step.state, step.images, step.labels)
-        total = loss_weight * loss
+        leaves, loss, gradient = _loss_gradient(step)
+        total = {name: loss_weight * value for name, value in gradient.items()}
         if penalty:
-            still = {name: value if value.requires_grad else value.clone() for name, value in step.state.items()}
-            total = total + penalty * image_gradient_penalty(step.engine.network, still, step.plain)
-        step.optimizer.zero_grad()
-        total.backward()
+            weights = {name: value.detach() for name, value in leaves.items()}
+            _, slope = step.engine.mean_gradient(image_gradient_penalty, weights, step.plain)
+            total = {name: value + penalty * slope[name] for name, value in total.items()}
+        for name, value in total.items():
+            leaves[name].grad = value
         step.optimizer.step()
-        return loss.detach()
+        return loss
 
     return update
+
+
+def _loss_gradient(step: Step) -> tuple[Parameters, Tensor, Parameters]:
+    """The network's parameters, the loss of the augmented batch and its gradient; statistics of BatchNorm move."""
+    leaves = {name: value for name, value in step.state.items() if value.requires_grad}
+    loss = step.engine.loss(step.state, step.images, step.labels)
+    return leaves, loss.detach(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))

@@ -29,6 +29,7 @@ from condense.networks import Network
 warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
 
 Parameters = dict[str, Tensor]
+Mean = Callable[[nn.Module, Parameters, Tensor], Tensor]  # of a network, its parameters and images: one number
 Reader = Callable[[Network, Tensor], tuple[Tensor, ...]]  # of a network and images [N, ...]: tensors of N rows
 
 
@@ -102,6 +103,15 @@ def loss_gradient(
         return network_loss(network, parameters, images, labels, dtype)
 
     gradient, value = grad_and_value(loss)(parameters)
+    return value, gradient
+
+
+def mean_gradient(network: nn.Module, mean: Mean, parameters: Parameters, images: Tensor) -> tuple[Tensor, Parameters]:
+    """`mean(network, parameters, images)` and its gradient with respect to the parameters; no graph is recorded.
+
+    `mean` may take derivatives itself, by `torch.func`.
+    """
+    gradient, value = grad_and_value(lambda parameters: mean(network, parameters, images))(parameters)
     return value, gradient
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,7 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from condense.derivatives import MixedProduct, Parameters, Reader, loss_gradient, mixed_product, read_network
+from condense.derivatives import (
+    Mean,
+    MixedProduct,
+    Parameters,
+    Reader,
+    loss_gradient,
+    mean_gradient,
+    mixed_product,
+    read_network,
+)
 from condense.networks import Network
 from condense.networks.layers import batch_norms
 from condense.runtime.compilation import compiled
@@ -35,7 +44,7 @@ class Engine:
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         self.network, self.plan = network, plan
         self._batch_norms = batch_norms(network)
-        self._readers: dict[Reader, Callable[[Parameters, Tensor], tuple[Tensor, ...]]] = {}
+        self._made: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._dtype = None if plan.precision == "float32" else DTYPES[plan.precision]
 
     def features(self, parameters: Parameters, images: Tensor) -> Tensor:
@@ -47,7 +56,9 @@ class Engine:
 
         `read` must be the same function in every call, or it is compiled again.
         """
-        run = self._reader(read)
+        network = self.network
+        assert isinstance(network, Network), "features are those of a Network, not of any module"
+        run = self._kept(read, lambda parameters, images: read_network(network, parameters, images, read, self._dtype))
         parts = [run(parameters, part) for part in self._divided(images)]
         return tuple(torch.cat(column) for column in zip(*parts))
 
@@ -56,14 +67,17 @@ class Engine:
 
         `labels` are class indices, or probabilities [N, K], here and in all that follows.
         """
-        total: tuple[Tensor, Parameters] | None = None
-        for part, targets in zip(self._divided(images), self._divided(labels)):
-            loss, gradient = self._gradient(parameters, part, targets)
-            share = len(part) / len(images)
-            loss, gradient = share * loss, {name: share * value for name, value in gradient.items()}
-            total = (loss, gradient) if total is None else (total[0] + loss, _sum(total[1], gradient))
-        assert total is not None, "a batch has at least one image"
-        return total
+        parts = zip(self._divided(images), self._divided(labels))
+        return _mean((len(part) / len(images), self._gradient(parameters, part, targets)) for part, targets in parts)
+
+    def mean_gradient(self, mean: Mean, parameters: Parameters, images: Tensor) -> tuple[Tensor, Parameters]:
+        """`mean(network, parameters, images)`, a mean over images, and its gradient with respect to the parameters.
+
+        `mean` must be the same function in every call, or it is compiled again; it may take derivatives itself. This is
+        for training, as `loss` is: in the type of `parameters`.
+        """
+        run = self._kept(mean, lambda parameters, images: mean_gradient(self.network, mean, parameters, images))
+        return _mean((len(part) / len(images), run(parameters, part)) for part in self._divided(images))
 
     def mixed_product(
         self,
@@ -99,14 +113,11 @@ class Engine:
         """Equal parts of at most `micro_batch` rows (some one row shorter than the others)."""
         yield from values.tensor_split(1 if self.whole_batches else math.ceil(len(values) / self.plan.micro_batch))
 
-    def _reader(self, read: Reader) -> Callable[[Parameters, Tensor], tuple[Tensor, ...]]:
-        network = self.network
-        assert isinstance(network, Network), "features are those of a Network, not of any module"
-        if read not in self._readers:
-            self._readers[read] = self._fast(
-                lambda parameters, images: read_network(network, parameters, images, read, self._dtype)
-            )
-        return self._readers[read]
+    def _kept(self, given: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+        """What was first made of a function that a caller gave."""
+        if given not in self._made:
+            self._made[given] = self._fast(function)
+        return self._made[given]
 
     @functools.cached_property
     def _gradient(self) -> Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Parameters]]:
@@ -142,6 +153,16 @@ class Engine:
 
 def _embed(network: Network, images: Tensor) -> tuple[Tensor, ...]:
     return (network.embed(images),)
+
+
+def _mean(parts: Iterable[tuple[float, tuple[Tensor, Parameters]]]) -> tuple[Tensor, Parameters]:
+    """A value and its gradient, of a whole batch, from its parts: the share of each, its value and its gradient."""
+    total: tuple[Tensor, Parameters] | None = None
+    for share, (value, gradient) in parts:
+        value, gradient = share * value, {name: share * slope for name, slope in gradient.items()}
+        total = (value, gradient) if total is None else (total[0] + value, _sum(total[1], gradient))
+    assert total is not None, "a batch has at least one image"
+    return total
 
 
 def _sum(left: Parameters, right: Parameters) -> Parameters:

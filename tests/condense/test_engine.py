@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import baseline
+from buffers.steps import image_gradient_penalty
 from condense.augmentation import Augmentation, augment, draw_per_class
 from condense.derivatives import Parameters, loss_gradient, mixed_product
 from condense.engine import Engine
@@ -52,6 +53,21 @@ def test_micro_batches_change_nothing_but_rounding(name: str, micro_batch: int) 
     product = mixed_product(network, parameters, images, labels, direction)
     assert relative_error(flat(found.parameters), flat(product.parameters)) < 1e-12
     assert relative_error(found.images, product.images) < 1e-12
+
+
+@pytest.mark.parametrize(("micro_batch", "compile"), [(4, "off"), (64, "off"), (4, "on")])
+@pytest.mark.parametrize("name", ["convnet-d2-w8-in", "convnet-d1-w8-bn"])
+def test_the_gradient_of_a_mean_over_images_that_takes_derivatives(name: str, micro_batch: int, compile: str) -> None:
+    """The penalty on image gradients, beside its graph of the second order."""
+    network, parameters, images, _, _ = problem(name)
+    engine = Engine(network, Plan(micro_batch=micro_batch, compile=compile))
+    penalty, gradient = engine.mean_gradient(image_gradient_penalty, parameters, images)
+    leaf, leaves = images.clone().requires_grad_(), list(network.parameters())
+    (jacobian,) = torch.autograd.grad(network(leaf).sum(), leaf, create_graph=True)
+    expected = (jacobian.square().sum(1).sqrt() - 1).square().mean()
+    slopes = torch.autograd.grad(expected, leaves, allow_unused=True, materialize_grads=True)
+    assert relative_error(penalty, expected.detach()) < 1e-12
+    assert relative_error(flat(gradient), torch.cat([slope.flatten() for slope in slopes])) < 1e-10
 
 
 def test_soft_labels_are_divided_with_their_images() -> None:
