@@ -225,6 +225,23 @@ def test_rates_that_other_work_disturbed_are_not_kept(tmp_path: Path):
     assert not (tmp_path / "rates.json").exists()
 
 
+def test_a_disturbed_measurement_is_repeated_for_as_long_as_its_preparation_took(monkeypatch):
+    calls: list[int] = []
+
+    def run() -> None:
+        time.sleep(0.001 if calls else 2.0)
+        calls.append(1)
+
+    def rate_if_other_work_ends_after(seconds: float) -> Rate:
+        calls.clear()
+        end = time.perf_counter() + seconds
+        monkeypatch.setattr("condense.runtime.rates.busy_seconds", lambda: 100 * min(time.perf_counter(), end))
+        return measured_rate(run, 4, CPU)
+
+    assert not rate_if_other_work_ends_after(2.3).disturbed
+    assert rate_if_other_work_ends_after(60).disturbed
+
+
 def test_the_first_call_is_preparation():
     """What happens once is not part of the rate."""
     calls: list[int] = []
