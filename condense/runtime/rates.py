@@ -18,6 +18,7 @@ from condense.runtime.validation import Closed
 
 _MEASURED_FOR = 0.5  # seconds
 _LITTLE = 0.25  # of a processor, which other work may take from a measurement
+_BELIEVED_FOR = 60.0  # seconds, what other work disturbed: long enough for one plan
 
 
 class Rate(Closed):
@@ -28,7 +29,7 @@ class Rate(Closed):
     disturbed: bool = Field(default=False, exclude=True)  # other work held processors that this one wanted
 
 
-_of_this_process: dict[tuple[Path, str], Rate] = {}
+_disturbed: dict[tuple[Path, str], tuple[Rate, float]] = {}  # those of this process, and when they were measured
 
 
 class Rates:
@@ -48,13 +49,14 @@ class Rates:
         known, here = self._read(), (self._path, key)
         if key in known:
             return Rate(**known[key])
-        if here not in _of_this_process:
-            found = measure()
-            if not found.disturbed:
-                write_json(self._path, self._read() | {key: found.model_dump()})  # another process may have added some
-                return found
-            _of_this_process[here] = found
-        return _of_this_process[here]
+        rate, then = _disturbed.get(here, (None, 0.0))
+        if rate is None or time.monotonic() - then > _BELIEVED_FOR:
+            rate = measure()
+            if rate.disturbed:
+                _disturbed[here] = rate, time.monotonic()
+            else:
+                write_json(self._path, self._read() | {key: rate.model_dump()})  # another process may have added some
+        return rate
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
