@@ -311,7 +311,9 @@ class SoftLabelTrajectoryMatching(TrajectoryMatching):
     """TESLA: labels that the expert at the end of the window assigns, and the frozen gradient.
 
     At the end all labels are assigned by one expert, the first one after its last epoch, so that the set does not
-    depend on the last draw.
+    depend on the last draw. Assigned labels follow the images: nothing brings back one that an update has made another
+    class to its expert. The metric `in_class` is the fraction that are still what they began as; where it falls, the
+    learning rate of the images is too large.
     """
 
     Settings = SoftLabelTrajectorySettings
@@ -326,7 +328,14 @@ class SoftLabelTrajectoryMatching(TrajectoryMatching):
         """The logits of the expert at the end of the window, or class indices."""
         if not self.assigned:
             return super().targets(window)
-        return self.logits(self.images.detach(), window.target, window.expert, window.epoch + self.settings.span)
+        found = self.logits(self.images.detach(), window.target, window.expert, window.epoch + self.settings.span)
+        self.in_class = (found.argmax(1) == super().targets(window)).double().mean().item()
+        return found
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """As `mtt`; the labels of this iteration are counted."""
+        metrics = super().step(iteration)
+        return metrics | {"in_class": self.in_class} if self.assigned else metrics
 
     def learned(self) -> dict[str, Any]:
         """With the labels of the first expert after its last epoch."""

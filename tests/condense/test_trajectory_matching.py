@@ -439,6 +439,19 @@ def test_assigned_labels_can_be_asked_for_with_few_classes(digits, buffer):
     reference.check(made)
 
 
+def test_images_that_their_expert_sees_as_another_class_are_counted(many, buffer_of_many):
+    """First real images, then one and the same for all classes, which is at home in one of twelve at most."""
+    made = synthesizer(many, buffer_of_many, 2, SoftLabelTrajectoryMatching)
+    window = made.window(0)
+    seen = naive_logits(buffer_of_many, many, made.images.detach(), window.expert, window.epoch + 2).argmax(1)
+    expected = (seen == made.labels).double().mean().item()
+    assert 0 < expected < 1
+    assert made.step(0)["in_class"] == expected
+    with torch.no_grad():
+        made.images.copy_(made.images[seen == made.labels][:1].expand_as(made.images))
+    assert made.step(1)["in_class"] in (0, 1 / 12)
+
+
 def test_labels_of_the_set_come_from_the_first_expert_at_its_end(many, buffer_of_many, tmp_path: Path):
     """60 images: more than are asked at once."""
     out = tmp_path / "set.h5"
