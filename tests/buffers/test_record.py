@@ -339,6 +339,8 @@ def test_the_penalty_against_a_loop_over_pixels():
         (jacobian[n, :, i, j].norm().item() - 1) ** 2 for n in range(2) for i in range(8) for j in range(8)
     ) / (2 * 64)
     assert found.item() == pytest.approx(expected)
+    gradients = torch.autograd.grad(found, list(network.parameters()), allow_unused=True)
+    assert any(value is not None and value.abs().sum() > 0 for value in gradients)
 
 
 def test_a_flat_epoch_against_plain_code(data, tmp_path: Path):
