@@ -52,13 +52,10 @@ def flat_step(radius: float, ascent_weight: float) -> Update:
     """A step of GSAM: two gradients of one augmented batch; statistics of BatchNorm move in the first only."""
 
     def update(step: Step) -> Tensor:
-        leaves, loss, gradient = _loss_gradient(step)
-        weights = {name: value.detach() for name, value in leaves.items()}
+        weights, loss, gradient = _loss_gradient(step)
         moved = {name: weights[name] + value for name, value in adaptive_ascent(weights, gradient, radius).items()}
         _, perturbed = step.engine.gradient(moved, step.images, step.labels)
-        for name, value in flat_direction(gradient, perturbed, ascent_weight).items():
-            leaves[name].grad = value
-        step.optimizer.step()
+        _follow(step, flat_direction(gradient, perturbed, ascent_weight))
         return loss
 
     return update
@@ -70,22 +67,27 @@ def smooth_step(loss_weight: float, penalty: float) -> Update:
         return descend
 
     def update(step: Step) -> Tensor:
-        leaves, loss, gradient = _loss_gradient(step)
+        weights, loss, gradient = _loss_gradient(step)
         total = {name: loss_weight * value for name, value in gradient.items()}
         if penalty:
-            weights = {name: value.detach() for name, value in leaves.items()}
             _, slope = step.engine.mean_gradient(image_gradient_penalty, weights, step.plain)
             total = {name: value + penalty * slope[name] for name, value in total.items()}
-        for name, value in total.items():
-            leaves[name].grad = value
-        step.optimizer.step()
+        _follow(step, total)
         return loss
 
     return update
 
 
 def _loss_gradient(step: Step) -> tuple[Parameters, Tensor, Parameters]:
-    """The network's parameters, the loss of the augmented batch and its gradient; statistics of BatchNorm move."""
+    """The weights, the loss of the augmented batch and its gradient, without graphs; statistics of BatchNorm move."""
     leaves = {name: value for name, value in step.state.items() if value.requires_grad}
     loss = step.engine.loss(step.state, step.images, step.labels)
-    return leaves, loss.detach(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+    gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+    return {name: value.detach() for name, value in leaves.items()}, loss.detach(), gradient
+
+
+def _follow(step: Step, direction: Parameters) -> None:
+    """One step of the optimiser, with `direction` in the place of the gradient."""
+    for name, value in direction.items():
+        step.state[name].grad = value
+    step.optimizer.step()
