@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from condense.augmentation import Augmentation
@@ -43,6 +43,14 @@ class SynthesizerSettings(Closed):
         lt=1,
         description="instead: store one of which this part is still the first images at the end of the run",
     )
+    alternatives: ClassVar[tuple[tuple[str, str], ...]] = (("image_average", "image_average_left"),)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        for one, other in self.alternatives:
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"{one} and {other} say the same in two ways; give one of them")
+        return self
 
     def for_length(self, iterations: int) -> Self:
         """These settings for a run of so many updates: what is given for the whole run, for an update.
@@ -50,9 +58,8 @@ class SynthesizerSettings(Closed):
         >>> round(SynthesizerSettings(image_average_left=0.5).for_length(100).image_average, 4)
         0.9931
         """
-        left, average = self.image_average_left, self.image_average
-        if left is not None and average is None:
-            average = left ** (1 / iterations)
+        left = self.image_average_left
+        average = self.image_average if left is None else left ** (1 / iterations)
         return self.model_copy(update={"image_average": average, "image_average_left": None})
 
 

@@ -52,7 +52,7 @@ def distill(
         ipc: images per class, at least 1; methods that choose real images need that many in every class.
         iterations: updates of the images; default: the recipe's.
         minutes: stop after this time instead, or at `iterations` if both are given and these come first. The set
-            records the iterations reached, and giving that number makes the same set again.
+            records the iterations reached, and its `command`, with every setting written out, makes it again.
         seed: of everything random; the same call gives the same file.
         recipe: name of a recipe of the method or path of a YAML file; default: the method's published settings for
             this data and ipc.

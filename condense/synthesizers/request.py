@@ -54,6 +54,9 @@ def resolve_settings(
     values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
     if iterations is not None:
         values["iterations"] = iterations
+    for pair in getattr(model, "alternatives", ()):
+        if any(options.get(name) is not None for name in pair):  # then the recipe and the defaults say nothing
+            values |= {name: options.get(name) for name in pair}
     settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
     network = getattr(settings, "network", None)
     if network is not None:
@@ -128,7 +131,8 @@ class Request:
         assert isinstance(given, SynthesizerSettings), "only updates can be spread over a run"
         if unfinished is not None and unfinished.exists():
             recorded = read_header(unfinished)["configuration"]["settings"]
-            return given.model_copy(update={name: recorded[name] for name in self.for_the_whole_run})
+            # that of another method has others, and is refused where the two are compared
+            return given.model_copy(update={name: recorded.get(name) for name in self.for_the_whole_run})
         return given.for_length(self._length(plan))
 
     @property
@@ -145,6 +149,11 @@ class Request:
         if self.minutes is None:
             assert self.iterations is not None, "a run without a time has a number of iterations"
             return self.iterations
+        if not self.work:
+            raise CondenseError(
+                f"nobody knows how many updates {self.minutes:g} minutes hold of work that uses no engine, and "
+                f"{' and '.join(map(option_name, self.for_the_whole_run))} is for the whole run: give --iterations"
+            )
         left = 60 * self.minutes - expected_seconds(self.preparation, plan, self.device)
         held = max(1, int(left / expected_seconds(self.work, plan, self.device)))
         return held if self.iterations is None else min(held, self.iterations)

@@ -484,6 +484,44 @@ def test_ftd_stores_the_average_of_the_images_and_the_last_learning_rate(digits,
     assert made.learned_lr == pytest.approx(plain.inner_lr.item(), rel=1e-6)
 
 
+def test_an_average_that_is_asked_for_replaces_that_of_the_recipe(digits, buffer):
+    """Whichever of its two ways is used, and in a file where none is, two at once are refused."""
+    by_run = {"image_average": None, "image_average_left": 0.5}
+    by_update = {"image_average": 0.5, "image_average_left": None}
+    for asked, recipe, expected in (
+        ({"image_average_left": 0.5}, None, by_run),
+        ({"image_average_left": 0.5}, "desk", by_run),
+        ({"image_average": 0.5}, "desk", by_update),
+        ({"image_average": 0.5, "image_average_left": None}, "desk", by_update),
+    ):
+        found = resolve_settings(methods().find("ftd"), digits.info, 1, recipe=recipe, **asked).model_dump()
+        assert {name: found[name] for name in expected} == expected
+    with pytest.raises(CondenseError, match="image_average and image_average_left say the same in two ways"):
+        resolve_settings(methods().find("ftd"), digits.info, 1, image_average=0.5, image_average_left=0.5)
+    made = condense.distill("ftd", digits, 1, buffer=buffer, iterations=2, image_average_left=0.25, **QUICK)
+    assert made.provenance["configuration"]["settings"]["image_average"] == 0.5
+
+
+def test_minutes_of_unrolled_gradients_cannot_be_spread_over_a_run(digits, buffer):
+    options = QUICK | {"minutes": 0.1, "gradient": "unrolled", "image_average_left": 0.5}
+    with pytest.raises(CondenseError, match=r"--image-average-left is for the whole run: give --iterations"):
+        condense.distill("ftd", digits, 1, buffer=buffer, **options)
+
+
+def test_an_unfinished_run_of_another_method_is_refused_in_words(digits, buffer, tmp_path: Path, monkeypatch):
+    out = tmp_path / "set.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(TrajectoryMatching, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            condense.distill("mtt", digits, 1, buffer=buffer, out=out, iterations=3, **QUICK)
+    with pytest.raises(CondenseError, match=r"unfinished run with .*; give the same options, or --no-resume"):
+        condense.distill("datm", digits, 1, buffer=buffer, out=out, iterations=3, growth=0.5, **QUICK)
+
+
+def interrupted(synthesizer: TrajectoryMatching, iteration: int) -> dict[str, float]:
+    raise KeyboardInterrupt
+
+
 def test_the_usual_average_of_ftd_hardly_leaves_the_start(digits, buffer):
     """0.9999 without bias correction: after 3 updates of the images, 0.9997 of them are what they were."""
     made = synthesizer(digits, buffer, kind=FlatTrajectoryMatching)
