@@ -104,7 +104,7 @@ class ExpertBuffer:
         """
         self.check_window(max_start, span, min_start)
         expert, start = self.draw(seed, iteration, max_start, min_start)
-        first, last = self._rows("snapshots", expert, start, start + span)
+        first, last = self.snapshots(expert, start, start + span)
         return first, last
 
     def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
@@ -123,9 +123,13 @@ class ExpertBuffer:
                 f"epochs, these have {self.epochs}; lower --max-start or --span, or record longer ones"
             )
 
+    def snapshots(self, expert: int, *epochs: int) -> list[Tensor]:
+        """The parameters of an expert after each of so many epochs, new float32 [P]; its file is opened once."""
+        return self._rows("snapshots", expert, *epochs)
+
     def snapshot(self, expert: int, epoch: int) -> Tensor:
-        """The parameters of an expert after so many epochs, a new float32 [P]."""
-        return self._rows("snapshots", expert, epoch)[0]
+        """Those after one number of epochs."""
+        return self.snapshots(expert, epoch)[0]
 
     def statistics(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """The running statistics of BatchNorm by name; empty for networks without it."""
@@ -226,8 +230,11 @@ def _facts(buffer: ExpertBuffer, expert: int) -> ExpertFacts:
 def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
     """Write a whole expert, atomically."""
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, values in (("snapshots", trajectory.snapshots), ("statistics", trajectory.statistics)):
-            rows = values.numpy().astype(dtype)
+        for name, values, kept_as in (
+            ("snapshots", trajectory.snapshots, dtype),
+            ("statistics", trajectory.statistics, "float32"),  # few, and a variance may be beyond the range of float16
+        ):
+            rows = values.numpy().astype(kept_as)
             chunks = (1, rows.shape[1]) if rows.shape[1] else None
             file.create_dataset(name, data=rows, chunks=chunks, fletcher32=bool(chunks), track_times=False)
         digest = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16)

@@ -60,8 +60,8 @@ class ExpertSource(Protocol):
     def draw(self, seed: int, iteration: int, max_start: int, min_start: int = 0) -> tuple[int, int]:
         """An expert and an epoch from `min_start` to below `max_start`."""
 
-    def snapshot(self, expert: int, epoch: int) -> Tensor:
-        """Its parameters after so many epochs."""
+    def snapshots(self, expert: int, *epochs: int) -> list[Tensor]:
+        """Its parameters after each of so many epochs."""
 
     def statistics(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Its statistics of BatchNorm after so many epochs."""

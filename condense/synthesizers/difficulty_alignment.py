@@ -75,7 +75,7 @@ class DifficultyAlignment(TrajectoryMatching):
         total = trusted = torch.zeros(len(images), len(self.data.info.classes), device=self.job.device)
         counted = torch.zeros(len(images), 1, device=self.job.device)
         for expert in experts:
-            logits = self.logits(images, self._vector(expert, epoch), expert, epoch)  # (N, C)
+            logits = self.logits(images, expert, epoch)  # (N, C)
             right = (logits.argmax(1) == labels).to(logits.dtype)[:, None]
             total, counted, trusted = total + logits, counted + right, trusted + right * logits
         return torch.where(counted > 0, trusted / counted.clamp(min=1), total / len(experts))

@@ -70,14 +70,14 @@ class SmoothTrajectoryMatching(TrajectoryMatching):
 
     def _between(self, window: Window) -> list[Target]:
         settings = self.settings
-        if settings.intermediate == "none":
+        apart = settings.inner_steps // settings.span
+        if settings.intermediate == "none" or not apart:
             return []
-        count, apart = settings.span - 1, settings.inner_steps // settings.span
-        weights = [1.0 if settings.intermediate == "equal" else i / (1 + count) for i in range(1, settings.span)]
+        between = range(1, settings.span)
+        vectors = self._vectors(window.expert, *(window.epoch + i for i in between))
         return [
-            (i * apart, self._vector(window.expert, window.epoch + i), weight)
-            for i, weight in enumerate(weights, 1)
-            if apart
+            (i * apart, vector, 1.0 if settings.intermediate == "equal" else i / settings.span)
+            for i, vector in zip(between, vectors)
         ]
 
     def _perturbed(self, vector: Tensor, iteration: int) -> Tensor:

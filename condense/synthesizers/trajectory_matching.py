@@ -24,6 +24,7 @@ from condense.engine import Engine
 from condense.networks import build_network, canonical_name
 from condense.planning import Kind, Work
 from condense.runtime.errors import CondenseError
+from condense.runtime.plan import Plan
 from condense.runtime.seeds import generator
 from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings
 from condense.synthesizers.chosen_images import chosen_images
@@ -52,6 +53,12 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
     inner_lr_lr: float = Field(1e-7, ge=0, description="learning rate of that learning rate (SGD, momentum 0.5)")
     synthetic_batch: int | None = Field(None, ge=1, description="images in a step; default: all")
     gradient: GradientName = Field("adjoint", description=GRADIENT_HELP)
+    store_every: int | None = Field(
+        None,
+        ge=1,
+        description="keep the parameters of each so many-th step only, and train again from there: less "
+        "memory for up to twice the forward work; default: of every step",
+    )
     augmentation: Literal["dsa", "none"] = Field("dsa", description="parameters per image, one operation a step")
 
 
@@ -111,11 +118,8 @@ class TrajectoryMatching(Synthesizer):
     def prepare(self) -> None:
         """Experts and their network."""
         job, settings, info = self.job, self.settings, self.data.info
-        if settings.gradient == "unrolled" and job.plan.precision != "float32":
-            raise CondenseError(
-                f"--gradient unrolled computes in float32 only; leave --precision {job.plan.precision} out, or give "
-                "--gradient adjoint, which is the same gradient"
-            )
+        if settings.gradient == "unrolled":
+            _check_unrolled(settings, job.plan)
         self.inner_lr = torch.tensor(settings.inner_lr, device=job.device)
         self.clamped, self.skipped, self.lost = 0, 0, 0
         assert job.buffer is not None, "a request without experts is refused"
@@ -134,7 +138,7 @@ class TrajectoryMatching(Synthesizer):
 
     def _opinion(self, images: Tensor, expert: int) -> Tensor:
         epoch = self.buffer.epochs
-        return self.logits(images.to(self.job.device), self._vector(expert, epoch), expert, epoch).cpu()
+        return self.logits(images.to(self.job.device), expert, epoch).cpu()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """SGD for the images, and for the learning rate with its own."""
@@ -154,18 +158,19 @@ class TrajectoryMatching(Synthesizer):
     def step(self, iteration: int) -> dict[str, float]:
         """Train for T steps from an expert's epoch, and move images and learning rate by the gradient of L."""
         window = self.window(iteration)
-        batches = self.batches(iteration)
+        batches, labels = self.batches(iteration), self.targets(window)
         found = trajectory_gradient(
             self.engine,
             window.start,
             window.target,
             self.images,
-            self.targets(window),
+            labels,
             self.inner_lr,
             steps=self.settings.inner_steps,
             batches=batches,
             augment=self.augment(iteration, batches),
             between=window.between,
+            store_every=self.settings.store_every or 1,
             mode=self.settings.gradient,
             **self.inner_options(window),
         )
@@ -181,13 +186,14 @@ class TrajectoryMatching(Synthesizer):
             "skipped": self.skipped,
             "gradient": found.images.norm().item(),
             "contrast": self.images.detach().std().item(),
+            **self.of_labels(labels),
         }
 
     def window(self, iteration: int) -> Window:
         """The part of an expert's trajectory that this iteration matches."""
         settings = self.settings
         expert, epoch = self.buffer.draw(self.job.seed, iteration, self.start_limit(iteration), settings.min_start)
-        start, target = (self._vector(expert, epoch + later) for later in (0, settings.span))
+        start, target = self._vectors(expert, epoch, epoch + settings.span)
         return Window(expert, epoch, start, target)
 
     def start_limit(self, iteration: int) -> int:
@@ -197,6 +203,10 @@ class TrajectoryMatching(Synthesizer):
     def targets(self, window: Window) -> Tensor:
         """The labels of the inner training: class indices, or logits."""
         return self.labels.to(self.job.device)
+
+    def of_labels(self, labels: Tensor) -> dict[str, float]:
+        """What is to be counted of the labels of an iteration."""
+        return {}
 
     def inner_options(self, window: Window) -> dict[str, Any]:
         """What else the inner training is to do, by the names of `trajectory_gradient`."""
@@ -246,8 +256,9 @@ class TrajectoryMatching(Synthesizer):
         ]
         return lambda images, step: augment(strategy, images, draws[step])
 
-    def logits(self, images: Tensor, vector: Tensor, expert: int, epoch: int) -> Tensor:
+    def logits(self, images: Tensor, expert: int, epoch: int) -> Tensor:
         """What the expert says of `images` after so many epochs, in evaluation mode; float32 [N, C]."""
+        (vector,) = self._vectors(expert, epoch)
         statistics = {name: value.to(vector.device) for name, value in self.buffer.statistics(expert, epoch).items()}
         state = self.buffer.layout.unflatten(vector) | statistics
         self.network.eval()
@@ -256,8 +267,8 @@ class TrajectoryMatching(Synthesizer):
         self.network.train()
         return torch.cat(parts)
 
-    def _vector(self, expert: int, epoch: int) -> Tensor:
-        return self.buffer.snapshot(expert, epoch).to(self.job.device)
+    def _vectors(self, expert: int, *epochs: int) -> list[Tensor]:
+        return [vector.to(self.job.device) for vector in self.buffer.snapshots(expert, *epochs)]
 
     def learned(self) -> dict[str, Any]:
         """The learning rate, for whoever trains on the set."""
@@ -285,6 +296,16 @@ class TrajectoryMatching(Synthesizer):
         network = (name, info.image_shape, len(info.classes), batch, settings.inner_steps)
         back: Kind = "image product" if settings.gradient == "frozen" else "mixed product"
         return [Work("gradient", *network), Work(back, *network)]
+
+
+def _check_unrolled(settings: TrajectoryMatchingSettings, plan: Plan) -> None:
+    """Raise `CondenseError` if more is asked than automatic differentiation through all steps can do."""
+    for asked, words in (
+        (plan.precision != "float32", f"computes in float32 only; leave --precision {plan.precision} out"),
+        (settings.store_every is not None, "keeps every step; leave --store-every out"),
+    ):
+        if asked:
+            raise CondenseError(f"--gradient unrolled {words}, or give --gradient adjoint, which is the same gradient")
 
 
 def _finite(found: TrajectoryGradient) -> bool:
@@ -328,21 +349,20 @@ class SoftLabelTrajectoryMatching(TrajectoryMatching):
         """The logits of the expert at the end of the window, or class indices."""
         if not self.assigned:
             return super().targets(window)
-        found = self.logits(self.images.detach(), window.target, window.expert, window.epoch + self.settings.span)
-        self.in_class = (found.argmax(1) == super().targets(window)).double().mean().item()
-        return found
+        return self.logits(self.images.detach(), window.expert, window.epoch + self.settings.span)
 
-    def step(self, iteration: int) -> dict[str, float]:
-        """As `mtt`; the labels of this iteration are counted."""
-        metrics = super().step(iteration)
-        return metrics | {"in_class": self.in_class} if self.assigned else metrics
+    def of_labels(self, labels: Tensor) -> dict[str, float]:
+        """The fraction of assigned labels that are still what they began as."""
+        if not self.assigned:
+            return {}
+        return {"in_class": (labels.argmax(1).cpu() == self.labels).double().mean().item()}
 
     def learned(self) -> dict[str, Any]:
         """With the labels of the first expert after its last epoch."""
         if not self.assigned:
             return super().learned()
         epoch = self.buffer.epochs
-        found = self.logits(self.stored().to(self.job.device), self._vector(0, epoch), 0, epoch)
+        found = self.logits(self.stored().to(self.job.device), 0, epoch)
         return super().learned() | {"targets": found.cpu(), "label_kind": "logits"}
 
 

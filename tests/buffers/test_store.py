@@ -48,6 +48,7 @@ def test_pairs_are_drawn_by_seed_and_iteration_from_the_window(folder: Path):
     expert, epoch = buffer.draw(0, 3, 2)
     assert torch.equal(start, buffer.snapshot(expert, epoch))
     assert torch.equal(target, buffer.snapshot(expert, epoch + 2))
+    assert torch.equal(torch.stack(buffer.snapshots(expert, epoch, epoch + 2)), torch.stack([start, target]))
     assert start.dtype == torch.float32
     with pytest.raises(CondenseError, match="need experts of 4 epochs, these have 3"):
         buffer.sample(0, 0, max_start=3, span=2)
@@ -147,6 +148,14 @@ def test_half_precision_is_half_as_large_and_rounds(tmp_path: Path):
         with h5py.File(tmp_path / f"{dtype}.h5") as file:
             assert file["snapshots"].dtype == dtype
             np.testing.assert_allclose(file["snapshots"][:].astype(np.float32), rows.numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_statistics_beyond_the_range_of_half_precision_stay_as_they_are(tmp_path: Path):
+    """A running variance of BatchNorm may be 100,000 or 1e-9."""
+    statistics = torch.tensor([[1e5, 1e-9]])
+    write_expert(tmp_path / "expert.h5", Trajectory(torch.zeros(1, 3), statistics, (0.1,), 1.0), "float16")
+    with h5py.File(tmp_path / "expert.h5") as file:
+        assert np.array_equal(file["statistics"][:], statistics.numpy())
 
 
 def test_another_network_data_or_preprocessing_is_refused_with_the_field(folder: Path, digits):

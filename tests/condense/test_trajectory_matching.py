@@ -28,7 +28,7 @@ from condense.runtime import precision
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
-from condense.synthesizers import loop
+from condense.synthesizers import loop, trajectory_matching
 from condense.synthesizers.difficulty_alignment import DifficultyAlignment
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import methods
@@ -40,7 +40,7 @@ from condense.synthesizers.trajectory_matching import (
     minibatches,
 )
 from condense.synthetic_set import SyntheticSet
-from condense.unroll import TrajectoryGradient
+from condense.unroll import TrajectoryGradient, trajectory_gradient
 
 CPU = torch.device("cpu")
 NET, BATCH_NORM = "convnet-d2-w4-in", "convnet-d2-w4-bn"
@@ -722,8 +722,35 @@ def test_inner_steps_compute_in_float32_even_where_bfloat16_is_native(digits, bu
     for method in ("mtt", "tesla", "ftd", "datm", "ast"):
         assert planned(method, buffer=buffer, **QUICK) == "float32"
     assert planned("mtt", buffer=buffer, precision="bfloat16", **QUICK) == "bfloat16"
-    with pytest.raises(CondenseError, match="unrolled computes in float32 only"):
-        planned("mtt", buffer=buffer, precision="bfloat16", gradient="unrolled", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal"),
+    [
+        ({"precision": "bfloat16"}, "unrolled computes in float32 only; leave --precision bfloat16 out"),
+        ({"store_every": 2}, "unrolled keeps every step; leave --store-every out"),
+    ],
+)
+def test_unrolled_refuses_what_it_cannot_do(digits, buffer, asked: dict, refusal: str):
+    with pytest.raises(CondenseError, match=refusal):
+        condense.distill("mtt", digits, 1, buffer=buffer, iterations=1, gradient="unrolled", **asked, **QUICK)
+
+
+@pytest.mark.parametrize(("method", "momentum"), [("mtt", {}), ("ast", {"inner_momentum": 0.9})])
+def test_parameters_that_are_not_kept_change_nothing(digits, buffer, method: str, momentum: dict, monkeypatch):
+    options = {"buffer": buffer, "iterations": 2, **momentum, **QUICK}
+    usual = condense.distill(method, digits, 1, **options)
+    asked: list[int] = []
+
+    def noted(*given, store_every: int, **more) -> TrajectoryGradient:
+        asked.append(store_every)
+        return trajectory_gradient(*given, store_every=store_every, **more)
+
+    monkeypatch.setattr(trajectory_matching, "trajectory_gradient", noted)
+    sparse = condense.distill(method, digits, 1, store_every=3, **options)
+    assert asked == [3, 3]
+    assert torch.equal(sparse.stored, usual.stored)
+    assert sparse.learned_lr == usual.learned_lr
 
 
 def test_other_experts_are_another_run(digits, buffer, tmp_path: Path):
