@@ -30,6 +30,7 @@ def import_replay_buffer(
 ) -> int:
     """Add the experts of a reference project's file to the buffer in `out`; returns how many there are then.
 
+    Experts that are there already are not added again, so a call that was killed is made good by the same call.
     Such a file tells neither network nor data nor preprocessing: `network` and `data`, with its normalisation, say it,
     and `optimizer` the kind of experts. The values of their training and their accuracies are not in the file either
     and stay unknown, so `record_experts` adds none to them; statistics of
@@ -46,8 +47,11 @@ def import_replay_buffer(
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
     description = enter(folder, description, data)
-    first = max((number_of(path) for path in folder.glob("expert-*.h5")), default=-1) + 1
-    for number, trajectory in enumerate(trajectories, first):
+    there = ExpertBuffer(folder, description)
+    known = {there.digest(expert) for expert in range(there.experts)}
+    new = [trajectory for trajectory in trajectories if trajectory.digest not in known]
+    first = max(map(number_of, there.files), default=-1) + 1
+    for number, trajectory in enumerate(new, first):
         write_expert(expert_path(folder, number), trajectory, dtype)
     list_experts(folder, description)
     return ExpertBuffer.open(folder).experts

@@ -41,6 +41,13 @@ class Trajectory:
     seconds: float
     made_with: dict[str, Any] = field(default_factory=dict)  # machine, packages, commit
 
+    @property
+    def digest(self) -> str:
+        """Of its parameters and statistics as they are here, whatever they will be stored as."""
+        digest = hashlib.blake2b(self.snapshots.numpy().tobytes(), digest_size=16)
+        digest.update(self.statistics.numpy().tobytes())
+        return digest.hexdigest()
+
 
 class ExpertBuffer:
     """Experts to read from.
@@ -237,9 +244,7 @@ def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
             rows = values.numpy().astype(kept_as)
             chunks = (1, rows.shape[1]) if rows.shape[1] else None
             file.create_dataset(name, data=rows, chunks=chunks, fletcher32=bool(chunks), track_times=False)
-        digest = hashlib.blake2b(trajectory.snapshots.numpy().tobytes(), digest_size=16)
-        digest.update(trajectory.statistics.numpy().tobytes())
-        file.attrs["digest"] = digest.hexdigest()
+        file.attrs["digest"] = trajectory.digest
         file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
         file.attrs["seconds"] = trajectory.seconds
         file.attrs["made_with"] = json.dumps(trajectory.made_with, sort_keys=True)

@@ -71,6 +71,8 @@ def import_set(words: Sequence[str]) -> int:
     )
     if options.net is not None:
         return _import_experts(options, options.net)
+    if options.file.name.startswith("replay_buffer"):
+        raise CondenseError(f"{options.file} has experts: name their network as --net, and a folder as --out")
     from condense.importing import import_reference
     from condense.runtime.files import check_output
 

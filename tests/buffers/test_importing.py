@@ -23,28 +23,31 @@ def digits():
     return condense.load_data("digits")
 
 
-def replay_buffer(path: Path, experts: int = 2, epochs: int = 3, network: str = NET) -> list[list[list[torch.Tensor]]]:
+def replay_buffer(path: Path, experts: int = 2, epochs: int = 3, first: int = 0) -> list[list[list[torch.Tensor]]]:
     """As the published code writes it: experts, epochs, parameters."""
     content = [
         [
-            [value.detach() for value in build_network(network, (1, 8, 8), 10, seed=10 * expert + epoch).parameters()]
+            [value.detach() for value in build_network(NET, (1, 8, 8), 10, seed=10 * expert + epoch).parameters()]
             for epoch in range(epochs + 1)
         ]
-        for expert in range(experts)
+        for expert in range(first, first + experts)
     ]
     torch.save(content, path)
     return content
 
 
 def test_every_vector_arrives_and_further_files_add_experts(digits, tmp_path: Path):
-    content = replay_buffer(tmp_path / "replay_buffer_0.pt")
-    for number in (2, 4):
-        assert import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, tmp_path / "experts") == number
+    content = []
+    for number in range(2):
+        path = tmp_path / f"replay_buffer_{number}.pt"
+        content += replay_buffer(path, first=2 * number)
+        for _ in range(2):  # experts that are there already are not added again
+            assert import_replay_buffer(path, digits, NET, tmp_path / "experts") == 2 * (number + 1)
     buffer = ExpertBuffer.open(tmp_path / "experts")
     assert (buffer.experts, buffer.epochs) == (4, 3)
     for expert in range(4):
         for epoch in range(4):
-            expected = torch.cat([value.flatten() for value in content[expert % 2][epoch]])
+            expected = torch.cat([value.flatten() for value in content[expert][epoch]])
             assert torch.equal(buffer.snapshot(expert, epoch), expected)
     start, target = buffer.sample(0, 0, max_start=2, span=2)
     assert not torch.equal(start, target)
@@ -66,15 +69,24 @@ def test_the_command_imports_and_show_says_what_is_unknown(tmp_path: Path, capsy
     assert "seed " not in shown
 
 
-def test_numbers_that_are_taken_are_not_taken_again(digits, tmp_path: Path):
+def test_an_import_goes_on_and_takes_no_number_that_is_taken(digits, tmp_path: Path):
+    """Also where an expert is missing between others, as after a kill or a removal."""
     replay_buffer(tmp_path / "replay_buffer_0.pt", experts=3)
     out = tmp_path / "experts"
     import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out)
+    missing = (out / "expert-0001.h5").read_bytes()
     (out / "expert-0001.h5").unlink()
     kept = (out / "expert-0002.h5").read_bytes()
-    assert import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out) == 5
-    assert (out / "expert-0002.h5").read_bytes() == kept
-    assert [path.name for path in sorted(out.glob("*.h5"))] == [f"expert-000{number}.h5" for number in (0, 2, 3, 4, 5)]
+    assert import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, out) == 3
+    assert [path.name for path in sorted(out.glob("*.h5"))] == [f"expert-000{number}.h5" for number in (0, 2, 3)]
+    assert [(out / f"expert-000{number}.h5").read_bytes() for number in (2, 3)] == [kept, missing]
+
+
+def test_experts_without_their_network_are_refused_with_the_way_out(tmp_path: Path, capsys):
+    replay_buffer(tmp_path / "replay_buffer_0.pt")
+    words = ["import", str(tmp_path / "replay_buffer_0.pt"), "--data", "digits", "--out", str(tmp_path / "experts")]
+    assert main(words) == 2
+    assert "name their network as --net, and a folder as --out" in capsys.readouterr().err
 
 
 def test_recorded_and_imported_experts_do_not_mix(digits, tmp_path: Path):
