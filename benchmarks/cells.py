@@ -175,7 +175,8 @@ def _slug(*words: str) -> str:
 
 
 class Work(Closed):
-    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies."""
+    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, and recipe."""
 
     cell: Cell
     source: DataEntry
+    recipe: str | None = None

@@ -27,12 +27,11 @@ def plan(grid: Grid, origin: str) -> list[Work]:
     for index, entry in enumerate(grid.data):
         with _place(f"{origin}: data.{index}: "):
             data = read_data(entry)
-        for cell in _cells(data, entry, grid, origin):
-            if cell.title in found:
-                raise CondenseError(
-                    f"{origin}: two cells are both called {cell.title!r}; give data and recipes other names"
-                )
-            found[cell.title] = Work(cell=cell, source=entry)
+        for work in _works(data, entry, grid, origin):
+            title = work.cell.title
+            if title in found:
+                raise CondenseError(f"{origin}: two cells are both called {title!r}; give data and recipes other names")
+            found[title] = work
     return sorted(found.values(), key=lambda work: work.cell.made is None)
 
 
@@ -51,7 +50,7 @@ def _place(prefix: str) -> Iterator[None]:
         raise CondenseError(f"{prefix}{error}") from None
 
 
-def _cells(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[Cell]:
+def _works(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[Work]:
     description = DataDescription(
         name=data.name,
         fingerprint=data.fingerprint,
@@ -75,10 +74,11 @@ def _cells(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterato
                 for protocol, net in columns:
                     seeds = grid.network_seeds or protocol.networks
                     column = _column(protocol, net, data)
-                    yield Cell(data=description, made=made, column=column, network_seeds=seeds)
+                    cell = Cell(data=description, made=made, column=column, network_seeds=seeds)
+                    yield Work(cell=cell, source=entry, recipe=method.recipe)
     for protocol, net in columns if grid.full else []:
         column = _column(full(protocol), net, data, beside=protocol.name)
-        yield Cell(data=description, made=None, column=column, network_seeds=1)
+        yield Work(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
 
 
 def _columns(column: ColumnEntry, data: RealData, place: str) -> list[tuple[Protocol, str]]:

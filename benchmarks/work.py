@@ -56,6 +56,7 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
         iterations=asked if made.minutes is None else made.iterations,
         minutes=made.minutes,
         seed=made.seed,
+        recipe=work.recipe,
         out=path,
         overwrite=path.exists(),  # a set without its account: the run was killed between the two
         buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),

@@ -170,6 +170,17 @@ def test_a_set_is_shared_by_columns(digits_file: Path, tmp_path: Path):
     assert len(list((tmp_path / "sets").glob("*.h5"))) == 1
 
 
+def test_what_a_recipe_says_of_the_data_is_said(digits_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """And by the recipe of the grid, not by the published one."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("{method: dm, normalization: none, settings: {network: convnet-w8-in}}", encoding="utf-8")
+    methods = [{"name": "dm", "recipe": str(recipe), "iterations": 1}]
+    grid = parse_grid(small(digits_file, methods=methods, network_seeds=1), "g")
+    (record,) = run_grid(grid, tmp_path / "out", origin="g", executor=here, progress=False)
+    assert record.status == "done"
+    assert "are for --normalization none, this data has computed" in capsys.readouterr().err
+
+
 def test_a_failure_is_kept_as_a_record_and_tried_again(
     digits_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
