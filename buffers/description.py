@@ -39,7 +39,7 @@ def _training(mine: BufferDescription) -> dict[str, str]:
         return {"training": f"optimizer {mine.rule.optimizer}; everything else is unknown: imported"}
     return {
         "training": ", ".join(f"{name} {value}" for name, value in mine.rule.used.items()),
-        "training step": "compiled" if mine.compile == "on" else "not compiled",
+        "training step": ("compiled" if mine.compile == "on" else "not compiled") + f", on {mine.device}",
         "seed": str(mine.seed),
     }
 

@@ -25,15 +25,13 @@ from condense.runtime.tensor_files import load_if_whole, load_tensors, save_tens
 from condense.synthesizers.inner_network import InnerNetwork
 from condense.training import TrainingRule, Update, accuracy, descend, train_network, training_engine
 
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True)
 class ExpertJob:
     """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far.
 
-    Whether the training step is compiled is settled beforehand: with as many threads, an expert has the same bits
-    wherever it is trained.
+    Kind of device and whether the training step is compiled are settled beforehand: with as many threads, an expert has
+    the same bits on whatever machine it is trained.
     """
 
     data: str
@@ -44,6 +42,7 @@ class ExpertJob:
     number: int
     partial: str
     compile: Literal["on", "off"] = "off"
+    device: str = "cpu"
 
 
 def train_expert(job: ExpertJob) -> Trajectory:
@@ -52,17 +51,17 @@ def train_expert(job: ExpertJob) -> Trajectory:
     After every epoch, what it takes to go on is stored in `job.partial`; an earlier start is continued from there, to
     the same bits.
     """
-    data = _read(job.data)
+    data, device = _read(job.data), torch.device(job.device)
     seed = derive_seed(job.seed, "expert network", job.number)
-    network = build_network(job.network, data.image_shape, len(data.classes), seed)
+    network = build_network(job.network, data.image_shape, len(data.classes), seed).to(device)
     whole = training_rule(job.rule, job.epochs)
     inner = InnerNetwork(network, whole)
-    engine = _engine(job.data, job.network, whole, job.compile)
+    engine = _engine(job.data, job.network, whole, job.device, job.compile)
     partial = Path(job.partial)
     epoch = _resume(inner, partial, job.epochs)
     if epoch < 0:
         epoch = 0
-        _store(partial, inner, epoch, accuracy(network, data.test, _CPU), 0.0)
+        _store(partial, inner, epoch, accuracy(network, data.test, device), 0.0)
     while epoch < job.epochs:
         started = time.monotonic()
         rule = whole.for_epoch(epoch)
@@ -73,13 +72,13 @@ def train_expert(job: ExpertJob) -> Trajectory:
             data.train,
             rule,
             seed=derive_seed(job.seed, "expert training", job.number, epoch),
-            device=_CPU,
+            device=device,
             engine=engine,
             optimizer=inner.optimizer,
             update=epoch_update(job.rule, epoch, job.epochs),
         )
         epoch += 1
-        _store(partial, inner, epoch, accuracy(network, data.test, _CPU), time.monotonic() - started)
+        _store(partial, inner, epoch, accuracy(network, data.test, device), time.monotonic() - started)
     return _whole(partial, network, job.epochs)
 
 
@@ -115,10 +114,11 @@ def _read(path: str) -> RealData:
 
 
 @lru_cache(maxsize=1)
-def _engine(path: str, network: str, rule: TrainingRule, compile: Literal["on", "off"]) -> Engine:
+def _engine(path: str, network: str, rule: TrainingRule, device: str, compile: Literal["on", "off"]) -> Engine:
     """What trains all experts of this process: one engine is compiled once."""
     data = _read(path)
-    return training_engine(network, data.info, len(data.train), rule, networks=1, device=_CPU, compile=compile)
+    where = torch.device(device)
+    return training_engine(network, data.info, len(data.train), rule, networks=1, device=where, compile=compile)
 
 
 def _epoch_path(partial: Path, epoch: int) -> Path:

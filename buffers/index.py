@@ -52,6 +52,7 @@ class BufferDescription(Closed):
     epochs: int = Field(ge=1)
     dtype: Literal["float32", "float16"] = "float32"
     seed: int = Field(ge=0)
+    device: str = Field(default="cpu", description="kind of device that they are trained on")
     compile: Literal["on", "off"] = Field(default="off", description="was the training step compiled")
     threads: int | None = Field(default=None, ge=1, description="processor threads of each training, if known")
     origin: Literal["recorded", "imported"] = Field(

@@ -23,6 +23,7 @@ from condense.data import DataInfo, RealData
 from condense.data.packing import pack
 from condense.networks import build_network, canonical_name
 from condense.networks.layout import Layout
+from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
 from condense.runtime.files import cache_directory, check_folder
@@ -52,6 +53,7 @@ def record_experts(
     dtype: Literal["float32", "float16"] = "float32",
     seed: int = 0,
     executor: Executor | None = None,
+    device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
     progress: bool = False,
 ) -> Recording:
@@ -59,7 +61,7 @@ def record_experts(
 
     The same call goes on where an earlier one stopped, within an expert as well, and adds experts if it asks for more.
     Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained; its
-    last bits also on the threads of the executor and on `compile`, which a buffer keeps.
+    last bits also on the kind of device, the threads of the executor and `compile`, which a buffer keeps.
 
     Args:
         data: from `load_data`; its test part only serves to tell the accuracy of experts.
@@ -71,6 +73,8 @@ def record_experts(
         dtype: of the stored snapshots; float16 halves the size and rounds each weight by about 5e-4 of it.
         seed: of initialisations, order of images and augmentation.
         executor: where experts are trained; default: in this process with one thread.
+        device: `auto`, `cpu` or `cuda:N`; `auto` goes on as it began, and is a GPU at first if there is one. Executors
+            with workers train on processors.
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs, and goes
             on as it began.
         progress: show a progress bar on standard error.
@@ -85,17 +89,33 @@ def record_experts(
     folder = check_folder(out)
     description = describe_request(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
     begun = read_description(folder) if (folder / INDEX).exists() else None
-    if compile == "auto":
-        compile = begun.compile if begun else _worth_compiling(data, description, experts)
     executor = executor or InProcess()
-    description = description.model_copy(update={"compile": compile, "threads": executor.threads})
-    description = enter(folder, description, data)
-    failed = _record_missing(data, description, experts, folder, executor, progress)
+    where = _device(device if device != "auto" or not begun else begun.device, executor)
+    if compile == "auto":
+        compile = begun.compile if begun else _worth_compiling(data, description, experts, where)
+    settled = {"device": where.type, "compile": compile, "threads": executor.threads}
+    description = enter(folder, description.model_copy(update=settled), data)
+    failed = _record_missing(data, description, experts, folder, executor, where, progress)
     return Recording(folder, experts - len(failed), failed)
 
 
+def _device(asked: str, executor: Executor) -> torch.device:
+    """Where experts are trained; raises `CondenseError` for a device that is not there, or not for workers."""
+    if isinstance(executor, InProcess):
+        return choose_device(asked)
+    if asked not in ("auto", "cpu"):
+        raise CondenseError(f"workers train on processors, not on {asked}; give --device cpu, or leave the workers out")
+    return torch.device("cpu")
+
+
 def _record_missing(
-    data: RealData, description: BufferDescription, experts: int, folder: Path, executor: Executor, progress: bool
+    data: RealData,
+    description: BufferDescription,
+    experts: int,
+    folder: Path,
+    executor: Executor,
+    device: torch.device,
+    progress: bool,
 ) -> dict[int, str]:
     """Train the experts that are not there yet and store each as it is finished; the errors of those that failed."""
     there = folder.resolve()  # workers may be in another folder
@@ -116,6 +136,7 @@ def _record_missing(
             number=number,
             partial=str(partials[number]),
             compile=description.compile,
+            device=str(device),
         )
         for number in missing
     ]
@@ -134,7 +155,9 @@ def _record_missing(
     return failed
 
 
-def _worth_compiling(data: RealData, description: BufferDescription, experts: int) -> Literal["on", "off"]:
+def _worth_compiling(
+    data: RealData, description: BufferDescription, experts: int, device: torch.device
+) -> Literal["on", "off"]:
     """What is over sooner on this machine."""
     engine = training_engine(
         description.network,
@@ -142,7 +165,7 @@ def _worth_compiling(data: RealData, description: BufferDescription, experts: in
         len(data.train),
         training_rule(description.rule, description.epochs),
         networks=experts,
-        device=torch.device("cpu"),
+        device=device,
         compile="auto",
     )
     return engine.plan.compile

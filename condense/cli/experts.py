@@ -30,6 +30,7 @@ class ExpertOptions(DataOptions):
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="of the stored parameters")
     seed: int = Field(0, ge=0, description="of everything random")
+    device: str = Field("auto", description="auto, cpu or cuda:N; workers train on processors")
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="compile the training step [where it saves more time than it costs]"
     )
@@ -67,6 +68,7 @@ def experts(words: Sequence[str]) -> int:
         dtype=options.dtype,
         seed=options.seed,
         executor=executor,
+        device=options.device,
         compile=options.compile,
         progress=sys.stderr.isatty(),
     )

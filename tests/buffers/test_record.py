@@ -157,6 +157,21 @@ def test_a_compiled_recording_goes_on_compiled_and_gives_nearly_the_same(data, t
     assert torch.allclose(plain.snapshot(0, 1), compiled.snapshot(0, 1), atol=1e-5)
 
 
+def test_a_buffer_keeps_its_kind_of_device_and_workers_train_on_processors(data, tmp_path: Path):
+    out = tmp_path / "experts"
+    with pytest.raises(CondenseError, match="device 'cuda:99' cannot be used here"):
+        record_experts(data, NET, 1, 1, out, device="cuda:99")
+    with pytest.raises(CondenseError, match="workers train on processors, not on cuda"):
+        record_experts(data, NET, 1, 1, out, device="cuda", executor=Ray(workers=1))
+    assert not out.exists()
+    record_experts(data, NET, 1, 1, out, device="cpu")
+    index = out / "buffer.json"
+    assert '"device": "cpu"' in index.read_text()
+    index.write_text(index.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    with pytest.raises(CondenseError, match=r"another device .cuda, not cpu"):
+        record_experts(data, NET, 2, 1, out, device="cpu")
+
+
 def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
     code = (
         "import sys, condense; from buffers import record_experts; "
