@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp
-from torch.utils._pytree import tree_map
 
 from condense.networks import Network
 
@@ -128,9 +127,9 @@ def mixed_product(
     """The derivatives of <g, direction>, g = d loss / d parameters, by forward over reverse.
 
     `parameters` and `direction` have the names and shapes of `network.named_parameters()`; `direction` may be zero
-    where nothing is matched. See the module's docstring for the identity; the loss is `network_loss`. With
-    `images_only` H v is left out (it is empty), which saves a quarter to a third of the work. Nothing is recorded for
-    autograd: the results have no graph.
+    where nothing is matched, and should be about as long as `parameters` where rounding matters (see `stretch`). See
+    the module's docstring for the identity; the loss is `network_loss`. With `images_only` H v is left out (it is
+    empty), which saves a quarter to a third of the work. Nothing is recorded for autograd: results have no graph.
     """
     soft = labels.is_floating_point()
     wanted = (1,) if images_only else (0, 1)
@@ -147,16 +146,21 @@ def mixed_product(
     # Copies: compiled, torch fails where a dual number is a view that does not begin its memory.
     fixed = {name: value.detach().clone() for name, value in parameters.items()}
     images, labels = images.detach(), labels.detach()
-    # The tangents of norms carry a rounding error that does not shrink with the direction: make it about as long as the
-    # parameters, and divide again. A power of two, which the quotient is exactly, rounds neither way.
-    ratio = length(fixed) / length(direction).clamp(min=torch.finfo(images.dtype).tiny ** 0.5)
-    scale = ratio / torch.frexp(ratio).mantissa
-    stretched = {name: scale * value for name, value in direction.items()}
-    found = jvp(gradients, (fixed,), (stretched,))[1]  # compiled, the unused gradient itself is never computed
-    products = tree_map(lambda value: value / scale, found)
+    products = jvp(gradients, (fixed,), (direction,))[1]  # compiled, the unused gradient itself is never computed
     if images_only:
         products = ({}, *products)
     return MixedProduct(products[0], products[1], products[2] if soft else None)
+
+
+def stretch(parameters: Parameters, direction: Parameters) -> Tensor:
+    """By how much a direction should be multiplied before its mixed product, which is then divided by it: a scalar.
+
+    The tangents of norms carry a rounding error that does not shrink with the direction, which so becomes about as long
+    as the parameters. The factor is a power of two, which rounds neither way.
+    """
+    whole = length(parameters)
+    ratio = whole / length(direction).clamp(min=torch.finfo(whole.dtype).tiny ** 0.5)
+    return ratio / torch.frexp(ratio).mantissa
 
 
 def length(values: Parameters) -> Tensor:

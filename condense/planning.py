@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from condense.derivatives import Parameters
-from condense.engine import Engine
+from condense.engine import REVISION, Engine
 from condense.networks import build_network
 from condense.runtime.compilation import compiler_available
 from condense.runtime.memory import available_memory, keep_freed_memory
@@ -195,7 +195,8 @@ class _Planner:
         size = math.ceil(work.batch / parts)  # as the engine divides a batch
         plan = self.plan.model_copy(update={"micro_batch": size, "compile": compile})
         shape = "x".join(str(side) for side in work.image_shape)
-        key = f"{work.kind} of {work.network} for {shape} and {work.classes} classes, {plan.model_dump_json()}"
+        what = f"{work.kind} of {work.network} for {shape} and {work.classes} classes"
+        key = f"engine {REVISION}, {what}, {plan.model_dump_json()}"
         return self.rates.find(key, lambda: _measure(work, plan, self.device))
 
 

@@ -18,6 +18,7 @@ from condense.networks.layers import make_norm
 from condense.networks.lenet import LeNet
 from condense.networks.names import parse_name
 from condense.networks.vgg import VGG11
+from condense.runtime.compilation import compiled
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
@@ -319,3 +320,26 @@ def test_forward_over_reverse_equals_double_backward(name: str) -> None:
     inner = sum((gradient * direction).sum() for gradient, direction in zip(gradients, directions.values()))
     (expected,) = torch.autograd.grad(inner, images)
     torch.testing.assert_close(product, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_compiled_instance_norm_is_that_of_torch(dtype: torch.dtype, error: float) -> None:
+    """Values, gradients and second derivatives, where the mean of a channel is large beside its deviation."""
+    maps = 3 + torch.randn(2, 4, 5, 6, generator=generator(0, "maps")).to(dtype)
+    tangent = torch.randn(maps.shape, generator=generator(0, "tangent")).to(dtype)
+    values = [torch.rand(4, generator=generator(0, name)).to(dtype) for name in ("weight", "bias")]
+
+    def derivatives(norm: nn.GroupNorm, maps: Tensor, tangent: Tensor) -> tuple[Tensor, ...]:
+        slope = grad(lambda maps: norm(maps).pow(3).sum())
+        return norm(maps), *jvp(slope, (maps,), (tangent,))
+
+    plain, norm = nn.GroupNorm(4, 4, dtype=torch.float64), make_norm("in", 4).to(dtype)
+    assert isinstance(norm, nn.GroupNorm)
+    for layer in (plain, norm):
+        for parameter, value in zip(layer.parameters(), values):
+            parameter.data.copy_(value)
+    expected = derivatives(plain, maps.double(), tangent.double())
+    run = compiled(lambda maps, tangent: derivatives(norm, maps, tangent))
+    for got, wanted in zip(run(maps, tangent), expected, strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - wanted).norm() / wanted.norm() < error
