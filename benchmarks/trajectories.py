@@ -1,9 +1,10 @@
 """`python -m benchmarks.trajectories`: what the gradient of a trajectory costs in memory and time, by mode and steps.
 
-Every point is a process of its own: one gradient of an inner training on 50 images of 32x32 by a ConvNet of width 64,
-from a random vector to a random target, with DSA. Memory is the growth over the process after its imports and a short
-gradient of two steps (which compiles, where compilation is asked for). With more than 10 classes there is an image of
-each with a soft label, and a step takes 50 of them, as TESLA does for ImageNet.
+Every point has processes of its own, in rounds: the gradient of an inner training on 50 images of 32x32 by a ConvNet
+of width 64, from a random vector to a random target, with DSA. The fastest process counts, with its memory: the
+growth over the process after its imports and a short gradient of two steps (which compiles, where compilation is
+asked for). With more than 10 classes there is an image of each with a soft label, and a step takes 50 of them, as
+TESLA does for ImageNet.
 
 Errors compare the frozen gradient, and the exact one with inner networks in bfloat16, with the exact one in float32.
 They depend on where a training is and where it should go, so they are measured on epochs of experts, with real images.
