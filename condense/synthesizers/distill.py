@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +90,9 @@ def distill(
     target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
-    settings = request.settled(plan, checkpoint)
+    end = request.iterations
+    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, buffer=buffer)
+    settings = request.settled(job)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:
         configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
@@ -99,10 +102,8 @@ def distill(
         must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
 
     started = time.monotonic()
-    end = request.iterations
-    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, must_agree, buffer)
     with memory_errors_named():
-        product = request.maker.make(job, settings)
+        product = request.maker.make(replace(job, configuration=must_agree), settings)
     configuration = configuration | {"settings": product.settings.model_dump(mode="json")}
     synthetic = _as_set(product, data.info, configuration, request.entry)
     if target is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,15 +10,13 @@ import torch
 from condense.data import RealData
 from condense.making import ExpertSource, Job
 from condense.planning import expected_seconds, largest_micro_batch
-from condense.runtime.memory import keep_freed_memory, memory_errors_named
+from condense.runtime.memory import keep_freed_memory
 from condense.runtime.plan import Plan
 from condense.runtime.provenance import peak_memory
 from condense.runtime.wording import duration
 from condense.synthesizers.base import Synthesizer
-from condense.synthesizers.initialization import BY_FEATURES
+from condense.synthesizers.rehearsal import rehearse
 from condense.synthesizers.request import AskedPlan, Request
-
-_UPDATES, _SECONDS = 5, 20.0  # as many measured updates as fit into this time, at least one
 
 
 @dataclass(frozen=True)
@@ -93,35 +89,17 @@ def estimate(
         buffer=buffer,
         **options,
     )
-    settings, where, work = request.settings, request.device, request.work
+    where = request.device
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
     keep_freed_memory()
-    training = expected_seconds(request.preparation, plan, where)
     if not issubclass(request.maker, Synthesizer):
+        training = expected_seconds(request.preparation, plan, where)
         return Estimate(plan, None, None, training, peak_memory(), None)
-    settings = settings.for_length(settings.iterations)
-    if settings.initialization in BY_FEATURES:
-        settings = settings.model_copy(update={"initialization": "real"})
-    job = Job(data.train, ipc, seed, where, plan, buffer=buffer, rehearsal=True)
-    with memory_errors_named():
-        first, seconds = _measured(request.maker(job, settings))
-    planned: int = settings.iterations
+    job = Job(data.train, ipc, seed, where, plan, buffer=buffer)
+    pace = rehearse(request.maker, job, request.settings)
+    planned: int = request.settings.iterations
     if minutes is not None:
-        within = max(1, int((60 * minutes - training) / seconds))
-        planned = within if iterations is None else min(within, iterations)
+        planned = pace.within(minutes) if iterations is None else min(pace.within(minutes), iterations)
     memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
-    largest = largest_micro_batch(work, where) if work else None
-    return Estimate(plan, planned, seconds, training + max(0.0, first - seconds), memory, largest)
-
-
-def _measured(synthesizer: Synthesizer) -> tuple[float, float]:
-    """Seconds of the first update, and the median of those after it."""
-    started = time.perf_counter()
-    synthesizer.advance(0)
-    first = time.perf_counter() - started
-    times: list[float] = []
-    while not times or (len(times) < _UPDATES and sum(times) < _SECONDS):
-        started = time.perf_counter()
-        synthesizer.advance(1 + len(times))
-        times.append(time.perf_counter() - started)
-    return first, statistics.median(times)
+    largest = largest_micro_batch(request.work, where) if request.work else None
+    return Estimate(plan, planned, pace.seconds_per_iteration, pace.preparation, memory, largest)

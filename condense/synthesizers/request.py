@@ -11,9 +11,9 @@ import torch
 
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
-from condense.making import ExpertSource, Maker
+from condense.making import ExpertSource, Job, Maker
 from condense.networks import canonical_name
-from condense.planning import Work, choose_plan, expected_seconds
+from condense.planning import Work, choose_plan
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -21,10 +21,11 @@ from condense.runtime.plan import Plan
 from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
-from condense.synthesizers.base import SynthesizerSettings
+from condense.synthesizers.base import Synthesizer, SynthesizerSettings
 from condense.synthesizers.checkpoints import read_header
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import Method, methods
+from condense.synthesizers.rehearsal import rehearse
 
 
 def resolve_settings(
@@ -119,21 +120,29 @@ class Request:
         asked = data.train, ipc, settings
         return cls(entry, maker, settings, where, maker.work(*asked), maker.preparation(*asked), end, minutes)
 
-    def settled(self, plan: Plan, unfinished: Path | None = None) -> Closed:
-        """The settings in updates, as a run takes them: what was given for its whole length, for an update.
+    def settled(self, job: Job) -> Closed:
+        """The settings in updates, as the run of `job` takes them: what was given for its whole length, for an update.
 
-        The length are the iterations asked for, or as many as the minutes hold by measured rates. An unfinished run
-        keeps the values that it began with.
+        The length is the iterations asked for, or as many as the minutes hold at the pace of a few updates, which are
+        made for this and thrown away like other measurements of a plan. An unfinished run keeps the values that it
+        began with.
         """
         given = self.settings
         if not self.for_the_whole_run:
             return given
         assert isinstance(given, SynthesizerSettings), "only updates can be spread over a run"
-        if unfinished is not None and unfinished.exists():
-            recorded = read_header(unfinished)["configuration"]["settings"]
+        if job.checkpoint is not None and job.checkpoint.exists():
+            recorded = read_header(job.checkpoint)["configuration"]["settings"]
             # that of another method has others, and is refused where the two are compared
             return given.model_copy(update={name: recorded.get(name) for name in self.for_the_whole_run})
-        return given.for_length(self._length(plan))
+        if self.minutes is None:
+            return given.for_length(given.iterations)
+        assert issubclass(self.maker, Synthesizer), "only updates take minutes"
+        held = rehearse(self.maker, job, given).within(self.minutes)
+        length = held if self.iterations is None else min(held, self.iterations)
+        spread = " and ".join(option_name(name) for name, value in self.for_the_whole_run.items() if value is not None)
+        say(f"about {held:,} updates fit into {self.minutes:g} minutes; taken for {length:,}: {spread}")
+        return given.for_length(length)
 
     @property
     def for_the_whole_run(self) -> dict[str, Any]:
@@ -143,20 +152,6 @@ class Request:
             return {}
         spread = given.for_length(1)
         return {name: value for name, value in given if getattr(spread, name) != value}
-
-    def _length(self, plan: Plan) -> int:
-        """Updates of the run, at least 1."""
-        if self.minutes is None:
-            assert self.iterations is not None, "a run without a time has a number of iterations"
-            return self.iterations
-        if not self.work:
-            raise CondenseError(
-                f"nobody knows how many updates {self.minutes:g} minutes hold of work that uses no engine, and "
-                f"{' and '.join(map(option_name, self.for_the_whole_run))} is for the whole run: give --iterations"
-            )
-        left = 60 * self.minutes - expected_seconds(self.preparation, plan, self.device)
-        held = max(1, int(left / expected_seconds(self.work, plan, self.device)))
-        return held if self.iterations is None else min(held, self.iterations)
 
     @property
     def _usual_precision(self) -> Literal["auto", "float32"]:
