@@ -37,7 +37,7 @@ Asked = Literal["auto", "on", "off"]
 
 _WORTH_MEASURING = 5e12  # operations; about a minute on two cores
 _A_MINUTE = 60.0  # seconds
-_NOISE = 0.1  # of a measured rate
+_NOISE = 0.25  # of rates measured one after the other, while other work comes and goes
 _MICRO_BATCHES = (8, 16, 32, 64, 128)
 # kind: what it costs in forwards of the network, and how many times a forward's activations it keeps
 _COSTS: dict[Kind, tuple[int, int]] = {
