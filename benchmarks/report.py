@@ -125,8 +125,8 @@ def _scores(table: Table) -> str:
 
 def _cell(row: Row, column: Column, table: Table) -> str:
     score = table.scores.get((row, column))
-    if score is None:
-        return "failed"
+    if score is None:  # a grid that is still running has places to come
+        return "failed" if (row, column) in table.failed_places else ""
     return f"{percent(score.spread.mean, score.spread.std)} ({len(score.records)} x {len(score.records[0].accuracies)})"
 
 

@@ -75,7 +75,7 @@ class Table:
     """Scores by row and column.
 
     `methods` has the name in the table for each method with its details; `full` holds the reference lines by data and
-    column, `failed` what is missing.
+    column, `failed` what went wrong, and `failed_places` where a score is missing for that.
     """
 
     methods: dict[str, str] = field(default_factory=dict)
@@ -85,6 +85,7 @@ class Table:
     scores: dict[tuple[Row, Column], Score] = field(default_factory=dict)
     full: dict[tuple[str, Column], Record] = field(default_factory=dict)
     failed: list[Record] = field(default_factory=list)
+    failed_places: set[tuple[Row, Column]] = field(default_factory=set)
 
     @property
     def data(self) -> list[str]:
@@ -103,12 +104,14 @@ def build_table(records: Iterable[Record]) -> Table:
     for record in records:
         cell = record.configuration
         column = Column(cell.column.beside or record.protocol, cell.column.net)
+        row = None if cell.made is None else Row(cell.data.label, cell.made.ipc, table.methods[cell.made.label])
         if record.status == "failed":
             table.failed.append(record)
-        elif cell.made is None:
+            if row is not None:
+                table.failed_places.add((row, column))
+        elif row is None:
             table.full[cell.data.label, column] = record
         else:
-            row = Row(cell.data.label, cell.made.ipc, table.methods[cell.made.label])
             _check_hash(table.hashes, column, record)
             grouped.setdefault((row, column), []).append(record)
     table.rows = list(dict.fromkeys(row for row, _ in grouped))

@@ -128,6 +128,8 @@ def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
         record(accuracies=(0.2, 0.3)),
         record(accuracies=(0.8, 0.9), protocol="dc", protocol_hash="b" * 12),
         record("random", accuracies=(0.1, 0.12)),
+        record("random", protocol="dc", protocol_hash="b" * 12, failed=True),
+        record("herding", accuracies=(0.3, 0.4)),
     ]
     text = markdown(build_table(records), records)
     assert (
@@ -136,6 +138,7 @@ def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
     )
     assert "| digits | 1 | dm | 25.0 ± 7.1 (1 x 2) | 85.0 ± 7.1 (1 x 2) | 2.0 |" in text
     assert "| digits | 1 | random | 11.0 ± 1.4 (1 x 2) | failed |" in text
+    assert "| digits | 1 | herding | 35.0 ± 7.1 (1 x 2) |  |" in text  # still to be measured
     assert "- diverged or near chance: digits, 1 per class, random, seed 0, desk convnet: 10.0 %, 12.0 %" in text
 
 
