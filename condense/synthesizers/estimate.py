@@ -99,7 +99,7 @@ def estimate(
     pace = rehearse(request.maker, job, request.settings)
     planned: int = request.settings.iterations
     if minutes is not None:
-        planned = pace.within(minutes) if iterations is None else min(pace.within(minutes), iterations)
+        planned = pace.within(minutes, iterations)
     memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
     largest = largest_micro_batch(request.work, where) if request.work else None
     return Estimate(plan, planned, pace.seconds_per_iteration, pace.preparation, memory, largest)

@@ -22,13 +22,14 @@ class Pace:
     preparation: float  # seconds: of training networks first, of compilation, of making the images to start from
     seconds_per_iteration: float
 
-    def within(self, minutes: float) -> int:
+    def within(self, minutes: float, at_most: int | None = None) -> int:
         """Iterations that a run of so many minutes makes, at least 1.
 
         >>> Pace(preparation=30.0, seconds_per_iteration=0.5).within(1.0)
         60
         """
-        return max(1, int((60 * minutes - self.preparation) / self.seconds_per_iteration))
+        held = max(1, int((60 * minutes - self.preparation) / self.seconds_per_iteration))
+        return held if at_most is None else min(held, at_most)
 
 
 def rehearse(maker: type[Synthesizer], job: Job, settings: SynthesizerSettings) -> Pace:

@@ -138,10 +138,9 @@ class Request:
         if self.minutes is None:
             return given.for_length(given.iterations)
         assert issubclass(self.maker, Synthesizer), "only updates take minutes"
-        held = rehearse(self.maker, job, given).within(self.minutes)
-        length = held if self.iterations is None else min(held, self.iterations)
+        length = rehearse(self.maker, job, given).within(self.minutes, self.iterations)
         spread = " and ".join(option_name(name) for name, value in self.for_the_whole_run.items() if value is not None)
-        say(f"about {held:,} updates fit into {self.minutes:g} minutes; taken for {length:,}: {spread}")
+        say(f"for the whole run: {spread}, taken for about {length:,} updates")
         return given.for_length(length)
 
     @property

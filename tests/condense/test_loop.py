@@ -172,7 +172,7 @@ def test_what_is_given_for_the_whole_run_is_spread_over_its_length(digits, tmp_p
     expected = math.log(0.25) / math.log(kept)
     assert expected == pytest.approx(round(expected))
     assert 1 <= round(expected) <= 5
-    assert f"taken for {round(expected)}: --image-average-left" in capsys.readouterr().err
+    assert f"--image-average-left, taken for about {round(expected)} updates" in capsys.readouterr().err
     condense.distill("dm", digits, ipc=1, out=second, iterations=reached, image_average=kept, **SETTINGS)
     assert first.read_bytes() == second.read_bytes()
 
