@@ -124,7 +124,8 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
     A budget that only depends on the images per class is left out too, so that one name goes through all sizes: where
-    that is true of all entries of a method, or of those with the same options, if their budgets differ by size.
+    that is true of all entries of a method, or of those with the same options, if their budgets differ by size. Those
+    that are given minutes and those that are given iterations are told apart by these words.
     """
     names: dict[str, str] = {}
     made = [record.configuration.made for record in records if record.configuration.made is not None]
@@ -132,14 +133,24 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
         entries = [one for one in made if one.method == method]
         everywhere, said = _goes_with_size(entries), {}
         for one in entries:
-            alike = [other for other in entries if other.parts == one.parts]
-            by_size = len({other.budget for other in alike}) > 1 and _goes_with_size(alike)
-            said[one.label] = one.parts if everywhere or by_size else one.parts + one.budget
+            said[one.label] = one.parts if everywhere else one.parts + _told_budget(one, entries)
         common = set.intersection(*map(set, said.values()))
         for label, parts in said.items():
             own = ", ".join(part for part in parts if part not in common)
             names[label] = f"{method} ({own})" if own else method
     return names
+
+
+def _told_budget(one: SetDescription, entries: Sequence[SetDescription]) -> tuple[str, ...]:
+    """What the name of an entry says of its budget."""
+    alike = [other for other in entries if other.parts == one.parts]
+    timed = one.minutes is not None
+    same_kind = [other for other in alike if (other.minutes is not None) == timed]
+    if len({other.budget for other in same_kind}) == 1 or not _goes_with_size(same_kind):
+        return one.budget
+    if len(same_kind) == len(alike):
+        return ()
+    return ("given minutes" if timed else "given iterations",)
 
 
 def _goes_with_size(entries: Sequence[SetDescription]) -> bool:

@@ -192,6 +192,9 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     sized = [record(ipc=1, minutes=3), record(ipc=10, minutes=8)]
     names = [(row.ipc, row.method) for row in build_table(start + sized).rows]
     assert names == [(ipc, name) for name in ("dm (image_lr 1e-06, 1 iterations)", "dm") for ipc in (1, 10)]
+    counted = [record(ipc=1, iterations=20), record(ipc=10, iterations=30)]
+    names = [(row.ipc, row.method) for row in build_table(sized + counted).rows]
+    assert names == [(ipc, f"dm (given {budget})") for budget in ("minutes", "iterations") for ipc in (1, 10)]
 
 
 def test_rows_of_equal_minutes_on_different_machines_are_named():
