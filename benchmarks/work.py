@@ -34,6 +34,7 @@ _SAME_IN_ALL_RESULTS = (
     "stored_images",
     "bytes",
     "label_source",
+    "in_class",
     "compiled",
 )
 

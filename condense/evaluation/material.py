@@ -21,7 +21,8 @@ from condense.training import ImageSource, TensorSource, TrainingSource
 class Material:
     """Images and labels to train on, what of it is stored and where labels came from.
 
-    `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set.
+    `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
+    the fraction of images whose soft label is largest for their own class, None where labels are hard.
     """
 
     source: TrainingSource
@@ -29,6 +30,7 @@ class Material:
     label_source: str
     bytes: int
     learned_lr: float | None = None
+    in_class: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +69,20 @@ def training_material(
     if protocol.labels == "hard":
         return Material(source, stored, "class index", cost, rate)
     if isinstance(given, SyntheticSet) and given.probabilities is not None:
-        return Material(
-            Relabelled(source, given.probabilities, source.info), stored, f"own {given.label_kind}", cost, rate
-        )
+        return _relabelled(source, given.probabilities, stored, f"own {given.label_kind}", cost, rate)
     logits = static_logits(source, train, protocol.network, protocol.labels, device=device, progress=progress)
     labels = protocol.labels
     teachers = f"{labels.networks} x {canonical_name(protocol.network, train.info.image_shape)}"
     label_source = f"{teachers}, {labels.training.epochs_run} epochs on the real data"
     cost += logits.numel() * logits.element_size()
-    return Material(Relabelled(source, torch.softmax(logits, 1), source.info), stored, label_source, cost, rate)
+    return _relabelled(source, torch.softmax(logits, 1), stored, label_source, cost, rate)
+
+
+def _relabelled(
+    base: TrainingSource, probabilities: Tensor, stored: int, label_source: str, cost: int, rate: float | None
+) -> Material:
+    in_class = (probabilities.argmax(1) == base.labels).double().mean().item()
+    return Material(Relabelled(base, probabilities, base.info), stored, label_source, cost, rate, in_class)
 
 
 def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:

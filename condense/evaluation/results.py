@@ -27,6 +27,8 @@ class NetworkResult:
         bytes: what they cost to keep, labels included.
         seed: from which networks, order of images and augmentation were drawn.
         label_source: where the labels came from.
+        in_class: fraction of the training images whose soft label is largest for their own class; None for hard labels.
+            Where it is low, the labels and the classes that images were made for contradict each other.
         lr: learning rate in the first epoch: the protocol's, or the one that was learned with the set.
         preprocessing: kind of preprocessing, always that of the set.
         compiled: whether the training step was compiled; numbers differ by rounding only.
@@ -47,6 +49,7 @@ class NetworkResult:
     lr: float
     preprocessing: str
     compiled: bool = False
+    in_class: float | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property
@@ -69,9 +72,10 @@ class NetworkResult:
         count = len(self.accuracies)
         networks = f"{count} network{'s' if count > 1 else ''}"
         near_chance = f", {len(self.diverged)} of them near chance" if self.diverged else ""
+        labels = "" if self.in_class is None else f", {self.in_class:.0%} of labels are of the image's class"
         return (
-            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{near_chance}, protocol {self.protocol} "
-            f"{self.protocol_hash}, {self.seconds:.0f} s)"
+            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{near_chance}{labels}, protocol "
+            f"{self.protocol} {self.protocol_hash}, {self.seconds:.0f} s)"
         )
 
 

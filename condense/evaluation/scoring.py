@@ -160,6 +160,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         bytes=shared.material.bytes,
         seed=shared.seed,
         label_source=shared.material.label_source,
+        in_class=shared.material.in_class,
         lr=shared.rule.lr,
         preprocessing=shared.test.info.preprocessing.kind,
         compiled=engine.plan.compile == "on",

@@ -90,6 +90,7 @@ def test_the_result_says_everything(small, plain):
         "seed": 0,
         "diverged": [],
         "label_source": "class index",
+        "in_class": None,
         "preprocessing": "normalize",
     }
     assert {name: written[name] for name in expected} == expected
@@ -212,8 +213,12 @@ def test_static_protocols_use_the_labels_of_the_set(digits, small, plain, cache)
     assert own.accuracies == pytest.approx(plain.accuracies, abs=0.02)
     assert own.results[0].label_source == "own probabilities"
     assert own.results[0].bytes == 100 * (64 + 8 + 40)
+    assert own.results[0].in_class == 1
     wrong = random_set(digits, stored_targets=wrong_targets(small), label_kind="probabilities")
-    assert evaluate(wrong, digits, protocol=STATIC).mean < 0.1
+    contradicted = evaluate(wrong, digits, protocol=STATIC)
+    assert contradicted.mean < 0.1
+    assert contradicted.results[0].in_class == 0
+    assert "0% of labels are of the image's class" in str(contradicted.results[0])
     assert not list(cache.iterdir())  # nobody had to be asked
 
 
