@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from benchmarks.report import write_report
 from benchmarks.work import make_set, score
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
+from condense.runtime.files import only_one
 from condense.runtime.progress import progress_bar, say
 from condense.runtime.provenance import circumstances
 from condense.runtime.subprocesses import subprocesses
@@ -71,18 +71,11 @@ def _only_run(folder: Path) -> Iterator[None]:
         for part in ("cells", "sets"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
-        lock = (folder / "sets" / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise CondenseError(
             f"cannot write to --out {folder}: {error.strerror or error}; give another folder"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CondenseError(
-                f"another benchmark is running in --out {folder}; wait for it or give another folder"
-            ) from None
+    with only_one(folder / "sets", "benchmark"):
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from buffers.record import describe_request, enter
+from buffers.record import alone_in, describe_request, enter
 from buffers.rules import Kind, expert_rule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
@@ -36,8 +36,8 @@ def import_replay_buffer(
     and stay unknown, so `record_experts` adds none to them; statistics of
     BatchNorm are missing, so networks with it are refused. Only tensors and plain containers are read.
 
-    Raises `CondenseError` for a file that is something else or does not fit the network, and for a buffer of another
-    kind in `out`.
+    Raises `CondenseError` for a file that is something else or does not fit the network, whose experts do not move, and
+    for a buffer of another kind in `out`.
     """
     folder = check_folder(out)
     experts = load_tensors(Path(path), _FORMS)
@@ -46,14 +46,15 @@ def import_replay_buffer(
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
-    description = enter(folder, description, data)
-    there = ExpertBuffer(folder, description)
-    known = {there.digest(expert) for expert in range(there.experts)}
-    new = [trajectory for trajectory in trajectories if trajectory.digest not in known]
-    first = max(map(number_of, there.files), default=-1) + 1
-    for number, trajectory in enumerate(new, first):
-        write_expert(expert_path(folder, number), trajectory, dtype)
-    list_experts(folder, description)
+    with alone_in(folder):
+        description = enter(folder, description, data)
+        there = ExpertBuffer(folder, description)
+        known = {there.digest(expert) for expert in range(there.experts)}
+        new = [trajectory for trajectory in trajectories if trajectory.digest not in known]
+        first = max(map(number_of, there.files), default=-1) + 1
+        for number, trajectory in enumerate(new, first):
+            write_expert(expert_path(folder, number), trajectory, dtype)
+        list_experts(folder, description)
     return ExpertBuffer.open(folder).experts
 
 
@@ -74,5 +75,11 @@ def _trajectory(expert: list[Any], shapes: tuple[tuple[int, ...], ...], path: st
                 f"{shapes[:3]}... ({len(shapes)}); give the --net and --data that its experts are of"
             )
         rows.append(torch.cat([value.detach().float().reshape(-1) for value in epoch]))
+        if len(rows) > 1 and torch.equal(rows[-1], rows[-2]):
+            raise CondenseError(
+                f"{path} has equal parameters before and after epoch {len(rows) - 1} of an expert: recorded on a "
+                "processor, the reference code stores its live weights, so every epoch is the last one; record experts "
+                "again with condense experts"
+            )
     unknown = (float("nan"),) * len(rows)
     return Trajectory(torch.stack(rows), torch.zeros(len(rows), 0), unknown, float("nan"))

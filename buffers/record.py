@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ from condense.networks.layout import Layout
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
-from condense.runtime.files import cache_directory, check_folder
+from condense.runtime.files import cache_directory, check_folder, only_one
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.training import training_engine
@@ -60,8 +62,9 @@ def record_experts(
     """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
 
     The same call goes on where an earlier one stopped, within an expert as well, and adds experts if it asks for more.
-    Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on where it is trained; its
-    last bits also on the kind of device, the threads of the executor and `compile`, which a buffer keeps.
+    Expert k depends on the data, the network, the rule, the epochs, `seed` and k only, not on which worker trains it;
+    its last bits also on the kind of device, the threads of the executor and `compile`, which a buffer keeps, and on
+    the kind of processor and the version of torch, which it does not.
 
     Args:
         data: from `load_data`; its test part only serves to tell the accuracy of experts.
@@ -80,9 +83,9 @@ def record_experts(
         progress: show a progress bar on standard error.
 
     Raises:
-        CondenseError: for an unknown network, numbers below 1, an `out` that cannot be a folder, and a folder with
-            experts of another kind, naming the field that differs. A failed expert is no error: it is listed in the
-            result.
+        CondenseError: for an unknown network, numbers below 1, an `out` that cannot be a folder or that another call is
+            writing to, and a folder with experts of another kind, naming the field that differs. A failed expert is no
+            error: it is listed in the result.
     """
     if experts < 1 or epochs < 1:
         raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
@@ -94,8 +97,9 @@ def record_experts(
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts, where)
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
-    description = enter(folder, description.model_copy(update=settled), data)
-    failed = _record_missing(data, description, experts, folder, executor, where, progress)
+    with alone_in(folder):
+        description = enter(folder, description.model_copy(update=settled), data)
+        failed = _record_missing(data, description, experts, folder, executor, where, progress)
     return Recording(folder, experts - len(failed), failed)
 
 
@@ -197,13 +201,20 @@ def describe_request(
     )
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder of a buffer, if need be, and keep others from it: they would undo each other's epochs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder, "recording"):
+        yield
+
+
 def enter(folder: Path, description: BufferDescription, data: RealData) -> BufferDescription:
-    """Make the folder of a buffer, or go on with the one that is there, whose description is given back.
+    """Begin a buffer in its folder, or go on with the one that is there, whose description is given back.
 
     Raises `CondenseError` with what differs between the two.
     """
     if not (folder / INDEX).exists():
-        folder.mkdir(parents=True, exist_ok=True)
         write_preprocessing(folder, data.preprocessing)
         write_description(folder, description)
         return description

@@ -11,7 +11,7 @@ and the outer loss compares where it ends, or passes, with given vectors:
         + sum_k weight_k |theta_{t_k} - between_k|^2 / |start - between_k|^2,
 
 denominators being constants. Its exact gradient needs no graph over the steps. With lambda_t = dL/dtheta_t and
-kappa_t = dL/dm_t, one sweep back over stored parameter vectors gives it, T to 0 (kappa_T = 0):
+kappa_t = dL/dm_t, one sweep back over stored vectors, theta_t and m_{t-1}, gives it, T to 0 (kappa_T = 0):
 
     kappa_t      = mu kappa_{t+1} - eta_t lambda_{t+1}
     dL/d(x, y)  += d<g_t, kappa_t> / d(x_t, y_t)                    a mixed product

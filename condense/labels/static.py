@@ -1,7 +1,8 @@
 """Static soft labels: one vector for each image, made once from the clean image and stored.
 
-Averaging the logits of several networks trained on the real data is how DATM (Guo et al., ICLR 2024) initialises its
-labels; probabilities are their softmax.
+Averaging the logits of networks trained on the real data is how DATM (Guo et al., ICLR 2024) initialises its labels;
+probabilities are their softmax. DATM leaves out the networks that take an image for another class, unless all do. For
+an evaluation none is left out, so that a label says what networks see and not what its image was meant to be.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -98,6 +99,26 @@ def check_folder(path: str | Path, *, option: str = "--out") -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise CondenseError(f"cannot write {option} {path}: {there} may not be changed; choose another place")
     return path
+
+
+@contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """Keep other processes out of `folder`, which exists, while `what` runs in it; the lock ends with the process.
+
+    Raises `CondenseError` if another one is in it, or if it cannot be written to.
+    """
+    try:
+        lock = (folder / ".lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise CondenseError(
+            f"cannot write to --out {folder}: {error.strerror or error}; give another folder"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CondenseError(f"another {what} is running in {folder}; wait for it or give another --out") from None
+        yield
 
 
 def cache_directory() -> Path:

@@ -46,8 +46,8 @@ def memory_errors_named() -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise CondenseError(
-            "memory ran out; give a smaller --micro-batch, or a smaller --real-batch where the method has one; "
-            "--dry-run tells what fits"
+            "memory ran out; give a smaller --micro-batch, where the method has them a smaller --real-batch, another "
+            "--gradient than unrolled or a larger --store-every; --dry-run tells what fits"
         ) from error
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Generic
 
@@ -31,32 +31,38 @@ _GLANCE = 0.05  # seconds between two looks at the processes
 class Subprocesses:
     """New processes of this machine, so many `workers` at a time, whose standard error is ours.
 
-    Each job has one attempt, and so many processor `threads` (None: as a new process has them); its value does not
-    depend on `workers`. A single worker has the terminal for itself, several must not draw on it. `function` and the
-    jobs travel by pickle: a function of a module, or a `partial` of one.
+    Each job has so many `attempts`, in a new process each, and processor `threads` (None: as a new process has them);
+    its value does not depend on `workers`. A single worker has the terminal for itself, several must not draw on it.
+    `function` and the jobs travel by pickle: a function of a module, or a `partial` of one.
     """
 
     workers: int = 1
     threads: int | None = None
+    attempts: int = 1
 
     def run(self, function: Callable[[Job], Value], jobs: Iterable[Job]) -> Iterator[Outcome[Job, Value]]:
         """`function` of every job, in the order in which they finish; a process that dies is an outcome.
 
         Raises `KeyboardInterrupt` after a Ctrl-C, when all processes have saved what they were doing.
         """
-        waiting = iter(jobs)
+        waiting = ((job, 1) for job in jobs)
+        again: list[tuple[Job, int]] = []
         running: list[_Running[Job]] = []
         try:
             while True:
                 with terminal_released() if self.workers == 1 else nullcontext():
-                    for job in islice(waiting, self.workers - len(running)):
+                    for job, attempt in islice(chain(_emptied(again), waiting), self.workers - len(running)):
                         with _interrupts_held_back():
-                            running.append(_start(function, job, self.threads))
+                            running.append(_start(function, job, self.threads, attempt))
                     if not running:
                         return
                     finished = _first_to_end(running)
                 running.remove(finished)
-                yield finished.outcome()
+                outcome = finished.outcome()
+                if outcome.error is not None and outcome.attempts < self.attempts:
+                    again.append((outcome.job, outcome.attempts + 1))
+                else:
+                    yield outcome
         finally:
             _interrupt(running)
 
@@ -65,8 +71,8 @@ subprocesses = Subprocesses()
 
 
 def on_every_core() -> Subprocesses:
-    """As many processes as there are cores for this one, with one thread each."""
-    return Subprocesses(workers=len(os.sched_getaffinity(0)), threads=1)
+    """As many processes as there are cores for this one, with one thread each; a job that fails is tried once more."""
+    return Subprocesses(workers=len(os.sched_getaffinity(0)), threads=1, attempts=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +82,24 @@ class _Running(Generic[Job]):
     job: Job
     process: subprocess.Popen[bytes]
     result: IO[bytes]
+    attempt: int
 
     def outcome(self) -> Outcome[Job, Any]:
         with self.result:
             if self.process.returncode != 0:
-                return Outcome(self.job, error=_end_of(self.process.returncode))
+                return Outcome(self.job, error=_end_of(self.process.returncode), attempts=self.attempt)
             self.result.seek(0)
             value, error = pickle.load(self.result)
-        return Outcome(self.job, value, error)
+        return Outcome(self.job, value, error, self.attempt)
 
 
-def _start(function: Callable[[Job], Value], job: Job, threads: int | None) -> _Running[Job]:
+def _emptied(jobs: list[tuple[Job, int]]) -> Iterator[tuple[Job, int]]:
+    """Takes what it gives out of `jobs`."""
+    while jobs:
+        yield jobs.pop(0)
+
+
+def _start(function: Callable[[Job], Value], job: Job, threads: int | None, attempt: int) -> _Running[Job]:
     result = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the outcome)
     with tempfile.TemporaryFile() as request:
         pickle.dump((function, job, threads), request)
@@ -98,7 +111,7 @@ def _start(function: Callable[[Job], Value], job: Job, threads: int | None) -> _
             env=os.environ | {"PYTHONPATH": _import_path()},
             process_group=0,  # Ctrl-C goes to us alone, and from us, once, to the process
         )
-        return _Running(job, process, result)
+        return _Running(job, process, result, attempt)
 
 
 @contextmanager

@@ -118,6 +118,17 @@ class Synthesizer(ABC):
         """What was learned beside the images, by the names of `Product`."""
         return {}
 
+    def remarks(self, iterations: int) -> list[str]:
+        """What the user should know of a finished run of so many updates, as sentences."""
+        keeps = self.settings.image_average
+        share = 0.0 if keeps is None else keeps**iterations
+        if share <= _LARGEST_SHARE:
+            return []
+        return [
+            f"after {iterations} updates the stored average is still {share:.0%} the images that it began with; "
+            f"give a smaller --image-average than {keeps}, or none"
+        ]
+
     def stored(self) -> Tensor:
         """The images as the set keeps them, in the method's space."""
         images = self.images.detach() if self.average is None else self.average
@@ -190,7 +201,8 @@ class Synthesizer(ABC):
         started = time.monotonic()
         synthesizer = cls(job, settings)
         record = run(synthesizer, job, preparation=time.monotonic() - started + synthesizer.earlier_seconds)
-        _warn_of_slow_average(settings.image_average, record.iterations)
+        for remark in synthesizer.remarks(record.iterations):
+            say(f"note: {remark}")
         return Product(
             stored=synthesizer.stored(),
             labels=synthesizer.labels,
@@ -201,15 +213,6 @@ class Synthesizer(ABC):
             settings=settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},
-        )
-
-
-def _warn_of_slow_average(keeps: float | None, iterations: int) -> None:
-    share = 0.0 if keeps is None else keeps**iterations
-    if share > _LARGEST_SHARE:
-        say(
-            f"note: after {iterations} updates the stored average is still {share:.0%} the images that it began with; "
-            f"give a smaller --image-average than {keeps}, or none"
         )
 
 

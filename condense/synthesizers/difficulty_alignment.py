@@ -95,6 +95,17 @@ class DifficultyAlignment(TrajectoryMatching):
         """Whether the loss is small enough."""
         return found.loss.item() <= self.settings.skip_above
 
+    def remarks(self, iterations: int) -> list[str]:
+        """With a run whose losses were too large to change much."""
+        found = super().remarks(iterations)
+        if self.skipped > iterations / 2:
+            found.append(
+                f"{self.skipped} updates changed nothing, most with a loss above --skip-above "
+                f"{self.settings.skip_above:g}; give a smaller --inner-lr than {self.settings.inner_lr:g}, or a larger "
+                "--skip-above"
+            )
+        return found
+
     def apply(self, found: TrajectoryGradient) -> bool:
         """One step on the labels too."""
         self.label_logits.grad = found.labels

@@ -19,16 +19,27 @@ _USUAL_SPEED = 1e11  # operations a second of float32 on two cores
 _STEP = {"sgd": 1, "flat": 2, "smooth": 3}  # work in plain steps: two gradients; a gradient and one of a gradient
 
 
-def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any, special: dict[str, Any]) -> str:
+def how_to_record(
+    entry: Method,
+    info: DataInfo,
+    images: int,
+    settings: Any,
+    special: dict[str, Any],
+    normalization: str | None = None,
+) -> str:
     """How to record the experts of `entry` with these settings on so many training images, in one line.
 
-    `special` are options of `condense experts` that the recipe asks for. Costs are counted operations at the speed of
-    two usual cores.
+    `special` are options of `condense experts` that the recipe asks for, `normalization` the one that its values are
+    for, where it is not that of the data; then the set has to be made with it too. Costs are counted operations at the
+    speed of two usual cores.
     """
     window = settings.max_start - 1 + settings.span
     asked = {"net": settings.network, "experts": _EXPERTS, "epochs": window, "optimizer": entry.experts} | special
     asked["epochs"] = epochs = max(asked["epochs"], window)
-    command = shlex.join(["condense", "experts", *option_words(data_options(info) | asked | {"out": "experts"})])
+    other_data = {} if normalization is None else {"normalization": normalization}
+    about = data_options(info) | other_data | asked | {"out": "experts"}
+    command = shlex.join(["condense", "experts", *option_words(about)])
+    then = shlex.join(option_words(other_data | {"buffer": "experts"}))
     where = "" if find_data_set(info.name) else f" (as --data give the path of {info.name})"
     name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)
     network = build_network(name, info.image_shape, classes, seed=0)
@@ -37,7 +48,7 @@ def how_to_record(entry: Method, info: DataInfo, images: int, settings: Any, spe
     seconds = _STEP[entry.experts] * plain / _USUAL_SPEED
     return (
         f"{entry.name} needs experts, networks trained on the real data: record them with `{command}`{where} and give "
-        f"--buffer experts; each takes about {size / 1e6:,.1f} MB of disk and {duration(seconds)}, all {_EXPERTS} "
+        f"{then}; each takes about {size / 1e6:,.1f} MB of disk and {duration(seconds)}, all {_EXPERTS} "
         f"{_EXPERTS * size / 1e6:,.1f} MB and {duration(_EXPERTS * seconds)}, at {_USUAL_SPEED / 1e9:.0f} billion "
         "operations a second"
     )

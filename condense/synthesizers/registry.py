@@ -106,7 +106,7 @@ _BUILT_IN = (
     Method(
         name="tesla",
         target="condense.synthesizers.trajectory_matching:SoftLabelTrajectoryMatching",
-        summary="mtt with the gradient as TESLA computes it and, above ten classes, labels that experts assign",
+        summary="mtt with the gradient as TESLA computes it and, above ten classes or if asked, labels by experts",
         paper="Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023",
         labels="hard or soft",
         needs="experts (condense experts)",

@@ -56,7 +56,7 @@ def resolve_settings(
     if iterations is not None:
         values["iterations"] = iterations
     for pair in getattr(model, "alternatives", ()):
-        if any(options.get(name) is not None for name in pair):  # then the recipe and the defaults say nothing
+        if options.keys() & set(pair):  # then the recipe and the defaults say nothing
             values |= {name: options.get(name) for name in pair}
     settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
     network = getattr(settings, "network", None)
@@ -105,13 +105,15 @@ class Request:
         )
         found = load_recipe(entry.name, recipe)
         usual, given = found.normalization_for(data.name, ipc), normalization_name(data.info.preprocessing)
-        if usual not in (None, given):
-            say(f"note: the recipe's values for {data.name} are for --normalization {usual}, this data has {given}")
+        other = None if usual == given else usual
+        recorded = buffer is not None or not entry.experts
+        if other is not None and recorded:
+            say(f"note: the recipe's values for {data.name} are for --normalization {other}, this data has {given}")
         maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, ipc, settings)
         special = found.experts_for(data.name, ipc)
-        if entry.experts and buffer is None:
-            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special))
+        if not recorded:
+            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))
         if buffer is not None:
             _check_experts(buffer, data.info, settings)
             _compare_experts(buffer, special)

@@ -74,7 +74,9 @@ class SoftLabelTrajectorySettings(TrajectoryMatchingSettings):
     max_start: int = Field(5, ge=1, description="starts are below this epoch")
     gradient: GradientName = Field("frozen", description=GRADIENT_HELP)
     labels: Literal["assigned", "hard"] | None = Field(
-        None, description="assigned: by the expert at the end of the window; default: hard up to 10 classes"
+        None,
+        description="assigned: by the expert at the end of the window; default: that of the recipe, else hard up to 10 "
+        "classes",
     )
 
 
@@ -223,8 +225,8 @@ class TrajectoryMatching(Synthesizer):
         if self.lost == _MOST_LOST:
             raise CondenseError(
                 f"the inner training diverged in {_MOST_LOST} updates in a row, until iteration {iteration}: the "
-                f"learning rate of its steps is {self.inner_lr.item():.3g}; start again with a smaller --inner-lr, "
-                "--inner-lr-lr or --image-lr"
+                f"learning rate of its steps is {self.inner_lr.item():.3g}; start again with --no-resume and a "
+                "smaller --inner-lr, --inner-lr-lr or --image-lr"
             )
         return finite
 

@@ -113,6 +113,16 @@ def test_files_that_do_not_fit_or_could_run_code_are_refused(digits, tmp_path: P
     assert not out.exists()
 
 
+def test_experts_that_do_not_move_are_refused(digits, tmp_path: Path):
+    """The reference code stores live weights when it runs on a processor."""
+    path = tmp_path / "replay_buffer_0.pt"
+    content = replay_buffer(path)
+    torch.save([content[0], [content[1][-1]] * len(content[1])], path)
+    with pytest.raises(CondenseError, match=r"equal parameters before and after epoch 1 .* live weights"):
+        import_replay_buffer(path, digits, NET, tmp_path / "experts")
+    assert not (tmp_path / "experts").exists()
+
+
 def test_experts_of_another_length_do_not_come_into_the_same_folder(digits, tmp_path: Path):
     for number, epochs in enumerate((3, 4)):
         replay_buffer(tmp_path / f"replay_buffer_{number}.pt", epochs=epochs)

@@ -21,6 +21,7 @@ from buffers.steps import adaptive_ascent, flat_direction, image_gradient_penalt
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import InProcess, Ray
+from condense.runtime.files import only_one
 from condense.runtime.seeds import derive_seed
 from condense.runtime.subprocesses import Subprocesses
 
@@ -76,6 +77,18 @@ def test_what_a_kill_left_beside_a_finished_expert_goes(data, tmp_path: Path):
         (left / "epoch-0000.safetensors").touch()
     record_experts(data, NET, experts=1, epochs=1, out=out)
     assert not left.exists()
+
+
+def test_a_second_recording_in_the_same_folder_is_refused_and_undoes_nothing(data, tmp_path: Path):
+    """As after a lost connection: the first one is still there."""
+    out = tmp_path / "experts"
+    record_experts(data, NET, experts=1, epochs=1, out=out)
+    before = contents(out)
+    with only_one(out, "recording"), pytest.raises(CondenseError, match=r"another recording is running in .*experts"):
+        record_experts(data, NET, experts=2, epochs=1, out=out)
+    assert contents(out) == before
+    assert record_experts(data, NET, experts=2, epochs=1, out=out).finished == 2
+    assert contents(out)[:1] == before
 
 
 def test_a_damaged_epoch_of_an_unfinished_expert_is_trained_again(data, tmp_path: Path, monkeypatch):

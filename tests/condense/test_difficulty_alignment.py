@@ -353,9 +353,12 @@ def test_an_iteration_with_too_large_a_loss_changes_nothing_and_is_counted(digit
     reference.check(made)
 
 
-def test_skipped_iterations_are_counted_in_the_set(digits, buffer):
+def test_skipped_iterations_are_counted_in_the_set(digits, buffer, capsys):
     made = condense.distill("datm", digits, 1, buffer=buffer, iterations=3, **QUICK | {"skip_above": 1e-6})
     assert made.metrics["skipped"].tolist() == [1, 2, 3]
+    assert "note: 3 updates changed nothing, most with a loss above --skip-above 1e-06" in capsys.readouterr().err
+    condense.distill("datm", digits, 1, buffer=buffer, iterations=2, **QUICK)
+    assert "changed nothing" not in capsys.readouterr().err
     assert made.describe()["recorded skipped"] == "3 values, 3 at the end"
     assert (made.metrics["loss"] > 1e-6).all()
     assert made.learned_lr == pytest.approx(0.05)

@@ -78,7 +78,7 @@ def test_a_single_worker_does_one_job_after_the_other(tmp_path: Path):
         assert [path.name for path in sorted(tmp_path.iterdir())] == [*seen, outcome.value[0]]
         seen.append(outcome.value[0])
     assert seen == ["a", "b", "c"]
-    assert on_every_core() == Subprocesses(workers=len(os.sched_getaffinity(0)), threads=1)
+    assert on_every_core() == Subprocesses(workers=len(os.sched_getaffinity(0)), threads=1, attempts=2)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -86,7 +86,32 @@ def test_a_process_that_dies_is_an_outcome_among_others(workers: int):
     found = {outcome.job: outcome for outcome in Subprocesses(workers).run(die, ["lives", "dies", "lives too"])}
     assert found["dies"].value is None
     assert "signal 9" in found["dies"].error
+    assert {outcome.attempts for outcome in found.values()} == {1}
     assert [found[job].value for job in ("lives", "lives too")] == ["lives", "lives too"]
+
+
+def die_once(folder: Path) -> str:
+    if not (folder / "begun").exists():
+        (folder / "begun").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return folder.name
+
+
+def raise_always(folder: Path) -> None:
+    (folder / f"{len(list(folder.iterdir()))}").touch()
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_fails_is_tried_again_as_often_as_asked(workers: int, folders: list[Path]):
+    found = list(Subprocesses(workers, attempts=2).run(die_once, folders))
+    assert {(outcome.job, outcome.value, outcome.attempts) for outcome in found} == {(f, f.name, 2) for f in folders}
+    again = folders[0].parent / "raises"
+    again.mkdir()
+    (failed,) = Subprocesses(workers, attempts=2).run(raise_always, [again])
+    assert (failed.value, failed.attempts) == (None, 2)
+    assert "no" in failed.error
+    assert len(list(again.iterdir())) == 2
 
 
 def start(folders: list[Path]) -> subprocess.Popen[str]:

@@ -488,11 +488,14 @@ def test_an_average_that_is_asked_for_replaces_that_of_the_recipe(digits, buffer
     """Whichever of its two ways is used, and in a file where none is, two at once are refused."""
     by_run = {"image_average": None, "image_average_left": 0.5}
     by_update = {"image_average": 0.5, "image_average_left": None}
+    none = {"image_average": None, "image_average_left": None}
     for asked, recipe, expected in (
         ({"image_average_left": 0.5}, None, by_run),
         ({"image_average_left": 0.5}, "desk", by_run),
         ({"image_average": 0.5}, "desk", by_update),
         ({"image_average": 0.5, "image_average_left": None}, "desk", by_update),
+        ({"image_average": None}, "desk", none),
+        ({"image_average_left": None}, "desk", none),
     ):
         found = resolve_settings(methods().find("ftd"), digits.info, 1, recipe=recipe, **asked).model_dump()
         assert {name: found[name] for name in expected} == expected
@@ -633,9 +636,10 @@ def test_ftd_asks_for_the_experts_and_images_of_its_paper(
     np.savez(path, train_images=images, train_labels=labels, test_images=images[:6], test_labels=labels[:6])
     with pytest.raises(CondenseError, match="needs experts") as error:
         condense.distill("ftd", condense.load_data(path), ipc)
-    note = f"note: the recipe's values for {name} are for --normalization zca, this data has computed\n"
-    assert capsys.readouterr().err == note
+    assert capsys.readouterr().err == ""  # the command says it
+    assert "and give --normalization zca --buffer experts" in str(error.value)
     words = shlex.split(str(error.value).split("`")[1])
+    assert words[words.index("--normalization") + 1] == "zca"
     assert words[words.index("--optimizer") + 1] == "flat"
     assert (words[words.index("--ascent-weight") + 1] if "--ascent-weight" in words else None) == weight
 
