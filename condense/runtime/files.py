@@ -108,7 +108,7 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     Raises `CondenseError` if another one is in it, or if it cannot be written to.
     """
     try:
-        lock = (folder / ".lock").open("w", encoding="utf-8")
+        lock = (folder / ".lock").open("a", encoding="utf-8")
     except OSError as error:
         raise CondenseError(
             f"cannot write to --out {folder}: {error.strerror or error}; give another folder"

@@ -56,7 +56,7 @@ def test_what_a_kill_left_out_of_the_index_is_listed_by_the_next_call(digits, fo
 def test_what_is_unknown_of_imported_experts_is_null(digits, tmp_path: Path):
     for count in (1, 2):
         parameters = [value.detach() for value in build_network(NET, (1, 8, 8), 10, seed=count).parameters()]
-        torch.save([[parameters, parameters]], tmp_path / "replay_buffer_0.pt")
+        torch.save([[parameters, [2 * value for value in parameters]]], tmp_path / "replay_buffer_0.pt")
         import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, tmp_path / "experts")
         facts = listed(tmp_path / "experts")
         assert len(facts) == count
