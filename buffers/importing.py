@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from buffers.record import alone_in, describe_request, enter
+from buffers.record import describe_request, enter
 from buffers.rules import Kind, expert_rule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
 from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import check_folder
+from condense.runtime.files import check_folder, only_one
 
 _FORMS = "a replay_buffer_*.pt of the MTT line of work"
 
@@ -46,7 +46,7 @@ def import_replay_buffer(
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
-    with alone_in(folder):
+    with only_one(folder, "recording"):
         description = enter(folder, description, data)
         there = ExpertBuffer(folder, description)
         known = {there.digest(expert) for expert in range(there.experts)}

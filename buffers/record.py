@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +95,7 @@ def record_experts(
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts, where)
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
-    with alone_in(folder):
+    with only_one(folder, "recording"):  # two would undo each other's epochs
         description = enter(folder, description.model_copy(update=settled), data)
         failed = _record_missing(data, description, experts, folder, executor, where, progress)
     return Recording(folder, experts - len(failed), failed)
@@ -199,14 +197,6 @@ def describe_request(
         seed=seed,
         versions=versions(),
     )
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder of a buffer, if need be, and keep others from it: they would undo each other's epochs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder, "recording"):
-        yield
 
 
 def enter(folder: Path, description: BufferDescription, data: RealData) -> BufferDescription:

@@ -103,11 +103,12 @@ def check_folder(path: str | Path, *, option: str = "--out") -> Path:
 
 @contextmanager
 def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Keep other processes out of `folder`, which exists, while `what` runs in it; the lock ends with the process.
+    """Make `folder`, if need be, and keep others out of it while `what` runs there; the lock ends with the process.
 
     Raises `CondenseError` if another one is in it, or if it cannot be written to.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a", encoding="utf-8")
     except OSError as error:
         raise CondenseError(
