@@ -89,6 +89,18 @@ Iterations = Annotated[int | dict[int, int] | None, BeforeValidator(_iterations)
 Minutes = Annotated[float | dict[int, float] | None, BeforeValidator(_minutes)]
 
 
+class _WithOptions(Closed):
+    """An entry with fields of its own beside the `options` of what it calls."""
+
+    @field_validator("options", check_fields=False)
+    @classmethod
+    def _fields_are_given_beside(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} is no option, but a field of its own; give it beside options")
+        return options
+
+
 class DataEntry(Closed):
     """A data set by name or path, with the options of `condense.load_data`."""
 
@@ -101,7 +113,7 @@ class DataEntry(Closed):
     )
 
 
-class ExpertsEntry(Closed):
+class ExpertsEntry(_WithOptions):
     """Experts that are recorded before the first set that needs them, as `condense experts` does it."""
 
     net: str = Field("convnet-w64", description="their network")
@@ -122,7 +134,7 @@ class ExpertsEntry(Closed):
         return {name: value for name, value in fields.items() if name != "options" or value}
 
 
-class MethodEntry(Closed):
+class MethodEntry(_WithOptions):
     """A method with its settings and budget, and how many sets it makes."""
 
     name: str = Field(description="name of a method")

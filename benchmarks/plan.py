@@ -30,7 +30,9 @@ def plan(grid: Grid, origin: str) -> list[Work]:
         for work in _works(data, entry, grid, origin):
             title = work.cell.title
             if title in found:
-                raise CondenseError(f"{origin}: two cells are both called {title!r}; give data and recipes other names")
+                raise CondenseError(
+                    f"{origin}: two cells are both called {title!r}; give data and recipes other names, or make two grids"
+                )
             found[title] = work
     return sorted(found.values(), key=lambda work: work.cell.made is None)
 

@@ -59,7 +59,7 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
         seed=made.seed,
         recipe=work.recipe,
         out=path,
-        overwrite=path.exists(),  # a set without its account: the run was killed between the two
+        overwrite=True,  # asked for where set or account is missing: the other one may be there
         buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),
         progress=progress,
         **made.plan,

@@ -31,7 +31,7 @@ class ExpertJob:
     """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far.
 
     Kind of device and whether the training step is compiled are settled beforehand: with as many threads, an expert has
-    the same bits on whatever machine it is trained.
+    the same bits on whatever machine it is trained. `memory_limit` is that of `load_data`, None its default.
     """
 
     data: str
@@ -43,6 +43,7 @@ class ExpertJob:
     partial: str
     compile: Literal["on", "off"] = "off"
     device: str = "cpu"
+    memory_limit: int | None = None
 
 
 def train_expert(job: ExpertJob) -> Trajectory:
@@ -51,12 +52,12 @@ def train_expert(job: ExpertJob) -> Trajectory:
     After every epoch, what it takes to go on is stored in `job.partial`; an earlier start is continued from there, to
     the same bits.
     """
-    data, device = _read(job.data), torch.device(job.device)
+    data, device = _read(job.data, job.memory_limit), torch.device(job.device)
     seed = derive_seed(job.seed, "expert network", job.number)
     network = build_network(job.network, data.image_shape, len(data.classes), seed).to(device)
     whole = training_rule(job.rule, job.epochs)
     inner = InnerNetwork(network, whole)
-    engine = _engine(job.data, job.network, whole, job.device, job.compile)
+    engine = _engine(job.data, job.memory_limit, job.network, whole, job.device, job.compile)
     partial = Path(job.partial)
     epoch = _resume(inner, partial, job.epochs)
     if epoch < 0:
@@ -109,14 +110,21 @@ def epoch_update(rule: ExpertRule, epoch: int, epochs: int) -> Update:
 
 
 @lru_cache(maxsize=1)
-def _read(path: str) -> RealData:
-    return load_data(path)
+def _read(path: str, memory_limit: int | None) -> RealData:
+    return load_data(path) if memory_limit is None else load_data(path, memory_limit=memory_limit)
 
 
 @lru_cache(maxsize=1)
-def _engine(path: str, network: str, rule: TrainingRule, device: str, compile: Literal["on", "off"]) -> Engine:
+def _engine(
+    path: str,
+    memory_limit: int | None,
+    network: str,
+    rule: TrainingRule,
+    device: str,
+    compile: Literal["on", "off"],
+) -> Engine:
     """What trains all experts of this process: one engine is compiled once."""
-    data = _read(path)
+    data = _read(path, memory_limit)
     where = torch.device(device)
     return training_engine(network, data.info, len(data.train), rule, networks=1, device=where, compile=compile)
 

@@ -55,6 +55,7 @@ def record_experts(
     executor: Executor | None = None,
     device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
+    memory_limit: int | None = None,
     progress: bool = False,
 ) -> Recording:
     """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
@@ -78,6 +79,7 @@ def record_experts(
             with workers train on processors.
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs, and goes
             on as it began.
+        memory_limit: bytes of decoded pixels that each training may keep in memory, as `load_data` has it.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -97,7 +99,7 @@ def record_experts(
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
     with only_one(folder, "recording"):  # two would undo each other's epochs
         description = enter(folder, description.model_copy(update=settled), data)
-        failed = _record_missing(data, description, experts, folder, executor, where, progress)
+        failed = _record_missing(data, description, experts, folder, executor, where, memory_limit, progress)
     return Recording(folder, experts - len(failed), failed)
 
 
@@ -117,6 +119,7 @@ def _record_missing(
     folder: Path,
     executor: Executor,
     device: torch.device,
+    memory_limit: int | None,
     progress: bool,
 ) -> dict[int, str]:
     """Train the experts that are not there yet and store each as it is finished; the errors of those that failed."""
@@ -139,6 +142,7 @@ def _record_missing(
             partial=str(partials[number]),
             compile=description.compile,
             device=str(device),
+            memory_limit=memory_limit,
         )
         for number in missing
     ]

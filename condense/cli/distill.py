@@ -63,8 +63,8 @@ def distill(words: Sequence[str]) -> int:
     from condense.runtime.files import check_output
     from condense.synthesizers.distill import distill as run
 
-    check_output(options.out, suffix=".h5", overwrite=options.overwrite)  # before data that may take minutes
-    data = load(options.data, options)
+    if not options.dry_run:
+        check_output(options.out, suffix=".h5", overwrite=options.overwrite)  # before data that may take minutes
     asked = {name: value for name, value in options if name in options.model_fields_set}
     for name in DataOptions.model_fields:
         asked.pop(name, None)
@@ -73,6 +73,7 @@ def distill(words: Sequence[str]) -> int:
         from buffers import ExpertBuffer
 
         asked["buffer"] = ExpertBuffer.open(asked["buffer"])
+    data = load(options.data, options)
     if asked.pop("dry_run", False):
         for line in _estimate(method.name, data, options.ipc, asked):
             print(line)

@@ -47,6 +47,11 @@ def evaluate(words: Sequence[str]) -> int:
 
     if options.json_file is not None:
         check_output(options.json_file, suffix=".json", overwrite=True, option="--json")
+        if options.json_file.resolve() == options.set.with_suffix(".json").resolve():
+            raise CondenseError(
+                f"--json {options.json_file} is where the time and memory that {options.set} took are kept; give "
+                "another name"
+            )
     synthetic = SyntheticSet.load(options.set)
     name = synthetic.info.name
     if options.data is None and name not in DATA_SETS.names():

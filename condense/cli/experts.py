@@ -70,6 +70,7 @@ def experts(words: Sequence[str]) -> int:
         executor=executor,
         device=options.device,
         compile=options.compile,
+        memory_limit=options.memory_limit,
         progress=sys.stderr.isatty(),
     )
     for number, error in sorted(found.failed.items()):

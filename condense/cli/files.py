@@ -69,8 +69,12 @@ def import_set(words: Sequence[str]) -> int:
         description="Turn a reference project's set into a self-explaining file, or its experts (with --net) into a "
         "folder of them. Such files do not say how their images were preprocessed: --data and --normalization tell it.",
     )
+    if not options.file.is_file():
+        raise CondenseError(f"{options.file} is no file; give the .pt of a reference project")
     if options.net is not None:
         return _import_experts(options, options.net)
+    if "optimizer" in options.model_fields_set:
+        raise CondenseError("--optimizer is of experts: name their network as --net, or leave it out")
     if options.file.name.startswith("replay_buffer"):
         raise CondenseError(f"{options.file} has experts: name their network as --net, and a folder as --out")
     from condense.importing import import_reference
@@ -90,6 +94,8 @@ def _import_experts(options: ImportOptions, network: str) -> int:
     from buffers.importing import import_replay_buffer
     from condense.runtime.files import check_folder
 
+    if options.overwrite:
+        raise CondenseError("experts are added to a folder, never replaced: leave --overwrite out")
     check_folder(options.out)
     data = load(options.data, options)
     if options.normalization is None:
@@ -124,9 +130,12 @@ def show(words: Sequence[str]) -> int:
         program="condense show",
         description="Say what a synthetic set, or a folder of experts, is and how it was made.",
     )
+    from condense.runtime.files import atomic_write, check_output
+
+    if options.png is not None:
+        check_output(options.png, suffix=".png", overwrite=True, option="--png")
     if options.set.is_dir():
         return _show_experts(options)
-    from condense.runtime.files import atomic_write
     from condense.synthetic_set import SyntheticSet
 
     synthetic = SyntheticSet.load(options.set)

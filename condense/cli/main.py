@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,9 +43,21 @@ COMMANDS = Registry(
 )
 
 
+_ONLY_PRINT = ("data", "methods", "networks", "protocols", "recipes", "show")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    code = _run(words)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_output_go()
+    return code
+
+
+def _run(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except CondenseError as error:
@@ -53,9 +66,16 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("condense: interrupted; the same command goes on from what is saved", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a list, for example `head`, has seen enough
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:  # who reads, for example `head`, has seen enough of a list, or too little of a run
+        _let_output_go()
+        return 0 if not words or words[0] in _ONLY_PRINT or {"-h", "--help"} & {*words} else 1
+
+
+def _let_output_go() -> None:
+    """Nobody reads any more: what is still to be written must not fail once more when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def _dispatch(words: list[str]) -> int:

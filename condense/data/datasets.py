@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,15 @@ def read_datasets(
     An item is (image, label). The image is a Pillow image, a tensor [C, H, W] or [H, W], or an array (H, W) or
     (H, W, C); uint8, or floating point in [0, 1] as torchvision's `ToTensor` makes it. The label is an integer from 0.
     Class names come from the attribute `classes` where there is one. A single Dataset is split as a folder is. Raises
-    `CondenseError` for other items, for images that differ in size without `image_size` (H, W), and above
-    `memory_limit` bytes.
+    `CondenseError` for other items, for a pair whose `classes` differ, for images that differ in size without
+    `image_size` (H, W), and above `memory_limit` bytes.
     """
     original = _innermost(train)
     name = name or type(original).__name__.lower()
     images, labels = _read_items(train, image_size, memory_limit)
     boundary = len(images)
     if test is not None:
+        _check_same_classes(train, test)
         more_images, more_labels = _read_items(test, image_size, memory_limit - sum(image.nbytes for image in images))
         images, labels = images + more_images, labels + more_labels
     if boundary == 0:
@@ -55,6 +57,19 @@ def _innermost(dataset: Any) -> Any:
     while hasattr(dataset, "dataset"):
         dataset = dataset.dataset
     return dataset
+
+
+def _check_same_classes(train: Any, test: Any) -> None:
+    """Labels are numbers: where both parts name their classes, these have to be the same in the same order."""
+    here, there = (getattr(_innermost(part), "classes", None) for part in (train, test))
+    if not (isinstance(here, list | tuple) and isinstance(there, list | tuple)):
+        return
+    for label, (name, other) in enumerate(zip_longest(here, there)):
+        if name != other:
+            raise CondenseError(
+                f"label {label} is {name!r} in the training set and {other!r} in the test set; both need the same "
+                "classes in the same order"
+            )
 
 
 def _read_items(

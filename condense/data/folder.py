@@ -117,12 +117,10 @@ def _list_files(root: Path, folder: Path, classes: tuple[str, ...]) -> _Listing:
 
 
 def _files_below(root: Path, folder: Path) -> list[str]:
-    files = [
-        (Path(place) / name).relative_to(root).as_posix()
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith(".")
-    ]
+    files: list[str] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # what is left in it is walked next
+        files += [(Path(place) / name).relative_to(root).as_posix() for name in names if not name.startswith(".")]
     return sorted(files)
 
 

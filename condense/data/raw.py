@@ -39,7 +39,8 @@ class RawData:
         for split, pixels, labels in splits:
             self._check_counts(split, len(pixels), len(labels))
         if len(self.classes) < 2:
-            raise CondenseError(f"{self.name} has only one class, {self.classes[0]!r}; it needs at least two")
+            found = f"only one class, {self.classes[0]!r}" if self.classes else "no class"
+            raise CondenseError(f"{self.name} has {found}; it needs at least two")
         doubled = [name for name, count in Counter(self.classes).items() if count > 1]
         if doubled:
             raise CondenseError(f"{self.name} has several classes called {doubled[0]!r}; give each class its own name")

@@ -42,10 +42,12 @@ def hardware() -> dict[str, Any]:
 def commit() -> str | None:
     """The git commit of the source tree that is running, with `+changes` if files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # git itself would find the project of whoever installed condense below it
+        return None
     try:
         revision = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
     return revision + ("+changes" if changed else "")
 

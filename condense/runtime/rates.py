@@ -6,12 +6,14 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
 
+from condense.runtime.errors import CondenseError
 from condense.runtime.files import cache_directory, write_json
 from condense.runtime.processor import busy_seconds, processor_description
 from condense.runtime.validation import Closed
@@ -55,7 +57,8 @@ class Rates:
             if rate.disturbed:
                 _disturbed[here] = rate, time.monotonic()
             else:
-                write_json(self._path, self._read() | {key: rate.model_dump()})  # another process may have added some
+                with suppress(CondenseError):  # where nothing can be written, the next run measures again
+                    write_json(self._path, self._read() | {key: rate.model_dump()})  # others may have added some
         return rate
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,7 @@ def resolve_settings(
     entry: Method,
     info: DataInfo,
     ipc: int,
+    /,
     *,
     recipe: str | None = None,
     iterations: int | None = None,

@@ -60,6 +60,15 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
         ({"methods": [{"name": "dm", "minutes": {}}]}, "methods.0: minutes: must be greater than 0"),
         ({"methods": [{"name": "dm", "minutes": {1: -1}}]}, "methods.0: minutes: must be greater than 0"),
         ({"methods": [{"name": "dm", "minutes": {"one": 1}}]}, "methods.0: minutes: must be given for numbers"),
+        (
+            {"methods": [{"name": "dm", "options": {"iterations": 5}}]},
+            "methods.0: .*iterations .* give it beside options",
+        ),
+        ({"methods": [{"name": "dm", "options": {"recipe": "desk"}}]}, "methods.0: .*recipe .* give it beside options"),
+        (
+            {"methods": [{"name": "mtt", "experts": {"options": {"optimizer": "flat"}}}]},
+            "methods.0: .*optimizer .* give it beside options",
+        ),
         ({"data": [{"name": "digits", "holdout": 1}]}, "data.0: holdout"),
         ({"columns": [{"protocol": "demo", "nets": []}]}, "columns.0: nets: .* at least 1 item"),
         ({"columns": [{"protocol": "demo"}, {"protocol": "demo"}]}, "columns: demo with convnet is given twice"),
@@ -85,6 +94,7 @@ def test_a_wrong_grid_is_refused_with_its_place(change: dict[str, Any], message:
         ({"methods": [{"name": "dm", "recipe": "dsk"}]}, "methods.0: unknown recipe of dm 'dsk' .* did you mean desk"),
         ({"methods": [{"name": "dm", "options": {"image_rl": 1}}]}, "methods.0: dm: unknown option --image-rl"),
         ({"methods": [{"name": "dm", "options": {"image_lr": -1}}]}, "methods.0: dm: --image-lr -1"),
+        ({"methods": [{"name": "dm", "options": {"ipc": 2}}]}, "methods.0: dm: unknown option --ipc"),
         (
             {"methods": [{"name": "dm", "options": {"network": "convent"}}]},
             "methods.0: unknown network 'convent' .*convnet",

@@ -53,6 +53,20 @@ def contents(folder: Path) -> list[bytes]:
     ]
 
 
+def test_every_training_reads_its_data_within_the_memory_limit(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    limits: list[dict[str, int]] = []
+
+    def read(path: str, **limit: int) -> condense.data.RealData:
+        limits.append(limit)
+        return condense.load_data(path, **limit)
+
+    monkeypatch.setattr("buffers.experts.load_data", read)
+    record_experts(data, NET, 1, 1, tmp_path / "usual")
+    record_experts(data, NET, 1, 1, tmp_path / "streamed", memory_limit=1)
+    assert limits == [{}, {"memory_limit": 1}]
+    assert contents(tmp_path / "usual") == contents(tmp_path / "streamed")
+
+
 def test_experts_differ_start_at_their_initialisation_and_move(data, tmp_path: Path):
     found = record_experts(data, NET, experts=2, epochs=2, out=tmp_path / "experts")
     assert (found.finished, found.failed) == (2, {})

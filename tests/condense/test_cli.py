@@ -1,6 +1,7 @@
 """The command line as users call it: real processes, exit codes, one line per error, nothing lost."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -119,6 +120,19 @@ def test_lists_name_what_exists():
         (["show", "README.md"], "README.md"),
         (["show"], "SET"),
         (["export", "x.h5", "--to", "zip", "--out", "y"], "--to"),
+        (["import", "none.pt", "--data", "nowhere", "--out", "OUT"], "none.pt is no file"),
+        (
+            ["import", "README.md", "--data", "nowhere", "--optimizer", "flat", "--out", "OUT"],
+            "--optimizer is of experts",
+        ),
+        (
+            ["import", "README.md", "--data", "nowhere", "--net", "mlp", "--overwrite", "--out", "OUT"],
+            "leave --overwrite out",
+        ),
+        (
+            ["distill", "mtt", "--data", "nowhere", "--ipc", "1", "--buffer", "no-experts", "--out", "OUT"],
+            "no-experts",
+        ),
         (["benchmark", "missing.yaml", "--out", "OUT"], "missing.yaml"),
     ],
 )
@@ -144,6 +158,35 @@ def test_outputs_that_are_folders_or_cannot_be_written(capsys, made: Path, tmp_p
     words = ["distill", "random", "--data", "digits", "--ipc", "1", "--out"]
     assert "is a folder" in refused(capsys, *words, tmp_path)
     assert "cannot write" in refused(capsys, *words, made / "below" / "a-file.h5")
+
+
+def test_outputs_beside_the_set_replace_nothing(capsys, made: Path):
+    account = made.with_suffix(".json")
+    before = made.read_bytes(), account.read_bytes()
+    assert "must end in .png" in refused(capsys, "show", made, "--png", made)
+    assert "give another name" in refused(capsys, "evaluate", made, "--protocol", "demo", "--json", account)
+    assert (made.read_bytes(), account.read_bytes()) == before
+
+
+def test_who_stops_reading_ends_a_run_as_failed_and_a_list_as_done(tmp_path: Path):
+    """Without a test split there is a note, which nobody reads."""
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(3):
+            image = np.full((8, 8, 3), 40 * number + label, np.uint8)
+            Image.fromarray(image).save(tmp_path / "pets" / name / f"{number}.png")
+    out = tmp_path / "set.h5"
+
+    def unread(*words: object) -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as nobody:
+            command = [sys.executable, "-m", "condense", *map(str, words)]
+            return subprocess.run(command, stdout=nobody, stderr=nobody, check=False).returncode
+
+    assert unread("methods") == 0
+    assert unread("distill", "random", "--data", tmp_path / "pets", "--ipc", 1, "--out", out) == 1
+    assert not out.exists()
 
 
 def test_an_unfinished_run_of_another_configuration_names_the_difference(capsys, digits_file: Path, tmp_path: Path):

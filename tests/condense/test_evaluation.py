@@ -252,6 +252,13 @@ def test_label_networks_depend_on_data_preprocessing_and_rule(digits, small, cac
     assert len(list((cache / "label-networks").iterdir())) == 4
 
 
+def test_label_networks_serve_where_they_cannot_be_kept(digits, small, cache, monkeypatch, capsys):
+    kept = evaluate(small, digits, protocol=STATIC, runs=1)
+    monkeypatch.setenv("CONDENSE_CACHE", "/proc/no folder")
+    assert evaluate(small, digits, protocol=STATIC, runs=1).accuracies == kept.accuracies
+    assert "$CONDENSE_CACHE" in capsys.readouterr().err
+
+
 def test_a_damaged_cache_is_made_again(digits, small, cache):
     first = evaluate(small, digits, protocol=STATIC, runs=1)
     (kept,) = (cache / "label-networks").iterdir()

@@ -202,6 +202,11 @@ def test_rates_are_measured_once_and_kept(tmp_path: Path):
     assert len(calls) == 2
 
 
+def test_rates_serve_where_nothing_can_be_kept():
+    rate = Rate(per_image=0.5, preparation=2.0)
+    assert Rates(Path("/proc/no folder/rates.json")).find("work", lambda: rate) == rate
+
+
 def test_rates_that_other_work_disturbed_are_not_kept(tmp_path: Path, monkeypatch):
     """Real processes take every processor while this one measures; a rate of an empty machine would be believed."""
     matrix = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
@@ -384,7 +389,7 @@ def test_an_estimate_of_a_choice_has_no_iterations(digits):
 def test_a_dry_run_prints_and_writes_nothing(tmp_path: Path, capsys):
     from condense.cli import main
 
-    words = ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", str(tmp_path / "set.h5"), "--dry-run"]
+    words = ["distill", "dm", "--data", "digits", "--ipc", "1", "--out", str(tmp_path / "new" / "set.h5"), "--dry-run"]
     assert main([*words, "--network", "convnet-d1-w4", "--iterations", "3"]) == 0
     printed = capsys.readouterr().out
     assert "peak memory" in printed

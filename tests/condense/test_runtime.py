@@ -14,7 +14,8 @@ from pydantic import Field
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write, check_output, write_json
-from condense.runtime.provenance import hardware, peak_memory, versions
+from condense.runtime import provenance
+from condense.runtime.provenance import commit, hardware, peak_memory, versions
 from condense.runtime.registry import Registry, load_object
 from condense.runtime.seeds import derive_seed, generator
 from condense.runtime.tensor_files import load_facts, save_tensors
@@ -160,3 +161,28 @@ def test_provenance_names_what_can_change_a_number():
     ballast[::4096] = b"x" * len(ballast[::4096])
     assert peak_memory() >= before
     assert peak_memory() > 10_000_000
+
+
+def test_an_installed_package_is_not_taken_for_the_project_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def git(*words: str) -> None:
+        named = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *named, *words], check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "of another project")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "condense" / "runtime" / "provenance.py"))
+    checkout = commit()
+    assert checkout is not None
+    assert len(checkout) == 40
+    monkeypatch.setattr(
+        provenance, "__file__", str(tmp_path / "lib" / "site-packages" / "condense" / "runtime" / "provenance.py")
+    )
+    assert commit() is None
+
+
+def test_a_git_that_does_not_answer_costs_no_result(monkeypatch: pytest.MonkeyPatch):
+    def slow(*words: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired("git", 10)
+
+    monkeypatch.setattr(provenance.subprocess, "run", slow)
+    assert commit() is None

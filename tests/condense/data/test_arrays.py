@@ -75,6 +75,7 @@ class TestBothFormats:
             ("train_labels", np.zeros((12, 3), int), r"shape \(12, 3\); labels must be \(N,\)"),
             ("test_labels", np.array(3), r"shape \(\); labels must be \(N,\)"),
             ("classes", np.array(["a"]), "only one class, 'a'"),
+            ("classes", np.array([], str), "has no class; it needs at least two"),
             ("train_labels", np.arange(11) % 3, "12 images but 11 labels"),
             ("train_labels", np.zeros(12, int), "only one class"),
             ("train_labels", np.arange(12) % 2 * 2, "class '1' of shapes has no training image"),

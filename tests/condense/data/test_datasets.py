@@ -60,6 +60,21 @@ def test_a_pair_with_names() -> None:
     assert data.notes == ("2 class(es) have no test image: ant, cat",)
 
 
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (["ant", "cat", "bee"], "label 1 is 'bee' in the training set and 'cat' in the test set"),
+        (["ant", "bee"], "label 2 is 'cat' in the training set and None in the test set"),
+    ],
+)
+def test_a_pair_with_other_names_is_refused(others: list[str], message: str) -> None:
+    """Two `ImageFolder`s number their classes each for itself."""
+    train = Items([(image, index % 3) for index, image in enumerate(arrays(9))], ["ant", "bee", "cat"])
+    test = Items([(image, 1) for image in arrays(2, seed=1)], others)
+    with pytest.raises(CondenseError, match=message):
+        load_data((train, Subset(test, [0])))
+
+
 def test_a_single_one_is_split_by_content() -> None:
     items = [(image, index % 2) for index, image in enumerate(arrays(20))]
     data, reversed_data = load_data(Items(items)), load_data(Items(items[::-1]))

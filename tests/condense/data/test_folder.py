@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,8 @@ def test_notes_on_imbalance_missing_classes_and_other_files(tree: Tree) -> None:
     (root / "train/dog/notes.txt").write_text("good dogs")
     (root / "train/dog/.hidden").write_text("")
     (root / ".git").mkdir()
+    (root / "train/dog/.thumbnails").mkdir()
+    shutil.copy(next((root / "train/dog").glob("*.png")), root / "train/dog/.thumbnails/small.png")
     assert load_data(root).notes == (
         "1 file(s) without the suffix of an image were left out, for example train/dog/notes.txt",
         "classes are unbalanced: 'dog' has 7 training images, 'cat' has 2",
