@@ -16,7 +16,6 @@ from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, account_path, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
 from benchmarks.work import make_set, score
-from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
 from condense.runtime.files import only_one
 from condense.runtime.progress import progress_bar, say
@@ -66,16 +65,9 @@ def exit_code(records: list[Record]) -> int:
 
 @contextmanager
 def _only_run(folder: Path) -> Iterator[None]:
-    """Prepare the folder, and keep others out of it: two runs would spoil each other's times and checkpoints."""
-    try:
-        for part in ("cells", "sets"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        raise CondenseError(
-            f"cannot write to --out {folder}: {error.strerror or error}; give another folder"
-        ) from error
+    """Make the folder and keep others out of it: two runs would spoil each other's times and checkpoints."""
     with only_one(folder / "sets", "benchmark"):
+        (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
         yield
 
 

@@ -31,7 +31,8 @@ def plan(grid: Grid, origin: str) -> list[Work]:
             title = work.cell.title
             if title in found:
                 raise CondenseError(
-                    f"{origin}: two cells are both called {title!r}; give data and recipes other names, or make two grids"
+                    f"{origin}: two cells are both called {title!r}; give data and recipes other names, or split the "
+                    "grid in two"
                 )
             found[title] = work
     return sorted(found.values(), key=lambda work: work.cell.made is None)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from pydantic import Field
 
+from condense.runtime import provenance
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write, check_output, write_json
-from condense.runtime import provenance
 from condense.runtime.provenance import commit, hardware, peak_memory, versions
 from condense.runtime.registry import Registry, load_object
 from condense.runtime.seeds import derive_seed, generator
