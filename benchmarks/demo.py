@@ -45,7 +45,8 @@ def _clear(folder: Path) -> None:
         if folder.exists():
             _refuse_foreign(folder)
             for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.name != _MARKER:  # which stays, so that a kill in between leaves a folder that is known again
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).write_text("condense demo replaces this folder\n", encoding="utf-8")
     except OSError as error:
