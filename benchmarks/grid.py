@@ -6,6 +6,7 @@ methods:
   - {name: random, set_seeds: 5}
   - {name: dm, recipe: desk, iterations: 500, set_seeds: 3}
   - {name: dsa, recipe: desk, minutes: {1: 3, 10: 8}}
+  - {name: idm, recipe: desk, iterations: 400, data: [digits]}
 columns:
   - {protocol: desk, nets: [convnet, resnet18]}
 network_seeds: 3
@@ -30,7 +31,7 @@ from pydantic import (
 
 from buffers.rules import expert_rule
 from condense.recipes.yaml12 import load_yaml
-from condense.runtime.errors import CondenseError
+from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.validation import Closed, validated
 
 _MOST_SEEDS = 1000
@@ -149,6 +150,9 @@ class MethodEntry(_WithOptions):
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
     compile: Literal["on", "off"] | None = Field(None, description="default: where it saves time")
     experts: ExpertsEntry | None = Field(None, description="for methods that match trajectories")
+    data: list[str] | None = Field(
+        None, min_length=1, description="only for the data sets of these names; default: all"
+    )
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
     def budget_at(self, ipc: int) -> tuple[int | None, float | None]:
@@ -157,6 +161,10 @@ class MethodEntry(_WithOptions):
         Raises `CondenseError` if either is given for other numbers only.
         """
         return _at(self.iterations, ipc, "iterations"), _at(self.minutes, ipc, "minutes")
+
+    def is_for(self, data: DataEntry) -> bool:
+        """Whether sets of this data are made; data goes by its base name here, as in reports."""
+        return self.data is None or Path(data.name).stem in self.data
 
 
 def _at(given: Any, ipc: int, name: str) -> Any:
@@ -214,6 +222,7 @@ def parse_grid(content: Any, origin: str) -> Grid:
             _check_entry(entry, model, f"{origin}: {field}.{index}")
     grid = validated(Grid, content, origin=f"{origin}: ")
     _refuse_repetition(grid, origin)
+    _refuse_data_of_no_entry(grid, origin)
     return grid
 
 
@@ -237,6 +246,17 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
             if value in values[:index]:
                 shown = value["name"] if isinstance(value, dict) else value
                 raise CondenseError(f"{origin}: {place}: {shown} is given twice; give it once")
+
+
+def _refuse_data_of_no_entry(grid: Grid, origin: str) -> None:
+    names = [Path(entry.name).stem for entry in grid.data]
+    for index, method in enumerate(grid.methods):
+        for name in method.data or []:
+            if name not in names:
+                raise CondenseError(
+                    f"{origin}: methods.{index}: data: {name} is none of the grid's ({', '.join(names)})"
+                    + near_names(name, names)
+                )
 
 
 def load_grid(path: str | Path) -> Grid:

@@ -36,6 +36,7 @@ WORDS = {  # for what a grid gives, where its own words say little to a reader
 }
 NOT_LEARNED = "mosaics of real images, not learned"  # idm after one update at a rate of nearly nothing
 SAME_FOR_ALL = re.compile(r"recipe \w+|revision \d+|[\d.]+ minutes|\d+ \w+ experts of \d+ epochs")
+ITERATIONS = re.compile(r"\d+ iterations")
 MARK = re.compile(r"(<!-- table: (?P<words>[^>]+) -->\n)(?:\|.*\n)*")
 
 
@@ -117,7 +118,12 @@ def name_of(line: Line) -> str:
     """
     if line["iterations"] == "1":
         return NOT_LEARNED
-    details = [part for part in line["details"].split(", ") if part and not SAME_FOR_ALL.fullmatch(part)]
+    told = "iterations" in line["method"]  # otherwise data and size tell them
+    details = [
+        part
+        for part in line["details"].split(", ")
+        if part and not SAME_FOR_ALL.fullmatch(part) and (told or not ITERATIONS.fullmatch(part))
+    ]
     return ", ".join([line["method"].split()[0], *[WORDS.get(part, part) for part in details]])
 
 

@@ -71,6 +71,8 @@ def _works(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterato
     ]
     for ipc in grid.ipc:
         for index, method in enumerate(grid.methods):
+            if not method.is_for(entry):
+                continue
             with _place(f"{origin}: methods.{index}: "):
                 sets = _sets(method, data, ipc)
             for made in sets:

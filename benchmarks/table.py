@@ -123,17 +123,20 @@ def build_table(records: Iterable[Record]) -> Table:
 def _names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
-    A budget that only depends on the images per class is left out too, so that one name goes through all sizes: where
-    that is true of all entries of a method, or of those with the same options, if their budgets differ by size. Those
+    A budget that only depends on data and images per class is left out too, so that one name goes through all of them:
+    where that is true of all entries of a method, or of those with the same options, if their budgets differ. Those
     that are given minutes and those that are given iterations are told apart by these words.
     """
     names: dict[str, str] = {}
-    made = [record.configuration.made for record in records if record.configuration.made is not None]
-    for method in dict.fromkeys(one.method for one in made):
-        entries = [one for one in made if one.method == method]
-        everywhere, said = _goes_with_size(entries), {}
-        for one in entries:
-            said[one.label] = one.parts if everywhere else one.parts + _told_budget(one, entries)
+    everything = [
+        Entry(record.configuration.data.label, made) for record in records if (made := record.configuration.made)
+    ]
+    for method in dict.fromkeys(entry.made.method for entry in everything):
+        entries = [entry for entry in everything if entry.made.method == method]
+        everywhere, said = _goes_with_place(entries), {}
+        for entry in entries:
+            budget = () if everywhere else _told_budget(entry.made, entries)
+            said[entry.made.label] = entry.made.parts + budget
         common = set.intersection(*map(set, said.values()))
         for label, parts in said.items():
             own = ", ".join(part for part in parts if part not in common)
@@ -141,20 +144,30 @@ def _names(records: Sequence[Record]) -> dict[str, str]:
     return names
 
 
-def _told_budget(one: SetDescription, entries: Sequence[SetDescription]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Entry:
+    """A set of some data, and how it is made."""
+
+    data: str
+    made: SetDescription
+
+
+def _told_budget(made: SetDescription, entries: Sequence[Entry]) -> tuple[str, ...]:
     """What the name of an entry says of its budget."""
-    alike = [other for other in entries if other.parts == one.parts]
-    timed = one.minutes is not None
-    same_kind = [other for other in alike if (other.minutes is not None) == timed]
-    if len({other.budget for other in same_kind}) == 1 or not _goes_with_size(same_kind):
-        return one.budget
+    alike = [other for other in entries if other.made.parts == made.parts]
+    timed = made.minutes is not None
+    same_kind = [other for other in alike if (other.made.minutes is not None) == timed]
+    if len({other.made.budget for other in same_kind}) == 1 or not _goes_with_place(same_kind):
+        return made.budget
     if len(same_kind) == len(alike):
         return ()
     return ("given minutes" if timed else "given iterations",)
 
 
-def _goes_with_size(entries: Sequence[SetDescription]) -> bool:
-    return len({(one.ipc, one.budget) for one in entries}) == len({one.ipc for one in entries})
+def _goes_with_place(entries: Sequence[Entry]) -> bool:
+    """Whether data and images per class tell the budget."""
+    places = {(entry.data, entry.made.ipc) for entry in entries}
+    return len({(entry.data, entry.made.ipc, entry.made.budget) for entry in entries}) == len(places)
 
 
 def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> None:

@@ -7,7 +7,7 @@ classified rightly, the more so the better the network is.
 
 from __future__ import annotations
 
-from statistics import fmean
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -55,17 +55,44 @@ class ImprovedDistributionMatchingSettings(ClassMatchingSettings):
     network_steps: int = Field(10, ge=1, description="steps of such a training")
     network_batch: int = Field(256, ge=1, description="real images in one of these steps")
     network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD, momentum 0.9)")
+    accuracy_window: int = Field(100, ge=1, description="iterations after which accuracies are counted from zero again")
+
+
+@dataclass
+class Tally:
+    """How many of the real images that a network has seen in training it classified rightly.
+
+    >>> tally = Tally()
+    >>> tally.percent
+    0.0
+    >>> tally.add(0.5, 4)
+    >>> tally.add(1.0, 12)
+    >>> tally.percent
+    87.5
+    """
+
+    right: int = 0
+    seen: int = 0
+
+    @property
+    def percent(self) -> float:
+        """The accuracy in percent; zero before the first image."""
+        return 100 * self.right / self.seen if self.seen else 0.0
+
+    def add(self, accuracy: float, images: int) -> None:
+        """Count a batch of so many images, of which the network got the fraction `accuracy` right."""
+        self.right += round(accuracy * images)
+        self.seen += images
 
 
 class ImprovedDistributionMatching(ClassMatching):
     """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
 
-    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on the real
-    batches of its latest training, on each before the step; zero before the first. (The released code averages since
-    its latest evaluation of the images, every 100 iterations by default: about two trainings of each of 100 networks.)
-    One SGD step for each class; one optimiser has the images of all classes, so its momentum moves the others too. The
-    released code's exception for one undivided image per class (the second term only where it is classified wrongly) is
-    left out.
+    f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on all real
+    batches that it was trained on in this window of `accuracy_window` iterations, on each before the step; zero as long
+    as there is none. (The released code counts anew whenever it evaluates the images.) One SGD step for each class; one
+    optimiser has the images of all classes, so its momentum moves the others too. The released code's exception for one
+    undivided image per class (the second term only where it is classified wrongly) is left out.
     """
 
     Settings = ImprovedDistributionMatchingSettings
@@ -76,19 +103,21 @@ class ImprovedDistributionMatching(ClassMatching):
         self.network.eval()
         self.training_engine = Engine(self.new_network(0).train(), job.plan)
         self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
-        self.accuracies = [0.0] * len(self.queue)  # in percent
+        self.tallies = [Tally() for _ in self.queue]
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match in one network of the queue, then train some of them."""
-        if iteration and iteration % self.settings.queue_interval == 0:
-            self._push(_FIRST_NETWORKS + iteration // self.settings.queue_interval - 1)
+        if iteration % self.settings.accuracy_window == 0:
+            self.tallies = [Tally() for _ in self.queue]
+        if iteration % self.settings.queue_interval == 0:
+            self._push(_FIRST_NETWORKS + iteration // self.settings.queue_interval)
         metrics = self._match(iteration)
         self._train_some(iteration)
         return metrics
 
     def _match(self, iteration: int) -> dict[str, float]:
         place = self._places(iteration, "matched network", 1)[0]
-        parameters, weight = self.queue[place].values, self.settings.classification_weight * self.accuracies[place]
+        parameters, weight = self.queue[place].values, self.settings.classification_weight * self.tallies[place].percent
         self.choose_representatives(iteration, parameters)
         indices, draws = self.real_batches(iteration), self.class_draws(iteration)
         labels = self.data.labels[indices]
@@ -120,12 +149,10 @@ class ImprovedDistributionMatching(ClassMatching):
         """One step on each batch, and the accuracy on it before that, if it is to weigh anything."""
         inner, device = self.queue[place], self.job.device
         seed = derive_seed(self.job.seed, "inner", iteration, place)
-        found = []
         for batch in batches:
             if self.settings.classification_weight:
-                found.append(100 * accuracy(inner.network, batch, device))
+                self.tallies[place].add(accuracy(inner.network, batch, device), len(batch))
             inner.train(batch, self.training_engine, seed=seed, device=device)
-        self.accuracies[place] = fmean(found) if found else 0.0
 
     def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
         """So many different places in the queue, at random."""
@@ -135,9 +162,9 @@ class ImprovedDistributionMatching(ClassMatching):
     def _push(self, number: int) -> None:
         """A new network at the end of the queue; the oldest leaves a full one."""
         if len(self.queue) == self.settings.queue:
-            del self.queue[0], self.accuracies[0]
+            del self.queue[0], self.tallies[0]
         self.queue.append(self._queued(number))
-        self.accuracies.append(0.0)
+        self.tallies.append(Tally())
 
     def _queued(self, number: int) -> InnerNetwork:
         rule = TrainingRule(
@@ -152,13 +179,15 @@ class ImprovedDistributionMatching(ClassMatching):
             for place, inner in enumerate(self.queue)
             for name, value in inner.state().items()
         }
-        return super().state() | queue | {"accuracies": torch.tensor(self.accuracies, dtype=torch.float64)}
+        return (
+            super().state() | queue | {"tallies": torch.tensor([[tally.right, tally.seen] for tally in self.tallies])}
+        )
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
-        self.accuracies = state["accuracies"].tolist()
-        self.queue = [self._queued(0) for _ in self.accuracies]
+        self.tallies = [Tally(right, seen) for right, seen in state["tallies"].tolist()]
+        self.queue = [self._queued(0) for _ in self.tallies]
         for place, inner in enumerate(self.queue):
             inner.load_state(under(f"queue.{place}.", state))
 

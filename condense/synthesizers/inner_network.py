@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condense.derivatives import Parameters
 from condense.engine import Engine
@@ -38,21 +38,31 @@ class InnerNetwork:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that training changes, by names that begin with `network.` and `momentum.`."""
-        momentum = {
-            f"momentum.{name}": self.optimizer.state[value]["momentum_buffer"]
-            for name, value in self.network.named_parameters()
-            if self.optimizer.state.get(value, {}).get("momentum_buffer") is not None
-        }
-        return {f"network.{name}": value for name, value in self.network.state_dict().items()} | momentum
+        """Everything that training changes; see `training_state`."""
+        return training_state(self.network, self.optimizer)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave; other names are passed over."""
-        self.network.load_state_dict(under("network.", state))
-        momentum = under("momentum.", state)
-        for name, value in self.network.named_parameters():
-            if name in momentum:
-                self.optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
+        load_training_state(self.network, self.optimizer, state)
+
+
+def training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that training by SGD with momentum changes, by names that begin with `network.` and `momentum.`."""
+    momentum = {
+        f"momentum.{name}": optimizer.state[value]["momentum_buffer"]
+        for name, value in network.named_parameters()
+        if optimizer.state.get(value, {}).get("momentum_buffer") is not None
+    }
+    return {f"network.{name}": value for name, value in network.state_dict().items()} | momentum
+
+
+def load_training_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Take back what `training_state` gave; other names are passed over."""
+    network.load_state_dict(under("network.", state))
+    momentum = under("momentum.", state)
+    for name, value in network.named_parameters():
+        if name in momentum:
+            optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
 
 
 def float_values(network: Network) -> Parameters:

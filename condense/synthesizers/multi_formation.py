@@ -42,7 +42,7 @@ class MultiFormationSettings(GradientMatchingSettings):
     real_batch: int = Field(64, ge=1, description="real images of each class in an iteration (or all, if fewer)")
     synthetic_batch: int = Field(128, ge=1, description="training images of each class in an iteration, at most")
     matching_steps: int = Field(100, ge=1, description="updates of the images before the next random network")
-    network_images: int = Field(2000, ge=1, description="real images that the network is trained on after an update")
+    network_images: int = Field(2048, ge=1, description="real images that the network is trained on after an update")
     cutmix: float = Field(0.5, ge=0, le=1, description="share of the batches of that training that CutMix mixes")
     inner_epochs: int = Field(1, ge=1, description="passes over these images")
     network_lr: float = Field(0.01, gt=0, description="learning rate of that training (SGD, momentum 0.9)")

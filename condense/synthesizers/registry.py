@@ -66,6 +66,7 @@ _BUILT_IN = (
         summary="match where random networks look, layer by layer, and the class means of their features",
         paper="Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
         protocol="dsa",
+        revision=2,
     ),
     Method(
         name="idc",
@@ -73,7 +74,7 @@ _BUILT_IN = (
         target="condense.synthesizers.multi_formation:MultiFormation",
         summary="match gradients in networks trained on real data; each stored image holds several (factor 1 to 3)",
         paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
-        revision=2,
+        revision=3,
     ),
     Method(
         name="idm",
@@ -82,7 +83,7 @@ _BUILT_IN = (
         summary="dm in a queue of networks in training, with a classification loss and four images in each stored one",
         paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
         protocol="dsa",
-        revision=3,
+        revision=4,
     ),
     Method(
         name="ncfm",
@@ -91,7 +92,7 @@ _BUILT_IN = (
         summary="match characteristic functions of features, amplitude and phase, between initial and trained networks",
         paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
         needs="networks (trained first, cached)",
-        revision=2,
+        revision=3,
     ),
     Method(
         name="mtt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.grid import load_grid, parse_grid
@@ -70,6 +71,11 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
             "methods.0: .*optimizer .* give it beside options",
         ),
         ({"data": [{"name": "digits", "holdout": 1}]}, "data.0: holdout"),
+        ({"methods": [{"name": "dm", "data": []}]}, "methods.0: data: .* at least 1 item"),
+        (
+            {"methods": [{"name": "dm", "data": ["digts"]}]},
+            r"methods.0: data: digts is none .*\(digits\); did you mean",
+        ),
         ({"columns": [{"protocol": "demo", "nets": []}]}, "columns.0: nets: .* at least 1 item"),
         ({"columns": [{"protocol": "demo"}, {"protocol": "demo"}]}, "columns: demo with convnet is given twice"),
         ({"network_seeds": 10**12}, "network_seeds 1000000000000: must be how many seeds, from 1 to 1000"),
@@ -140,6 +146,23 @@ def test_cells_cover_the_grid_with_the_full_data_last():
     assert cells[1].column.network == "mlp"
     assert cells[0].network_seeds == 3
     assert [cell.column.beside for cell in cells[-3:]] == ["demo", "demo", "desk"]
+
+
+def test_an_entry_can_be_for_some_of_the_data_only(tmp_path: Path):
+    images, labels = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "own.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    content = SMALL | {
+        "data": ["digits", str(tmp_path / "own.npz")],
+        "methods": [{"name": "random"}, {"name": "dm", "iterations": 5, "data": ["own"]}],
+    }
+    cells = [work.cell for work in plan(parse_grid(content, "g"), "g")]
+    assert [(cell.data.name, cell.made.method) for cell in cells] == [
+        ("digits", "random"),
+        ("own", "random"),
+        ("own", "dm"),
+    ]
+    alone = plan(parse_grid(content | {"methods": [{"name": "dm", "iterations": 5}]}, "g"), "g")
+    assert cells[2].key == alone[1].cell.key
 
 
 def test_keys_depend_on_what_decides_a_score_and_on_nothing_else():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pages import PAGES, ROOT, with_tables, write_pages
+from benchmarks.pages import PAGES, ROOT, name_of, with_tables, write_pages
 from condense.runtime.errors import CondenseError
 
 RESULTS = """\
@@ -85,6 +85,13 @@ def test_sizes_stand_side_by_side_without_rows_of_special_options(results: Path)
         "| mosaics of real images, not learned | 60.0 ± 1.0 |  |",
         "| idm | 75.4 ± 0.6 |  |",
     ]
+
+
+def test_iterations_that_data_and_size_tell_are_not_part_of_a_name():
+    details = "revision 4, recipe desk, gradient frozen, 746 iterations"
+    line = {"method": "mtt (gradient frozen)", "details": details, "iterations": "746"}
+    assert name_of(line) == "mtt, frozen"
+    assert name_of(line | {"method": "mtt (gradient frozen, given iterations)"}) == "mtt, frozen, 746 iterations"
 
 
 def test_pages_are_written_again_in_place(results: Path):

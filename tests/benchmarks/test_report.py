@@ -33,6 +33,7 @@ DIGITS = DataDescription(
 def record(
     method: str | None = "dm",
     *,
+    data: str = "digits",
     ipc: int = 1,
     seed: int = 0,
     protocol: str = "desk",
@@ -62,7 +63,9 @@ def record(
         network="convnet-d2-w64-in",
         beside=None if made else protocol,
     )
-    cell = Cell(data=DIGITS, made=made or None, column=column, network_seeds=len(accuracies))
+    cell = Cell(
+        data=DIGITS.model_copy(update={"name": data}), made=made or None, column=column, network_seeds=len(accuracies)
+    )
     result: dict[str, Any] = {
         "accuracies": accuracies,
         "mean": statistics.fmean(accuracies),
@@ -195,6 +198,17 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     counted = [record(ipc=1, iterations=20), record(ipc=10, iterations=30)]
     names = [(row.ipc, row.method) for row in build_table(sized + counted).rows]
     assert names == [(ipc, f"dm (given {budget})") for budget in ("minutes", "iterations") for ipc in (1, 10)]
+
+
+def test_names_leave_out_a_budget_that_goes_with_data_and_size():
+    sized = {("digits", 1): 746, ("digits", 10): 1074, ("mnist", 1): 798, ("mnist", 10): 1106}
+    records = [record("idm", data=data, ipc=ipc, iterations=count) for (data, ipc), count in sized.items()]
+    start = [record("idm", data=data, ipc=ipc, iterations=1, options={"image_lr": 1e-6}) for data, ipc in sized]
+    names = [(row.data, row.ipc, row.method) for row in build_table(records + start).rows]
+    assert names == [(*place, name) for name in ("idm", "idm (image_lr 1e-06, 1 iterations)") for place in sized]
+    assert {row.method for row in build_table([*records, record("idm", iterations=9)]).rows} == {
+        f"idm ({count} iterations)" for count in (*sized.values(), 9)
+    }
 
 
 def test_rows_of_equal_minutes_on_different_machines_are_named():

@@ -99,6 +99,6 @@ def test_a_power_whose_derivative_is_infinite_at_zero_is_refused(digits):
 
 def test_it_lowers_its_loss_and_beats_random_on_digits(digits, gain_over_random, loss_left):
     options = {"network": "convnet-w16", "real_batch": 32}
-    made = condense.distill("datadam", digits, 1, iterations=100, image_lr=1.0, **options)
+    made = condense.distill("datadam", digits, 1, iterations=100, image_lr=0.1, **options)
     assert loss_left(made, digits, **options) < 0.95
     assert gain_over_random(made, digits) > 0.05

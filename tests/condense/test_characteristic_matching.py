@@ -212,13 +212,15 @@ def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int, c
     settings = {"image_lr": image_lr, "image_optimizer": optimizer, "flip_closure": closure}
     made = synthesizer(small.train, ipc, networks=2, network_epochs=3, **settings)
     reference = Reference(made, ipc, optimizer)
-    descend = made.descend
+    descend = made.descend_class
 
-    def noted(gradient: Tensor) -> None:
-        reference.found.append(gradient.clone())
-        descend(gradient)
+    def noted(label: int, gradient: Tensor) -> None:
+        everything = torch.zeros_like(made.images)
+        everything[made.rows(label)] = gradient
+        reference.found.append(everything)
+        descend(label, gradient)
 
-    made.descend = noted
+    made.descend_class = noted
     for iteration in range(3):
         mixed, final = network_of_iteration(made, iteration)
         found = made.step(iteration)
@@ -296,10 +298,10 @@ def test_calibration_is_the_cross_entropy_in_the_trained_network(small, network:
 def test_without_calibration_there_is_one_sweep(small):
     made = synthesizer(small.train, calibration=0.0)
     assert made.step(0).keys() == {"loss"}
-    assert made.optimizer.state[made.images]["step"] == 3
+    assert made.optimizer.state[made.blocks[0]]["step"] == 3
     made = synthesizer(small.train)
     assert made.step(0).keys() == {"loss", "calibration"}
-    assert made.optimizer.state[made.images]["step"] == 6
+    assert made.optimizer.state[made.blocks[0]]["step"] == 6
 
 
 def test_pretraining_drops_its_learning_rate_twice_and_mixes():
@@ -377,7 +379,7 @@ def test_learned_frequencies_climb_the_loss_as_torch_would(small):
     width = made.network.classifier.in_features
     state = {name: value.clone() for name, value in made.sampler.network.state_dict().items()}
     network = naive_sampler(state, width)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, maximize=True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5, maximize=True)
     real, synthetic = (F.normalize(vectors(count, width, count).float().abs()) for count in (9, 4))
 
     def loss_of(frequencies: Tensor) -> Tensor:
@@ -406,6 +408,7 @@ def test_learned_frequencies_climb_the_loss_as_torch_would(small):
 def test_a_step_with_learned_frequencies_trains_them_after_the_images(small):
     """The images move by the frequencies as they were, and every class trains them once."""
     made = synthesizer(small.train, sampling="learned", frequencies=32, calibration=0.0)
+    assert not any("sampler.momentum" in name for name in made.state())
     before = {name: value.clone() for name, value in made.sampler.network.state_dict().items()}
     losses, ascend = [], made.sampler.ascend
 
@@ -420,11 +423,60 @@ def test_a_step_with_learned_frequencies_trains_them_after_the_images(small):
     after = made.sampler.network.state_dict()
     assert not torch.equal(before["0.weight"], after["0.weight"])
     state = {name: value.clone() for name, value in made.state().items()}
+    assert "sampler.momentum.0.weight" in state
     resumed = synthesizer(small.train, sampling="learned", frequencies=32, calibration=0.0)
     resumed.load_state(state)
     made.sampler.ascend = ascend
-    assert made.step(1) == resumed.step(1)
+    for iteration in (1, 2):
+        assert made.step(iteration) == resumed.step(iteration)
     assert torch.equal(made.images, resumed.images)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_optimisers_that_share_the_classes_move_their_own_only(small, optimizer: str):
+    """Three classes for two optimisers, the first has one: each is torch's for the images of its classes."""
+    settings = {"image_optimizer": optimizer, "image_lr": 0.01, "calibration": 1.0}
+    made = synthesizer(small.train, 2, image_optimizers=2, **settings)
+    taken: list[tuple[int, Tensor]] = []
+    descend = made.descend_class
+
+    def noted(label: int, gradient: Tensor) -> None:
+        taken.append((label, gradient.clone()))
+        descend(label, gradient)
+
+    made.descend_class = noted
+    blocks = [made.images.detach()[:2].clone(), made.images.detach()[2:].clone()]
+    if optimizer == "adamw":
+        own = [torch.optim.AdamW([block], lr=0.01, weight_decay=5e-4) for block in blocks]
+    else:
+        own = [torch.optim.SGD([block], lr=0.01, momentum=0.5) for block in blocks]
+    for iteration in range(3):
+        for block in blocks:
+            block.clamp_(0, 1)
+        taken.clear()
+        made.step(iteration)
+        for label, gradient in taken:
+            which, rows = (0, slice(0, 2)) if label == 0 else (1, slice(2 * label - 2, 2 * label))
+            blocks[which].grad = torch.zeros_like(blocks[which])
+            blocks[which].grad[rows] = gradient
+            own[which].step()
+        assert torch.equal(made.images.detach(), torch.cat(blocks))
+    coupled = synthesizer(small.train, 2, **settings)
+    for iteration in range(3):
+        coupled.step(iteration)
+    assert not torch.equal(coupled.images, made.images)
+
+
+def test_a_run_with_several_optimisers_goes_on(small):
+    settings = {"image_optimizers": 2, "image_lr": 0.01}
+    whole = synthesizer(small.train, **settings)
+    whole.step(0)
+    state = {name: value.clone() for name, value in whole.state().items()}
+    resumed = synthesizer(small.train, **settings)
+    resumed.load_state(state)
+    for iteration in (1, 2):
+        assert whole.step(iteration) == resumed.step(iteration)
+    assert torch.equal(whole.images, resumed.images)
 
 
 def test_the_learning_rate_halves_on_a_plateau_and_a_run_goes_on_with_it(small):

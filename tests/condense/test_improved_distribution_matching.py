@@ -14,7 +14,7 @@ from condense.data import TrainingData
 from condense.making import Job
 from condense.networks import Network, build_network
 from condense.runtime.seeds import derive_seed
-from condense.synthesizers.improved_distribution_matching import ImprovedDistributionMatching
+from condense.synthesizers.improved_distribution_matching import ImprovedDistributionMatching, Tally
 
 CPU = torch.device("cpu")
 QUICK = {"network": "convnet-d2-w4-in", "real_batch": 5, "network_batch": 8, "network_steps": 2}
@@ -52,6 +52,10 @@ def values_of(network: Network) -> Tensor:
 def naive_decode(images: Tensor) -> Tensor:
     tiles = [images[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] for row in (0, 1) for column in (0, 1)]
     return torch.cat([F.interpolate(tile, size=(8, 8), mode="bilinear") for tile in tiles])
+
+
+def percents(made: ImprovedDistributionMatching) -> list[float]:
+    return [tally.percent for tally in made.tallies]
 
 
 class Reference:
@@ -94,21 +98,21 @@ def test_iterations_against_a_naive_reference(digits, network: str, closure: boo
     made.step(0)
     places = set()
     for iteration in (1, 2):
-        made.accuracies = [10.0, 40.0, 90.0]
+        made.tallies = [Tally(1, 10), Tally(4, 10), Tally(6, 10), Tally(9, 10)]
         images, networks = made.images.detach().clone(), []
         momentum = made.optimizer.state[made.images]["momentum_buffer"]
-        references = [Reference(made, images, momentum) for _ in range(3)]
+        references = [Reference(made, images, momentum) for _ in range(4)]
         for inner in made.queue:
             networks.append(build_network(network, (1, 8, 8), 10, 0))
             networks[-1].load_state_dict(inner.network.state_dict())
         expected = [
-            reference.step(iteration, each, 0.02 * accuracy, 2)
-            for reference, each, accuracy in zip(references, networks, made.accuracies)
+            reference.step(iteration, each, 0.02 * percent, 2)
+            for reference, each, percent in zip(references, networks, (10, 40, 60, 90))
         ]
         found = made.step(iteration)
         agree = [
             place
-            for place in range(3)
+            for place in range(4)
             if found["loss"] == pytest.approx(expected[place][0], rel=1e-3)
             and found["classification"] == pytest.approx(expected[place][1], rel=1e-3)
         ]
@@ -122,62 +126,82 @@ def test_iterations_against_a_naive_reference(digits, network: str, closure: boo
 def test_the_classification_weighs_as_much_as_the_network_is_accurate(digits):
     """With accuracy zero there is only matching; w a counts as a product."""
 
-    def moved(weight: float, accuracy: float) -> Tensor:
+    def moved(weight: float, right: int) -> Tensor:
         made = synthesizer(digits.train, classification_weight=weight, networks_trained=0)
-        made.accuracies = [accuracy] * 3
+        made.tallies = [Tally(right, 100)] * 3
         start = made.images.detach().clone()
-        made.step(0)
+        made.step(1)
         return made.images.detach() - start
 
-    plain = moved(0.0, 50.0)
-    assert torch.equal(moved(0.5, 0.0), plain)
-    torch.testing.assert_close(moved(0.5, 20.0), moved(0.1, 100.0), rtol=1e-4, atol=1e-6)
-    once, twice = moved(0.5, 10.0) - plain, moved(0.5, 20.0) - plain
+    plain = moved(0.0, 50)
+    assert torch.equal(moved(0.5, 0), plain)
+    torch.testing.assert_close(moved(0.5, 20), moved(0.1, 100), rtol=1e-4, atol=1e-6)
+    once, twice = moved(0.5, 10) - plain, moved(0.5, 20) - plain
     assert once.norm() > 0.01
     torch.testing.assert_close(twice[0], 2 * once[0], rtol=1e-2, atol=1e-4)
 
 
-def test_accuracies_are_percentages_and_begin_at_zero(small):
-    """Two steps on all images: the accuracies on them before each step of the latest training, averaged."""
-    settings = {"network_batch": 45, "network_lr": 0.1, "networks_trained": 3}
-    made = synthesizer(small.train, network_steps=2, **settings)
-    single = synthesizer(small.train, network_steps=1, **settings)
-    assert made.accuracies == [0.0, 0.0, 0.0]
+def plainly_trained(count: int, lr: float) -> list[tuple[Network, torch.optim.Optimizer]]:
+    """The first networks of a queue for three classes, each with torch's optimiser."""
+    networks = [fresh_network(number, classes=3) for number in range(count)]
+    return [
+        (network, torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)) for network in networks
+    ]
+
+
+def test_accuracies_are_those_of_all_trainings_in_a_window(small):
+    """Percent of the images before each step, over all steps since the window began."""
+    settings = {"network_batch": 45, "network_lr": 0.1, "networks_trained": 4, "network_steps": 2}
+    made = synthesizer(small.train, accuracy_window=3, **settings)
+    assert percents(made) == [0.0, 0.0, 0.0]
     images, labels = small.train.images(torch.arange(45)), small.train.labels
-    seen: list[list[float]] = [[], [], []]
+    networks = plainly_trained(4, lr=0.1)
+    seen: list[list[float]] = []
     for iteration in range(8):
-        for inner, percentages in zip(single.queue, seen):
-            right = sum(int(row.argmax()) == int(label) for row, label in zip(inner.network(images), labels))
-            percentages.append(100 * right / 45)
-        single.step(iteration)
-    for iteration in range(4):
+        if iteration % 3 == 0:
+            seen = [[], [], [], []]
+        for (network, optimizer), percentages in zip(networks, seen):
+            for _ in range(2):
+                logits = network(images)
+                right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, labels))
+                percentages.append(100 * right / 45)
+                optimizer.zero_grad()
+                F.cross_entropy(logits, labels).backward()
+                optimizer.step()
         made.step(iteration)
-    assert made.accuracies == pytest.approx([sum(percentages[-2:]) / 2 for percentages in seen])
-    assert max(made.accuracies) > 50
+        assert percents(made) == pytest.approx([sum(each) / len(each) for each in seen])
+    assert max(percents(made)) > 50
+
+
+def test_a_network_that_was_not_trained_in_a_window_weighs_nothing(small):
+    """Of the 0.9 and more of its accuracies that a queue would keep for ever, a window forgets those of others."""
+    made = synthesizer(small.train, accuracy_window=2, networks_trained=1, network_batch=45, network_steps=1)
+    for iteration in range(8):
+        made.step(iteration)
+        trained = sum(tally.seen > 0 for tally in made.tallies)
+        assert trained == 1 if iteration % 2 == 0 else 1 <= trained <= 2
+        assert sum(tally.seen for tally in made.tallies) == 45 * (1 + iteration % 2)
 
 
 def test_no_accuracy_is_looked_at_where_it_weighs_nothing(small):
     made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45, classification_weight=0.0)
     made.step(0)
     made.step(1)
-    assert made.accuracies == [0.0, 0.0, 0.0]
+    assert percents(made) == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_networks_are_trained_on_real_images_and_keep_their_momentum(small):
     """Batches of all images need no draws: SGD 0.01 with momentum 0.9 and weight decay 5e-4, no augmentation."""
-    made = synthesizer(small.train, networks_trained=3, network_steps=1, network_batch=45)
-    networks = [fresh_network(number, classes=3) for number in range(3)]
-    optimizers = [
-        torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4) for network in networks
-    ]
+    made = synthesizer(small.train, networks_trained=4, network_steps=1, network_batch=45)
+    networks = plainly_trained(4, lr=0.01)
     images, labels = small.train.images(torch.arange(45)), small.train.labels
     for iteration in range(4):
         made.step(iteration)
-        for network, optimizer in zip(networks, optimizers):
+        for network, optimizer in networks:
             optimizer.zero_grad()
             (-network(images).log_softmax(1)[torch.arange(45), labels].mean()).backward()
             optimizer.step()
-    for inner, network in zip(made.queue, networks):
+    for inner, (network, _) in zip(made.queue, networks):
         torch.testing.assert_close(values_of(inner.network), values_of(network), rtol=1e-4, atol=1e-6)
 
 
@@ -193,13 +217,14 @@ def test_a_training_has_so_many_steps_however_few_images_there_are(small, batch:
 def test_so_many_networks_are_trained_in_an_iteration(digits):
     for count in (0, 1, 2, 3):
         made = synthesizer(digits.train, networks_trained=count)
-        before = [values_of(inner.network) for inner in made.queue]
         made.step(0)
+        before = [values_of(inner.network) for inner in made.queue]
+        made.step(1)
         after = [values_of(inner.network) for inner in made.queue]
         assert sum(not torch.equal(*pair) for pair in zip(before, after)) == count
     made = synthesizer(digits.train, networks_trained=1)
     trained = set()
-    for iteration in range(8):
+    for iteration in range(1, 9):
         before = [values_of(inner.network) for inner in made.queue]
         made.step(iteration)
         pairs = zip(before, made.queue)
@@ -209,24 +234,24 @@ def test_so_many_networks_are_trained_in_an_iteration(digits):
 
 def test_the_queue_grows_and_then_drops_the_oldest(digits):
     made = synthesizer(digits.train, networks_trained=0, queue=5, queue_interval=2)
-    fresh = [values_of(fresh_network(number)) for number in range(8)]
+    fresh = [values_of(fresh_network(number)) for number in range(9)]
     held = []
     for iteration in range(9):
         made.step(iteration)
         held.append([values_of(inner.network) for inner in made.queue])
-        assert len(made.accuracies) == len(made.queue)
-    assert [len(networks) for networks in held] == [3, 3, 4, 4, 5, 5, 5, 5, 5]
-    for iteration, first in ((0, 0), (2, 0), (4, 0), (6, 1), (8, 2)):
+        assert len(made.tallies) == len(made.queue)
+    assert [len(networks) for networks in held] == [4, 4, 5, 5, 5, 5, 5, 5, 5]
+    for iteration, first in ((0, 0), (2, 0), (4, 1), (6, 2), (8, 3)):
         for place, values in enumerate(held[iteration]):
             assert torch.equal(values, fresh[first + place])
 
 
 def test_accuracies_stay_with_their_networks(digits):
     made = synthesizer(digits.train, networks_trained=0, queue=3, queue_interval=1)
-    made.accuracies = [11.0, 22.0, 33.0]
-    made.step(0)
+    made.tallies = [Tally(11, 100), Tally(22, 100), Tally(33, 100)]
     made.step(1)
-    assert made.accuracies == [22.0, 33.0, 0.0]
+    made.step(2)
+    assert percents(made) == [33.0, 0.0, 0.0]
 
 
 def test_a_run_goes_on_with_its_queue(digits):
@@ -240,7 +265,8 @@ def test_a_run_goes_on_with_its_queue(digits):
     resumed = synthesizer(digits.train, **settings)
     resumed.load_state(state)
     assert len(resumed.queue) == 4
-    assert resumed.accuracies == whole.accuracies
+    assert resumed.tallies == whole.tallies
+    assert any(tally.seen for tally in whole.tallies)
     for iteration in range(3, 7):
         assert whole.step(iteration) == resumed.step(iteration)
     assert torch.equal(whole.images, resumed.images)

@@ -95,15 +95,25 @@ WINDOW = ("inner_steps", "span", "max_start")  # of a method that matches trajec
 
 
 def test_published_values_of_attention_matching():
-    """20,000 iterations with 64 real images of a class; attention with power 1, features with weight 0.01."""
-    for data in ("cifar10", "cifar100", "fashion-mnist"):
-        for ipc in (*SIZES, 100):
+    """The authors' table; their script has other values, which are a recipe of their own."""
+    for data in ("cifar10", "cifar100", "fashion-mnist", "imagenet-1k", "imagewoof"):
+        for ipc in (*SIZES, 51, 100):
             found = published("datadam", data, ipc)
-            assert chosen(found, "iterations", "real_batch", "power", "feature_weight") == (20_000, 64, 1, 0.01)
-            assert chosen(found, "image_lr", "image_momentum") == (10 if ipc == 100 else 1, 0.5)
+            weight = 0.02 if data.startswith("image") else 0.01
+            assert chosen(found, "iterations", "real_batch", "power", "feature_weight") == (8000, 64, 4, weight)
+            assert chosen(found, "image_lr", "image_momentum") == (10 if ipc > 50 else 1, 0.5)
             assert chosen(found, "initialization", "augmentation") == ("real", "dsa")
             assert not found["flip_closure"]
-            assert found["network"].startswith("convnet-w128")
+            assert found["network"] == "convnet-w128-in"
+            script = load_recipe("datadam", "script").settings_for(data, ipc)
+            assert chosen(script, "iterations", "power", "network") == (20_000, 1, "convnet-w128-bn")
+            assert chosen(script, "feature_weight", "image_lr") == (0.01, 10 if ipc == 100 else 1)
+
+
+def test_defaults_of_settings_are_the_published_values_for_cifar10_at_ten_images_per_class():
+    for name in ("dm", "datadam", "idc", "idm", "ncfm"):
+        settings = load_object(methods().find(name).target).Settings
+        assert settings().model_dump() == published(name, "cifar10", 10), name
 
 
 def test_what_trajectory_matching_is_published_for_beside_its_settings():
@@ -219,17 +229,18 @@ def test_published_values_of_difficulty_alignment():
 def test_published_values_of_multi_formation():
     """2,000 networks of 100 matches at every size; distance, rate and images of a training by data set.
 
-    The released code multiplies the rate by a tenth of the images per class and, but for MNIST, by (side / 32)^2.
+    The released code multiplies the rate by a tenth of the images per class and, but for MNIST, by (side / 32)^2. It
+    trains in whole batches of 64, as many as it takes to have seen 2,000 or 500 images.
     """
     by_data = {  # distance, image_lr at ten images per class, network_images, cutmix
-        "cifar10": ("l2", 5e-3, 2000, 0.5),
-        "cifar100": ("l2", 5e-3, 2000, 0.5),
-        "svhn": ("l2", 5e-3, 500, 0.5),
-        "mnist": ("l1", 1e-4, 500, 0.0),
-        "fashion-mnist": ("l1", 1e-4 * (28 / 32) ** 2, 500, 0.5),
+        "cifar10": ("l2", 5e-3, 2048, 0.5),
+        "cifar100": ("l2", 5e-3, 2048, 0.5),
+        "svhn": ("l2", 5e-3, 512, 0.5),
+        "mnist": ("l1", 1e-4, 512, 0.0),
+        "fashion-mnist": ("l1", 1e-4 * (28 / 32) ** 2, 512, 0.5),
     }
     for data, (distance, image_lr, network_images, cutmix) in by_data.items():
-        for ipc in SIZES:
+        for ipc in (1, 5, 10, 20, 50):
             found = published("idc", data, ipc)
             assert chosen(found, "distance", "network_images", "cutmix") == (distance, network_images, cutmix)
             assert found["image_lr"] == pytest.approx(image_lr * ipc / 10, rel=1e-3)
@@ -243,18 +254,22 @@ def test_published_values_of_multi_formation():
 
 def test_published_values_of_improved_distribution_matching():
     """A queue of 100 networks, two of them trained in an iteration; at one image nearly all real ones are compared."""
-    table = {  # classification_weight, real_batch, queue_interval, network_steps
-        ("cifar10", 1): (0.5, 5000, 5, 10),
-        ("cifar10", 10): (0.5, 256, 30, 10),
-        ("cifar10", 50): (0.1, 256, 30, 10),
-        ("cifar100", 1): (0.5, 5000, 5, 10),
-        ("cifar100", 10): (0.1, 256, 30, 50),
-        ("cifar100", 50): (0.1, 256, 30, 10),
+    table = {  # classification_weight, real_batch, queue_interval, network_steps, accuracy_window
+        ("cifar10", 1): (0.5, 5000, 5, 10, 100),
+        ("cifar10", 10): (0.5, 256, 30, 10, 100),
+        ("cifar10", 50): (0.1, 256, 30, 10, 500),
+        ("cifar100", 1): (0.5, 5000, 5, 10, 100),
+        ("cifar100", 10): (0.1, 256, 30, 50, 100),
+        ("cifar100", 50): (0.1, 256, 30, 10, 500),
+        ("tiny-imagenet", 1): (0.5, 256, 30, 10, 100),
+        ("tiny-imagenet", 10): (0.5, 256, 30, 10, 500),
+        ("tiny-imagenet", 50): (0.8, 256, 30, 50, 1000),
     }
     for (data, ipc), values in table.items():
         found = published("idm", data, ipc)
-        names = ("classification_weight", "real_batch", "queue_interval", "network_steps")
+        names = ("classification_weight", "real_batch", "queue_interval", "network_steps", "accuracy_window")
         assert chosen(found, *names) == values
+        assert found["network"] == ("convnet-d3-w128-in" if data == "tiny-imagenet" else "convnet-w128-in")
         assert chosen(found, "iterations", "image_lr", "image_momentum") == (20_000, 0.2, 0.5)
         assert chosen(found, "queue", "networks_trained", "network_batch", "network_lr") == (100, 2, 256, 0.01)
         assert chosen(found, "factor", "initialization", "augmentation") == (2, "tiles", "dsa")
@@ -275,6 +290,9 @@ def test_published_values_of_characteristic_matching():
             assert chosen(found, "networks", "network_epochs", "network_lr") == (20, 60, 0.01)
             assert chosen(found, "sampling", "augmentation") == ("gaussian", "color-crop-cutout")
             assert chosen(found, "factor", "initialization") == (2, "tiles")
+            assert found["image_optimizers"] is None
+            normalization = load_recipe("ncfm", None).normalization_for(data, ipc)
+            assert normalization == ("cifar10" if data == "cifar100" else None)
 
 
 def test_a_recipe_file_of_ones_own(tmp_path: Path):
