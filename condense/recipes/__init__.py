@@ -78,7 +78,7 @@ class Recipe(Closed):
 def recipe_names(method: str | None = None) -> list[str]:
     """The names of the recipes that come with condense, as `method-recipe`; of one method if it is given."""
     names = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
-    return [name for name in names if method is None or name.rpartition("-")[0] == method]
+    return [name for name in names if method is None or name.startswith(f"{method}-")]
 
 
 def load_recipe(method: str, recipe: str | None) -> Recipe:

@@ -50,9 +50,10 @@ class ClassMatchingSettings(SynthesizerSettings):
 class ClassMatching(Synthesizer):
     """A synthesizer with random networks, batches of real images of each class, and one augmentation per class.
 
-    Representative real batches (Liu et al., ICCV 2023: DREAM) are, for each class, the images nearest to the centres of
-    as many clusters as the batch has images, by features of the network that is at hand. They are chosen anew from time
-    to time and used in every iteration until then.
+    Representative real batches (Liu et al., ICCV 2023: DREAM, whose own values are `--recipe dream-published` of idc)
+    are, for each class, the images nearest to the centres of as many clusters as the batch has images, by features of
+    the network that is at hand. They are chosen anew from time to time and used in every iteration until then. No image
+    is in a batch twice, and images are normalised as the network sees them: the released code differs in both.
     """
 
     Settings: ClassVar[type[ClassMatchingSettings]] = ClassMatchingSettings

@@ -252,6 +252,26 @@ def test_published_values_of_multi_formation():
             assert normalization == ("cifar10" if data == "cifar100" else None)
 
 
+def test_published_values_of_dream():
+    """IDC with 128 representative real images of a class, chosen anew after ten matches; 64 on Tiny-ImageNet."""
+    assert {"idc-dream-published", "idc-desk", "idc-published"} == set(recipe_names("idc"))
+    recipe = load_recipe("idc", "dream-published")
+    own = {"real_batch", "real_batches", "representative_interval", "initialization"}
+    for data in ("cifar10", "cifar100", "svhn", "mnist", "fashion-mnist"):
+        assert recipe.normalization_for(data, 10) == load_recipe("idc", None).normalization_for(data, 10)
+        for ipc in SIZES:
+            found, plain = recipe.settings_for(data, ipc), load_recipe("idc", None).settings_for(data, ipc)
+            names = ("real_batch", "real_batches", "representative_interval", "initialization")
+            assert chosen(found, *names) == (128, "representative", 10, "kmeans")
+            assert {name: found[name] for name in found.keys() - own} == {
+                name: plain[name] for name in plain.keys() - own
+            }
+    for ipc, image_lr in ((1, 0.1 * 5e-3 * 4), (10, 5e-3 * 4), (50, 5 * 1e-6 * 4)):
+        found = recipe.settings_for("tiny-imagenet", ipc)
+        assert chosen(found, "real_batch", "network_images") == (64, 1024)
+        assert found["image_lr"] == pytest.approx(image_lr)
+
+
 def test_published_values_of_improved_distribution_matching():
     """A queue of 100 networks, two of them trained in an iteration; at one image nearly all real ones are compared."""
     table = {  # classification_weight, real_batch, queue_interval, network_steps, accuracy_window
