@@ -1,0 +1,1 @@
+"""Commands that measure condense itself; each writes JSON that is committed below `benchmarks/results`."""
