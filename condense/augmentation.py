@@ -78,6 +78,8 @@ class Augmentation:
         - `dsa`: one of all operations (Zhao & Bilen, ICML 2021).
         - `dsa-flip-first`: a flip with its own probability, then one of the others (Son et al., ECCV 2024: the released
           code of FYI).
+        - `dsa-flip-color-first`: flip and color, then one of crop, scale and rotation; no cutout, which CutMix replaces
+          (Kim et al., ICML 2022, and NCFM: networks that are evaluated).
         - `color-crop-cutout`: all three, every time (Kim et al., ICML 2022: IDC, when it matches).
         - `color-crop`: both, every time (IDC and NCFM when they train networks, IDC on MNIST).
 
@@ -116,11 +118,12 @@ def _allowed(operations: tuple[str, ...], mirror: bool) -> tuple[str, ...]:
     return tuple(operation for operation in operations if mirror or operation != "flip")
 
 
-AugmentationName = Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop", "none"]
+AugmentationName = Literal["dsa", "dsa-flip-first", "dsa-flip-color-first", "color-crop-cutout", "color-crop", "none"]
 # name: operations before the chosen one, those to choose from, and those after it
 _NAMED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "dsa": ((), Augmentation.operations, ()),
     "dsa-flip-first": (("flip",), ("color", "crop", "cutout", "scale", "rotate"), ()),
+    "dsa-flip-color-first": (("flip", "color"), ("crop", "scale", "rotate"), ()),
     "color-crop-cutout": (("color",), ("crop",), ("cutout",)),
     "color-crop": (("color",), ("crop",), ()),
 }

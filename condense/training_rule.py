@@ -9,6 +9,13 @@ from pydantic import Field
 
 from condense.runtime.validation import Closed
 
+TrainingAugmentation = Literal["dsa", "dsa-flip-first", "dsa-flip-color-first", "color-crop-cutout", "color-crop"]
+# the factor of each drop, and the parts of E after which there is one
+_DROPS = {
+    "two-drops": (0.2, ((2, 3), (5, 6))),
+    "fifths": (0.5, ((1, 5), (2, 5), (3, 5), (4, 5))),
+}
+
 
 class TrainingRule(Closed):
     """Optimiser, epochs, schedule and augmentation of one training.
@@ -26,16 +33,17 @@ class TrainingRule(Closed):
     extra_epoch: bool = Field(
         default=False, description="run epochs 0 to E, one more than E, as the published DC loop does"
     )
-    schedule: Literal["constant", "drop", "two-drops", "cosine"] = Field(
+    schedule: Literal["constant", "drop", "two-drops", "fifths", "cosine"] = Field(
         default="constant",
-        description="drop: once, after epoch E // 2 + 1; two-drops: x0.2 after 2 / 3 and again after 5 / 6 of E; "
-        "cosine: 0.5 (1 + cos(pi e / E)) in epoch e",
+        description="drop: once, after epoch E // 2 + 1; two-drops: x0.2 from epoch 2 E // 3 and again from 5 E // 6; "
+        "fifths: x0.5 from each of the epochs E // 5, 2 E // 5, 3 E // 5 and 4 E // 5; cosine: "
+        "0.5 (1 + cos(pi e / E)) in epoch e. No drop comes before epoch 1",
     )
     drop_factor: float = Field(default=0.1, gt=0, le=1, description="drop: factor of the learning rate")
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop"] | None = Field(
+    augmentation: TrainingAugmentation | None = Field(
         default=None, description="parameters per image, one operation a batch where there is a choice"
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
@@ -53,14 +61,18 @@ class TrainingRule(Closed):
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of all steps of this epoch, counted from 0.
 
+        Epochs of drops are rounded down, as the published code rounds them, but never to the first one.
+
         >>> rule = TrainingRule(lr=0.01, batch_size=256, epochs=300, extra_epoch=True, schedule="drop")
         >>> [rule.learning_rate(epoch) for epoch in (0, 151, 152, 300)]
         [0.01, 0.01, 0.001, 0.001]
         """
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
-        if self.schedule == "two-drops":
-            return self.lr * 0.2 ** ((3 * epoch >= 2 * self.epochs) + (6 * epoch >= 5 * self.epochs))
+        if self.schedule in _DROPS:
+            factor, parts = _DROPS[self.schedule]
+            drops = sum(epoch >= max(1, count * self.epochs // whole) for count, whole in parts)
+            return self.lr * factor**drops
         return self.lr * self.drop_factor if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
 
     def restarts(self, epoch: int) -> bool:

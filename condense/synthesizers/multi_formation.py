@@ -7,7 +7,7 @@ trained on real images, because networks trained on few synthetic ones soon have
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -27,6 +27,7 @@ from condense.synthesizers.gradient_matching import (
 )
 from condense.synthesizers.initialization import Initialization
 from condense.training import TrainingRule
+from condense.training_rule import TrainingAugmentation
 
 FACTOR_HELP = "tiles on either side of a stored image, each enlarged to a training image; 1 stores whole images"
 
@@ -113,9 +114,7 @@ class MultiFormation(GradientMatching):
         return min(settings.network_images, len(data))
 
 
-def training_augmentation(
-    matched: AugmentationName, cutmix: float
-) -> Literal["dsa", "dsa-flip-first", "color-crop-cutout", "color-crop"] | None:
+def training_augmentation(matched: AugmentationName, cutmix: float) -> TrainingAugmentation | None:
     """With what networks are trained on real images: that of the match, its cutout left out where CutMix stands for it.
 
     Source: the released code of IDC, which that of NCFM took over.

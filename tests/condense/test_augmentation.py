@@ -384,6 +384,23 @@ def test_flipping_first_is_a_flip_before_the_operation() -> None:
     assert Augmentation.from_dict(strategy.to_dict()) == strategy
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_networks_of_idc_see_a_flip_color_and_one_more_operation(mirror: bool) -> None:
+    """Kim et al., ICML 2022: flip (where the data is mirrored) and color always, then one; cutout never."""
+    strategy = Augmentation.named("dsa-flip-color-first", mirror=mirror)
+    assert strategy is not None
+    draws = draw_per_image(strategy, (3, 8, 8), 12, generator(0, "draws"))
+    images = images_of(12, (3, 8, 8))
+    for position, chosen in enumerate(("crop", "scale", "rotate")):
+        expected = images
+        for operation in (("flip",) if mirror else ()) + ("color", chosen):
+            expected = augment(Augmentation((operation,)), expected, replace(draws, operation=torch.zeros(12).long()))
+        result = augment(strategy, images, replace(draws, operation=torch.full((12,), position)))
+        torch.testing.assert_close(result, expected)
+    chosen = {int(draw_per_image(strategy, (3, 8, 8), 2, generator(0, "draws", k)).operation[0]) for k in range(30)}
+    assert chosen == {0, 1, 2}
+
+
 def test_named_strategies() -> None:
     for name in get_args(AugmentationName):
         strategies = [Augmentation.named(name, mirror=mirror) for mirror in (True, False)]

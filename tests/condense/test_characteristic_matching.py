@@ -210,7 +210,7 @@ def test_iterations_against_a_naive_reference(small, optimizer: str, ipc: int, c
     """Two sweeps of steps on the whole tensor: momenta and decay act in the turns of other classes as well."""
     image_lr = {"adamw": 0.1, "sgd": 0.01}[optimizer]
     settings = {"image_lr": image_lr, "image_optimizer": optimizer, "flip_closure": closure}
-    made = synthesizer(small.train, ipc, networks=2, network_epochs=3, **settings)
+    made = synthesizer(small.train, ipc, networks=2, network_epochs=4, **settings)
     reference = Reference(made, ipc, optimizer)
     descend = made.descend_class
 
@@ -317,7 +317,7 @@ def test_pretraining_augments_as_the_match_but_for_cutout():
         assert pretraining_rule(CharacteristicMatching.Settings(augmentation=asked)).augmentation == used
 
 
-@pytest.mark.parametrize(("epochs", "rates"), [(1, [0.01]), (2, [0.01, 0.01]), (3, [0.01, 0.01, 0.002])])
+@pytest.mark.parametrize(("epochs", "rates"), [(1, [0.01]), (2, [0.01, 4e-4]), (4, [0.01, 0.01, 0.002, 4e-4])])
 def test_short_pretraining_does_not_begin_with_a_lowered_rate(epochs: int, rates: list[float]):
     rule = pretraining_rule(CharacteristicMatching.Settings(network_epochs=epochs))
     assert [rule.learning_rate(epoch) for epoch in range(epochs)] == pytest.approx(rates)

@@ -136,6 +136,38 @@ def test_cosine_and_constant(source):
     assert close(trained(source, rule()), naive_sgd(source, [0.05] * 4))
 
 
+def torch_rates(epochs: int, milestones: list[int], factor: float) -> list[float]:
+    """What the published code gets of torch: a scheduler that is stepped after every epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, factor)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor", "parts", "fewest"),
+    [("two-drops", 0.2, [(2, 3), (5, 6)], 2), ("fifths", 0.5, [(part, 5) for part in range(1, 5)], 5)],
+)
+def test_drops_come_in_the_epochs_of_the_published_code(
+    schedule: str, factor: float, parts: list[tuple[int, int]], fewest: int
+):
+    for epochs in (*range(fewest, 62), 300, 1000, 2000):  # most are multiples of neither 5 nor 6
+        milestones = [count * epochs // whole for count, whole in parts]
+        ours = rule(lr=0.01, epochs=epochs, schedule=schedule)
+        rates = [ours.learning_rate(epoch) for epoch in range(ours.epochs_run)]
+        assert rates == pytest.approx(torch_rates(epochs, milestones, factor), rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["two-drops", "fifths"])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+def test_the_first_epoch_is_at_the_full_rate(schedule: str, epochs: int):
+    assert rule(lr=0.01, epochs=epochs, schedule=schedule).learning_rate(0) == 0.01
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 def test_augmentation_is_drawn_for_every_batch_and_flips_as_the_data_allows(source, mirror: bool):
     source = replace(source, info=replace(source.info, mirror=mirror))
