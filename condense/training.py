@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.classic_augmentation import augment_classic, draw_classic
 from condense.cutmix import draw_mix, mix_images
 from condense.data.info import DataInfo
 from condense.derivatives import Parameters
@@ -55,7 +56,10 @@ class ImageSource(Protocol):
 
 
 class TrainingSource(ImageSource, Protocol):
-    """Images to train on, with `labels`: class indices int64 [N], or probabilities float32 [N, K]."""
+    """Images to train on, with `labels`: class indices int64 [N], or probabilities float32 [N, K].
+
+    A source whose labels change has `labels_in(epoch)` as well, which a training then asks for.
+    """
 
     @property
     def info(self) -> DataInfo:
@@ -222,16 +226,17 @@ class _Training:
                 f"BatchNorm in {getattr(network, 'name', 'the network')} needs at least 2 images in a batch, and there "
                 f"are {len(source)} in batches of {rule.batch_size}; give more, or a network with another norm"
             )
-        mirror, align_corners = source.info.mirror, rule.align_corners
-        self.strategy = Augmentation.named(rule.augmentation or "none", mirror=mirror, align_corners=align_corners)
+        self.augment = _augmentation(source.info, rule)
 
     def epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
         """One pass over all images in random order; returns the mean loss."""
         order = torch.randperm(len(self.source), generator=generator(self.seed, "order", epoch))
+        labels_in = getattr(self.source, "labels_in", None)
+        every_label = self.source.labels if labels_in is None else labels_in(epoch)
         total = torch.zeros((), device=self.device)
         for number, indices in enumerate(self._batches(order)):
             plain = self.source.images(indices).to(self.device)
-            images, labels = self.batch(plain, indices, epoch, number)
+            images, labels = self.batch(plain, every_label[indices].to(self.device), epoch, number)
             engine = self.engine if len(indices) == self.usual_batch else self.plain
             total += self.update(Step(engine, self.state, optimizer, images, labels, plain)) * len(indices)
         return total.item() / len(self.source)
@@ -243,20 +248,34 @@ class _Training:
             batches[-1] = torch.cat([batches[-1], last])
         return batches
 
-    def batch(self, images: Tensor, indices: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """These images and their labels as the network is to see them in batch `number` of an epoch."""
-        labels = self.source.labels[indices].to(self.device)
+    def batch(self, images: Tensor, labels: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """These images and labels as the network is to see them in batch `number` of an epoch."""
         shape = self.source.info.image_shape
-        if self.strategy is not None:
-            draws = generator(self.seed, "augmentation", epoch, number)
-            images = augment(self.strategy, images, draw_per_image(self.strategy, shape, len(indices), draws))
+        if self.augment is not None:
+            images = self.augment(images, generator(self.seed, "augmentation", epoch, number))
         if self.rule.cutmix:
             if not labels.is_floating_point():
                 labels = F.one_hot(labels, len(self.source.info.classes)).to(images.dtype)
-            mix = draw_mix(shape, len(indices), self.rule.cutmix, generator(self.seed, "cutmix", epoch, number))
+            mix = draw_mix(shape, len(images), self.rule.cutmix, generator(self.seed, "cutmix", epoch, number))
             if mix is not None:
                 images, labels = mix_images(images, labels, mix)
         return images, labels
+
+
+def _augmentation(info: DataInfo, rule: TrainingRule) -> Callable[[Tensor, torch.Generator], Tensor] | None:
+    """What makes of such images, by a generator of its draws, what networks see of them."""
+    shape = info.image_shape
+    match rule.augmentation:
+        case None:
+            return None
+        case "dc-crop-scale-rotate" | "dc-crop-noise" as classic:
+            return lambda images, draws: augment_classic(
+                classic, images, draw_classic(classic, shape, len(images), draws)
+            )
+        case name:
+            strategy = Augmentation.named(name, mirror=info.mirror, align_corners=rule.align_corners)
+            assert strategy is not None, "only the name none has no strategy"
+            return lambda images, draws: augment(strategy, images, draw_per_image(strategy, shape, len(images), draws))
 
 
 def predict(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:

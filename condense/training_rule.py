@@ -9,7 +9,8 @@ from pydantic import Field
 
 from condense.runtime.validation import Closed
 
-TrainingAugmentation = Literal["dsa", "dsa-flip-first", "dsa-flip-color-first", "color-crop-cutout", "color-crop"]
+MatchingAugmentation = Literal["dsa", "dsa-flip-first", "dsa-flip-color-first", "color-crop-cutout", "color-crop"]
+ClassicAugmentation = Literal["dc-crop-scale-rotate", "dc-crop-noise"]  # one operation an image, not differentiable
 # the factor of each drop, and the parts of E after which there is one
 _DROPS = {
     "two-drops": (0.2, ((2, 3), (5, 6))),
@@ -43,8 +44,8 @@ class TrainingRule(Closed):
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: TrainingAugmentation | None = Field(
-        default=None, description="parameters per image, one operation a batch where there is a choice"
+    augmentation: MatchingAugmentation | ClassicAugmentation | None = Field(
+        default=None, description="parameters per image, one operation a batch where there is a choice (dc-: an image)"
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")

@@ -17,7 +17,7 @@ LAYERS = [
     [
         *("condense.training", "condense.training_rule", "condense.making", "condense.recipes"),
         *("condense.synthetic_set", "condense.set_file", "condense.storage", "condense.spaces", "condense.description"),
-        *("condense.exporting", "condense.importing", "condense.pictures"),
+        *("condense.exporting", "condense.importing", "condense.pictures", "condense.classic_augmentation"),
     ],
     [
         *("condense.matching", "condense.labels", "condense.networks", "condense.augmentation", "condense.data"),

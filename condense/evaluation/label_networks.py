@@ -83,4 +83,5 @@ def _train(
 
 
 def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:
-    return cached_file("label-networks", train.info.name, train.info.identity, name, labels.model_dump(mode="json"))
+    networks = labels.model_dump(mode="json", include={"networks", "training"})
+    return cached_file("label-networks", train.info.name, train.info.identity, name, networks)

@@ -11,10 +11,11 @@ from torch import Tensor
 from condense.data import TrainingData
 from condense.data.info import DataInfo
 from condense.evaluation.label_networks import static_logits
-from condense.evaluation.protocols import Protocol
+from condense.evaluation.protocols import Protocol, StaticLabels
+from condense.labels.static import corrected_logits
 from condense.networks import canonical_name
 from condense.synthetic_set import SyntheticSet
-from condense.training import ImageSource, TensorSource, TrainingSource
+from condense.training import TensorSource, TrainingSource
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Relabelled:
-    """The images of `base` with other labels."""
+    """The images of `base` with other labels, but in the epochs from `own_from` on."""
 
-    base: ImageSource
+    base: TrainingSource
     labels: Tensor
     info: DataInfo
+    own_from: int | None = None
 
     def __len__(self) -> int:
         return len(self.base)
@@ -47,6 +49,10 @@ class Relabelled:
     def images(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [n])."""
         return self.base.images(indices)
+
+    def labels_in(self, epoch: int) -> Tensor:
+        """The labels that a training has in this epoch."""
+        return self.labels if self.own_from is None or epoch < self.own_from else self.base.labels
 
 
 def training_material(
@@ -62,27 +68,31 @@ def training_material(
     Hard labels are class indices. Static ones are the set's own soft labels, else the averaged logits of networks
     trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
     """
-    source = _hard(given, train.info)
+    source, labels = _hard(given, train.info), protocol.labels
     stored = len(given.stored) if isinstance(given, SyntheticSet) else len(given)
     cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
     rate = given.learned_lr if isinstance(given, SyntheticSet) else None
-    if protocol.labels == "hard":
+    if labels == "hard":
         return Material(source, stored, "class index", cost, rate)
     if isinstance(given, SyntheticSet) and given.probabilities is not None:
-        return _relabelled(source, given.probabilities, stored, f"own {given.label_kind}", cost, rate)
-    logits = static_logits(source, train, protocol.network, protocol.labels, device=device, progress=progress)
-    labels = protocol.labels
-    teachers = f"{labels.networks} x {canonical_name(protocol.network, train.info.image_shape)}"
-    label_source = f"{teachers}, {labels.training.epochs_run} epochs on the real data"
-    cost += logits.numel() * logits.element_size()
-    return _relabelled(source, torch.softmax(logits, 1), stored, label_source, cost, rate)
+        probabilities, label_source = given.probabilities, f"own {given.label_kind}"
+    else:
+        logits = static_logits(source, train, protocol.network, labels, device=device, progress=progress)
+        if labels.corrected:
+            logits = corrected_logits(logits, source.labels)
+        probabilities, label_source = torch.softmax(logits, 1), _teachers(protocol.network, labels, train.info)
+        cost += logits.numel() * logits.element_size()
+    own_from = protocol.rule.epochs_run - labels.hard_epochs if labels.hard_epochs else None
+    in_class = (probabilities.argmax(1) == source.labels).double().mean().item()
+    relabelled = Relabelled(source, probabilities, source.info, own_from)
+    return Material(relabelled, stored, label_source, cost, rate, in_class)
 
 
-def _relabelled(
-    base: TrainingSource, probabilities: Tensor, stored: int, label_source: str, cost: int, rate: float | None
-) -> Material:
-    in_class = (probabilities.argmax(1) == base.labels).double().mean().item()
-    return Material(Relabelled(base, probabilities, base.info), stored, label_source, cost, rate, in_class)
+def _teachers(network: str, labels: StaticLabels, info: DataInfo) -> str:
+    """In words, who made the labels."""
+    corrected = ", corrected" if labels.corrected else ""
+    name = canonical_name(network, info.image_shape)
+    return f"{labels.networks} x {name}, {labels.training.epochs_run} epochs on the real data{corrected}"
 
 
 def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:

@@ -21,6 +21,10 @@ class StaticLabels(Closed):
 
     networks: int = Field(ge=1, description="networks whose logits are averaged, each of the protocol's kind")
     training: TrainingRule = Field(description="how they are trained, on all real training images")
+    corrected: bool = Field(
+        default=False, description="logits that are largest for another class become 1 for the image's class and 0 else"
+    )
+    hard_epochs: int = Field(default=0, ge=0, description="last epochs, which train on class indices instead")
 
 
 class Protocol(Closed):
@@ -68,10 +72,35 @@ _DC = TrainingRule(
 _DSA = _DC.model_copy(update={"epochs": 1000, "augmentation": "dsa"})
 _MTT = _DSA.model_copy(update={"align_corners": True})
 _DESK = _DSA.model_copy(update={"epochs": 300})
+_IDC = TrainingRule(
+    lr=0.01,
+    weight_decay=5e-4,
+    batch_size=64,
+    epochs=1000,
+    schedule="two-drops",
+    augmentation="dsa-flip-color-first",
+    cutmix=0.5,
+)
+_NCFM = TrainingRule(
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.01,
+    batch_size=128,
+    epochs=2000,
+    schedule="fifths",
+    augmentation="dsa-flip-color-first",
+    cutmix=0.5,
+)
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
 
 _STATIC = StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5}))
+_NCFM_TEACHER = StaticLabels(
+    networks=1,
+    training=_IDC.model_copy(update={"batch_size": 128, "epochs": 60, "augmentation": "color-crop"}),
+    corrected=True,
+    hard_epochs=101,  # of 2,000: the released code has soft labels while epoch < 2000 - 100, counted from 1
+)
 
 
 def full(beside: str | Protocol) -> Protocol:
@@ -105,6 +134,22 @@ _DESK_PROTOCOL = Protocol(
     summary="as dsa in 300 epochs, half as wide: minutes on a laptop",
 )
 
+
+def _published(
+    name: str,
+    rule: TrainingRule,
+    summary: str,
+    *,
+    network: str = "convnet-w128-in",
+    labels: Literal["hard"] | StaticLabels = "hard",
+    learned_lr: bool = False,
+) -> Protocol:
+    """A protocol of papers: five networks."""
+    return Protocol(
+        name=name, network=network, rule=rule, labels=labels, learned_lr=learned_lr, networks=5, summary=summary
+    )
+
+
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     (
@@ -124,45 +169,80 @@ PROTOCOLS: Registry[Protocol] = Registry(
             networks=3,
             summary="as desk with one stored soft label an image, else the averaged logits of 3 trained networks",
         ),
-        Protocol(
-            name="dc",
-            network="convnet-w128-in",
-            rule=_DC,
-            networks=5,
-            summary="gradient matching's own: 300 epochs of SGD without augmentation",
+        _published("dc", _DC, "gradient matching's own: 300 epochs of SGD without augmentation"),
+        _published(
+            "dc-mnist",
+            _DC.model_copy(update={"epochs": 1000, "augmentation": "dc-crop-scale-rotate"}),
+            "as dc for MNIST: 1,000 epochs, each image cropped, scaled or rotated",
         ),
-        Protocol(
-            name="dsa",
-            network="convnet-w128-in",
-            rule=_DSA,
-            networks=5,
-            summary="what most published tables use: 1,000 epochs of SGD with DSA",
+        _published(
+            "dc-bn",
+            _DC.model_copy(update={"epochs": 1000, "augmentation": "dc-crop-noise"}),
+            "as dc for networks with BatchNorm: 1,000 epochs, each image cropped or with a little noise",
+            network="convnet-w128-bn",
         ),
-        Protocol(
-            name="mtt",
-            network="convnet-w128-in",
-            rule=_MTT,
+        _published("dsa", _DSA, "what most published tables use: 1,000 epochs of SGD with DSA"),
+        _published(
+            "fyi",
+            _DSA.model_copy(update={"augmentation": "dsa-flip-first"}),
+            "as dsa, with a flip before the operation of DSA: for sets made with a flip closure, and for their rivals",
+        ),
+        _published(
+            "datadam",
+            _DSA.model_copy(update={"batch_size": 64, "epochs": 1800}),
+            "attention matching's own: as dsa, 1,800 epochs in batches of 64",
+        ),
+        _published(
+            "idc",
+            _IDC,
+            "multi-formation's own: 1,000 epochs in batches of 64 with two drops, flip, color and one of crop, scale, "
+            "rotation; CutMix on half of the batches",
+        ),
+        _published(
+            "idc-mnist",
+            _IDC.model_copy(update={"cutmix": 0.0}),
+            "as idc without CutMix: for mosaics of MNIST",
+        ),
+        _published(
+            "ncfm",
+            _NCFM,
+            "characteristic function matching's own: 2,000 epochs of AdamW, halved at each fifth, augmented as in idc",
+        ),
+        _published(
+            "ncfm-soft",
+            _NCFM,
+            "as ncfm, with the logits of a network trained on the real data but in the last 101 epochs",
+            labels=_NCFM_TEACHER,
+        ),
+        _published(
+            "ncfm-tiny-10",
+            _NCFM.model_copy(update={"epochs": 300}),
+            "as ncfm in 300 epochs: for Tiny-ImageNet at 10 images per class",
+        ),
+        _published(
+            "ncfm-tiny-50",
+            _NCFM.model_copy(update={"epochs": 40}),
+            "as ncfm in 40 epochs: for Tiny-ImageNet at 50 images per class",
+        ),
+        _published(
+            "mtt",
+            _MTT,
+            "trajectory matching's own: as dsa, at the learning rate that was learned with the set",
             learned_lr=True,
-            networks=5,
-            summary="trajectory matching's own: as dsa, at the learning rate that was learned with the set",
         ),
-        Protocol(
-            name="mtt-soft",
-            network="convnet-w128-in",
-            rule=_MTT,
+        _published(
+            "mtt-soft",
+            _MTT,
+            "as mtt, with stored soft labels as desk-static has them: for TESLA's assigned labels",
             labels=_STATIC,
             learned_lr=True,
-            networks=5,
-            summary="as mtt, with stored soft labels as desk-static has them: for TESLA's assigned labels",
         ),
-        Protocol(
-            name="datm-soft",
-            network="convnet-w128-in",
-            rule=_MTT.model_copy(update={"batch_size": 128}),
+        _published(
+            "datm-soft",
+            _MTT.model_copy(update={"batch_size": 128}),
+            "as mtt in batches of 128, with stored soft labels as desk-static has them",
             labels=_STATIC,
             learned_lr=True,
-            networks=5,
-            summary="as mtt in batches of 128, with stored soft labels as desk-static has them",
         ),
         _full("convnet-w64-in"),
     ),

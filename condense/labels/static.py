@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -25,3 +26,16 @@ def averaged_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """
     with torch.no_grad():
         return torch.stack([network(images) for network in networks]).mean(0)
+
+
+def corrected_logits(logits: Tensor, classes: Tensor) -> Tensor:
+    """Logits [N, K] where the largest is that of the image's class (int64 [N]); else 1 for the class and 0 for others.
+
+    These replace wrong labels in the released code of NCFM (Wang et al., CVPR 2025). They are logits too, not
+    probabilities: under a softmax the class then has e times the probability of each other one.
+
+    >>> corrected_logits(torch.tensor([[5.0, 2.0], [5.0, 2.0]]), torch.tensor([0, 1])).tolist()
+    [[5.0, 2.0], [0.0, 1.0]]
+    """
+    right = logits.argmax(1) == classes
+    return torch.where(right[:, None], logits, F.one_hot(classes, logits.shape[1]).to(logits.dtype))

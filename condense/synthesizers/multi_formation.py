@@ -27,7 +27,7 @@ from condense.synthesizers.gradient_matching import (
 )
 from condense.synthesizers.initialization import Initialization
 from condense.training import TrainingRule
-from condense.training_rule import TrainingAugmentation
+from condense.training_rule import MatchingAugmentation
 
 FACTOR_HELP = "tiles on either side of a stored image, each enlarged to a training image; 1 stores whole images"
 
@@ -114,7 +114,7 @@ class MultiFormation(GradientMatching):
         return min(settings.network_images, len(data))
 
 
-def training_augmentation(matched: AugmentationName, cutmix: float) -> TrainingAugmentation | None:
+def training_augmentation(matched: AugmentationName, cutmix: float) -> MatchingAugmentation | None:
     """With what networks are trained on real images: that of the match, its cutout left out where CutMix stands for it.
 
     Source: the released code of IDC, which that of NCFM took over.

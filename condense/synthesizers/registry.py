@@ -65,7 +65,7 @@ _BUILT_IN = (
         target="condense.synthesizers.attention_matching:AttentionMatching",
         summary="match where random networks look, layer by layer, and the class means of their features",
         paper="Sajedi et al., DataDAM: Efficient Dataset Distillation with Attention Matching, ICCV 2023",
-        protocol="dsa",
+        protocol="datadam",
         revision=2,
     ),
     Method(
@@ -74,6 +74,7 @@ _BUILT_IN = (
         target="condense.synthesizers.multi_formation:MultiFormation",
         summary="match gradients in networks trained on real data; each stored image holds several (factor 1 to 3)",
         paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+        protocol="idc",
         revision=3,
     ),
     Method(
@@ -92,6 +93,7 @@ _BUILT_IN = (
         summary="match characteristic functions of features, amplitude and phase, between initial and trained networks",
         paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
         needs="networks (trained first, cached)",
+        protocol="ncfm",
         revision=3,
     ),
     Method(

@@ -1,6 +1,7 @@
 """Evaluation on the digits with tiny networks: what it measures, what it must not depend on, what it refuses."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,12 +12,14 @@ from condense.data import RealData, TrainingData
 from condense.data.sampling import random_indices
 from condense.evaluation import PROTOCOLS, Protocol, evaluate, full
 from condense.evaluation.label_networks import static_logits
+from condense.evaluation.material import training_material
 from condense.evaluation.protocols import StaticLabels
 from condense.labels.static import averaged_logits
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import generator
 from condense.synthetic_set import SyntheticSet
-from condense.training import TensorSource
+from condense.training import Step, TensorSource, descend, train_network
 from condense.training_rule import TrainingRule
 
 RULE = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=64, epochs=15, schedule="cosine", augmentation="dsa")
@@ -272,6 +275,47 @@ def test_labels_come_from_networks_that_know_the_data(digits, small):
     logits = static_logits(images, digits.train, "convnet-w8-in", STATIC.labels, device=torch.device("cpu"))
     assert logits.shape == (100, 10)
     assert (logits.argmax(1) == small.labels).float().mean() > 0.7
+
+
+def test_labels_of_a_teacher_that_errs_are_corrected(digits, small):
+    """As NCFM does it: where the teacher is wrong, its logits become 1 for the image's class and 0 for the others."""
+    rule = RULE.model_copy(update={"epochs": 1, "lr": 0.001})  # a teacher that errs now and then
+    labels = StaticLabels(networks=1, training=rule, corrected=True)
+    protocol = STATIC.model_copy(update={"labels": labels})
+    made = training_material(small, digits.train, protocol, device=torch.device("cpu"))
+    images = TensorSource(small.images, small.labels, digits.info)
+    logits = static_logits(images, digits.train, "convnet-w8-in", labels, device=torch.device("cpu"))
+    right = logits.argmax(1) == small.labels
+    assert 0 < right.sum() < len(right)
+    torch.testing.assert_close(made.source.labels[right], logits[right].softmax(1))
+    for row, label in zip(made.source.labels[~right], small.labels[~right].tolist()):
+        expected = [math.e / (math.e + 9) if index == label else 1 / (math.e + 9) for index in range(10)]
+        assert row.tolist() == pytest.approx(expected)
+    assert made.in_class == 1
+    assert made.label_source.endswith("on the real data, corrected")
+
+
+def test_the_last_epochs_can_have_hard_labels(digits, small):
+    labels = STATIC.labels.model_copy(update={"hard_epochs": 2})
+    protocol = STATIC.model_copy(update={"labels": labels})
+    made = training_material(small, digits.train, protocol, device=torch.device("cpu"))
+    seen = []
+
+    def noted(step: Step) -> torch.Tensor:
+        seen.append(step.labels)
+        return descend(step)
+
+    rule = RULE.model_copy(update={"batch_size": 100})  # a step an epoch
+    network = build_network("mlp", (1, 8, 8), 10, 0)
+    train_network(network, made.source, rule, seed=0, device=torch.device("cpu"), update=noted)
+    for epoch, found in enumerate(seen):
+        order = torch.randperm(100, generator=generator(0, "order", epoch))
+        expected = made.source.labels if epoch < 13 else small.labels
+        assert torch.equal(found, expected[order])
+    assert len(seen) == 15
+    soft = evaluate(small, digits, protocol=STATIC, runs=1)
+    earlier = protocol.model_copy(update={"labels": labels.model_copy(update={"hard_epochs": 12})})
+    assert evaluate(small, digits, protocol=earlier, runs=1).accuracies != soft.accuracies
 
 
 def test_full_data_can_be_labelled_too(digits):

@@ -7,6 +7,8 @@ import pytest
 
 from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, full
 from condense.runtime.errors import CondenseError
+from condense.synthesizers.characteristic_matching import CharacteristicMatching, pretraining_rule
+from condense.synthesizers.registry import methods
 from condense.training_rule import TrainingRule
 
 HASHES = {
@@ -14,7 +16,17 @@ HASHES = {
     "desk": "752e800e93f4",
     "desk-static": "eccf30615886",
     "dc": "68419e536746",
+    "dc-mnist": "644b8c4422af",
+    "dc-bn": "7e18a2b5fee2",
     "dsa": "26f6456df89a",
+    "fyi": "9ea497925e25",
+    "datadam": "3f4f180b59a4",
+    "idc": "e9a8d62a0b02",
+    "idc-mnist": "6559d956edee",
+    "ncfm": "02d2df92a7bc",
+    "ncfm-soft": "d5b60ad652dc",
+    "ncfm-tiny-10": "4be8c6f7473c",
+    "ncfm-tiny-50": "c21211714a8e",
     "mtt": "80399107d447",
     "mtt-soft": "527709333426",
     "datm-soft": "3d483e24b3d5",
@@ -86,30 +98,61 @@ def test_labels_and_network_rule_are_hashed():
         static.model_copy(
             update={"labels": StaticLabels(networks=3, training=static.labels.training.model_copy(update={"lr": 0.1}))}
         ),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"corrected": True})}),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"hard_epochs": 1})}),
     ]
-    assert len({protocol.hash for protocol in (desk, static, *others)}) == 6
+    assert len({protocol.hash for protocol in (desk, static, *others)}) == 8
 
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
-PUBLISHED |= {"align_corners": False, "cutmix": 0.0}
-DROP = {"extra_epoch": True, "schedule": "drop", "drop_factor": 0.1, "restart_optimizer": True}
+PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
+DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
+MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
+IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}
+NCFM = MIXED | {"schedule": "fifths", "batch_size": 128, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01}
 
 
 @pytest.mark.parametrize(
-    ("name", "network", "networks", "epochs", "augmentation"),
+    ("name", "network", "networks", "rule"),
     [
-        ("dc", "convnet-w128-in", 5, 300, None),
-        ("dsa", "convnet-w128-in", 5, 1000, "dsa"),
-        ("demo", "convnet-w32-in", 3, 100, "dsa"),
-        ("desk", "convnet-w64-in", 3, 300, "dsa"),
-        ("desk-static", "convnet-w64-in", 3, 300, "dsa"),
+        ("dc", "convnet-w128-in", 5, DROP | {"epochs": 300, "augmentation": None}),
+        ("dc-mnist", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dc-crop-scale-rotate"}),
+        ("dc-bn", "convnet-w128-bn", 5, DROP | {"epochs": 1000, "augmentation": "dc-crop-noise"}),
+        ("dsa", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dsa"}),
+        ("fyi", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dsa-flip-first"}),
+        ("datadam", "convnet-w128-in", 5, DROP | {"epochs": 1800, "augmentation": "dsa", "batch_size": 64}),
+        ("idc", "convnet-w128-in", 5, IDC),
+        ("idc-mnist", "convnet-w128-in", 5, IDC | {"cutmix": 0.0}),
+        ("ncfm", "convnet-w128-in", 5, NCFM | {"epochs": 2000}),
+        ("ncfm-soft", "convnet-w128-in", 5, NCFM | {"epochs": 2000}),
+        ("ncfm-tiny-10", "convnet-w128-in", 5, NCFM | {"epochs": 300}),
+        ("ncfm-tiny-50", "convnet-w128-in", 5, NCFM | {"epochs": 40}),
+        ("demo", "convnet-w32-in", 3, DROP | {"epochs": 100, "augmentation": "dsa"}),
+        ("desk", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
+        ("desk-static", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
     ],
 )
-def test_rules(name: str, network: str, networks: int, epochs: int, augmentation: str | None):
+def test_rules(name: str, network: str, networks: int, rule: dict[str, object]):
     protocol = PROTOCOLS.find(name)
     assert (protocol.network, protocol.networks, protocol.reference) == (network, networks, False)
-    assert protocol.rule.as_dict() == PUBLISHED | DROP | {"epochs": epochs, "augmentation": augmentation}
-    assert (protocol.labels == "hard") == (name != "desk-static")
+    assert protocol.rule.as_dict() == PUBLISHED | rule
+    assert (protocol.labels == "hard") == (name not in ("desk-static", "ncfm-soft"))
+
+
+def test_the_teacher_of_ncfm_is_one_of_its_own_networks():
+    """It is trained as the networks in which the method matches, and corrected; the last epochs have hard labels."""
+    labels = PROTOCOLS.find("ncfm-soft").labels
+    assert isinstance(labels, StaticLabels)
+    assert (labels.networks, labels.corrected, labels.hard_epochs) == (1, True, 101)
+    assert labels.training == pretraining_rule(CharacteristicMatching.Settings())
+
+
+def test_methods_name_the_protocol_of_their_paper():
+    for name in ("dc", "dsa", "datadam", "idc", "ncfm", "mtt"):
+        assert methods().find(name).protocol == name
+    for method in methods():
+        for protocol in (method.protocol, method.soft_protocol):
+            assert protocol is None or PROTOCOLS.find(protocol).name == protocol
 
 
 def test_full_takes_its_network_from_the_column_beside_it():
