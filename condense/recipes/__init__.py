@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
@@ -27,17 +29,26 @@ class Case(Closed):
     data: list[str] | None = Field(None, description="base names of data sets")
     ipc_from: int = Field(1, ge=1, description="smallest images per class")
     ipc_to: int | None = Field(None, ge=1, description="largest images per class; none: no limit")
+    at_least: dict[str, float] = Field(
+        default_factory=dict, description="smallest values of settings, whether given by the user or the recipe's"
+    )
     settings: dict[str, Any] = Field(default_factory=dict)
     experts: dict[str, Any] = Field(default_factory=dict)
     normalization: str | None = None
 
-    def fits(self, data: str, ipc: int) -> bool:
-        """Whether the case is meant for this data set at this many images per class."""
+    def fits(self, data: str, ipc: int, values: Mapping[str, Any]) -> bool:
+        """Whether the case is meant for this data set at this many images per class, and these settings."""
         return (
             (self.data is None or data in self.data)
             and self.ipc_from <= ipc
             and (self.ipc_to is None or ipc <= self.ipc_to)
+            and all(_reaches(values.get(name), least) for name, least in self.at_least.items())
         )
+
+
+def _reaches(value: Any, least: float) -> bool:
+    """Whether a setting, which nobody has validated yet, is a number and at least this one."""
+    return isinstance(value, int | float) and value >= least
 
 
 class Recipe(Closed):
@@ -56,9 +67,13 @@ class Recipe(Closed):
     )
     cases: list[Case] = Field(default_factory=list)
 
-    def settings_for(self, data: str, ipc: int) -> dict[str, Any]:
-        """The settings for a data set (by base name) at `ipc` images per class."""
-        return functools.reduce(operator.or_, [case.settings for case in self._fitting(data, ipc)], self.settings)
+    def settings_for(self, data: str, ipc: int, /, **options: Any) -> dict[str, Any]:
+        """The settings for a data set (by base name) at `ipc` images per class, beside the user's `options`.
+
+        These win, and decide about cases that are for some values of a setting.
+        """
+        fitting = [case.settings for case in self._fitting(data, ipc, options)]
+        return functools.reduce(operator.or_, fitting, self.settings) | options
 
     def experts_for(self, data: str, ipc: int) -> dict[str, Any]:
         """The options of `condense experts` for a data set at `ipc` images per class."""
@@ -71,8 +86,8 @@ class Recipe(Closed):
             self.normalization,
         )
 
-    def _fitting(self, data: str, ipc: int) -> list[Case]:
-        return [case for case in self.cases if case.fits(data, ipc)]
+    def _fitting(self, data: str, ipc: int, options: Mapping[str, Any] = MappingProxyType({})) -> list[Case]:
+        return [case for case in self.cases if case.fits(data, ipc, {**self.settings, **options})]
 
 
 def recipe_names(method: str | None = None) -> list[str]:

@@ -53,7 +53,7 @@ def resolve_settings(
                 raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
     if minutes is not None and minutes <= 0:
         raise CondenseError(f"--minutes {minutes} must be more than 0")
-    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc) | options
+    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc, **options)
     if iterations is not None:
         values["iterations"] = iterations
     for pair in getattr(model, "alternatives", ()):

@@ -272,6 +272,30 @@ def test_published_values_of_dream():
         assert found["image_lr"] == pytest.approx(image_lr)
 
 
+def test_whole_images_of_mnist_are_matched_and_mixed_as_those_of_other_data():
+    """The released code of IDC leaves out cutout and CutMix on MNIST for mosaics only."""
+    for data, factor, cutmix in (("mnist", 2, 0.0), ("mnist", 1, 0.5), ("mnist", 3, 0.0), ("fashion-mnist", 1, 0.5)):
+        found = load_recipe("idc", None).settings_for(data, 10, factor=factor)
+        expected = (factor, cutmix, "color-crop-cutout" if cutmix else "color-crop")
+        assert chosen(found, "factor", "cutmix", "augmentation") == expected
+    asked = load_recipe("idc", None).settings_for("mnist", 10, factor=1, cutmix=0.2)
+    assert chosen(asked, "cutmix", "augmentation") == (0.2, "color-crop-cutout")
+
+
+def test_a_case_can_be_for_some_values_of_a_setting(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{method: dm, cases: [{at_least: {real_batch: 64}, settings: {image_lr: 3}}]}")
+    recipe = load_recipe("dm", str(path))
+    assert recipe.settings_for("digits", 1) == {}
+    assert recipe.settings_for("digits", 1, real_batch=63) == {"real_batch": 63}
+    assert recipe.settings_for("digits", 1, real_batch=64) == {"real_batch": 64, "image_lr": 3}
+    assert recipe.settings_for("digits", 1, real_batch="64") == {"real_batch": "64"}  # to be refused later
+    path.write_text(
+        "{method: dm, settings: {real_batch: 64}, cases: [{at_least: {real_batch: 64}, settings: {image_lr: 3}}]}"
+    )
+    assert load_recipe("dm", str(path)).settings_for("digits", 1)["image_lr"] == 3
+
+
 def test_published_values_of_improved_distribution_matching():
     """A queue of 100 networks, two of them trained in an iteration; at one image nearly all real ones are compared."""
     table = {  # classification_weight, real_batch, queue_interval, network_steps, accuracy_window
