@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from buffers.rules import expert_rule
+from condense.networks.pools import network_names
 from condense.recipes.yaml12 import load_yaml
 from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.validation import Closed, validated
@@ -180,8 +181,15 @@ class ColumnEntry(Closed):
 
     protocol: str = Field(description="name of a protocol")
     nets: list[str] = Field(
-        ["convnet"], min_length=1, description="networks; what a name leaves open the protocol fills in"
+        ["convnet"],
+        min_length=1,
+        description="networks, or pools of them; what a name leaves open the protocol fills in",
     )
+
+    @field_validator("nets")
+    @classmethod
+    def _pools_are_their_networks(cls, nets: list[str]) -> list[str]:
+        return network_names(nets)
 
 
 class Grid(Closed):

@@ -19,7 +19,7 @@ class EvaluateOptions(SourceOptions):
 
     set: Path = Field(description="the synthetic set, an .h5 file", json_schema_extra=POSITIONAL)
     data: str | None = Field(None, description="the real data it was made from [the built-in name in the file]")
-    nets: str = Field("convnet", description="networks, separated by commas")
+    nets: str = Field("convnet", description="networks, and pools of them such as pool-m, separated by commas")
     runs: int | None = Field(None, ge=1, description="networks trained of each kind [the protocol's number]")
     protocol: str = Field("desk", description="how networks are trained; see condense protocols")
     seed: int = Field(0, ge=0, description="of the networks, the order of images and augmentation")
@@ -60,7 +60,7 @@ def evaluate(words: Sequence[str]) -> int:
     result = score(
         synthetic,
         load(options.data or name, options),
-        nets=options.nets.split(","),
+        nets=[net.strip() for net in options.nets.split(",")],
         runs=options.runs,
         protocol=options.protocol,
         seed=options.seed,

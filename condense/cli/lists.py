@@ -64,9 +64,12 @@ def methods(words: Sequence[str]) -> int:
 
 def networks(words: Sequence[str]) -> int:
     """List the networks."""
+    from condense.networks.pools import POOLS
     from condense.networks.registry import networks
 
-    return _print_list(words, "networks", ((entry.name, entry.summary, entry.grammar) for entry in networks()))
+    families = [(entry.name, entry.summary, entry.grammar) for entry in networks()]
+    pools = [(pool.name, f"{pool.summary}, for evaluation", ", ".join(pool.nets)) for pool in POOLS]
+    return _print_list(words, "networks", [*families, *pools])
 
 
 def protocols(words: Sequence[str]) -> int:

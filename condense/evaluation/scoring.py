@@ -14,7 +14,7 @@ from condense.engine import Engine
 from condense.evaluation.material import Material, training_material
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
-from condense.networks import build_network, canonical_name
+from condense.networks import build_network, canonical_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
@@ -41,7 +41,8 @@ def evaluate(
     Args:
         synthetic: a set; or real training images of `data`, all of them (`data.train`) or a subset.
         data: the real data that the set was made from. Its test images get the preprocessing of the set.
-        nets: names of networks; what they leave open comes from the protocol, the depth from the image size.
+        nets: names of networks, and of pools of them (`pool-m`); what they leave open comes from the protocol, the
+            depth from the image size.
         runs: networks trained of each kind, by default the protocol's number.
         protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
         seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
@@ -66,7 +67,7 @@ def evaluate(
     if count < 1 or not nets:
         raise CondenseError(f"--runs {count} of networks {list(nets)}: give at least one run and one network")
     notes = _check_given(synthetic, data, found)
-    names = [canonical_name(net, data.image_shape, found.network) for net in nets]
+    names = [canonical_name(net, data.image_shape, found.network) for net in network_names(nets)]
     for name in names:  # a network that does not fit the images is found before hours of training, not after
         build_network(name, data.image_shape, len(data.classes), seed)
     chosen = choose_device(device)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from condense.networks.names import canonical_name
+from condense.networks.pools import network_names
 from condense.networks.registry import NetworkEntry, networks
 
 if TYPE_CHECKING:
     from condense.networks.base import Network
     from condense.networks.build import build_network
 
-__all__ = ["Network", "NetworkEntry", "build_network", "canonical_name", "networks"]
+__all__ = ["Network", "NetworkEntry", "build_network", "canonical_name", "network_names", "networks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -76,20 +76,20 @@ def initialize(network: nn.Module, source: torch.Generator) -> None:
     Convolutions and linear layers have weights U(-b, b) with b = 1 / sqrt(fan_in), written as PyTorch writes it
     (Kaiming's rule with a = sqrt(5)), and biases likewise; norms have weight 1, bias 0 and blank running statistics.
     Drawn in the order of `network.modules()`, the values equal those of a network constructed under this random state.
-    A module of another kind draws its values itself, in a method `initialize(source)`.
+    A module of another kind, or with other values, draws them itself, in a method `initialize(source)`.
 
     Raises `TypeError` for a module that cannot: leaving it out would leave its memory unset.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if callable(own := getattr(module, "initialize", None)):
+            own(source)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=source)
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=source)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             module.reset_parameters()
-        elif callable(own := getattr(module, "initialize", None)):
-            own(source)
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             kind = type(module).__name__
             raise TypeError(f"no seeded initialisation is known for {kind}; give it a method `initialize(source)`")

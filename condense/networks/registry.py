@@ -64,6 +64,21 @@ class NetworkEntry:
 
 _INSTANCE_OR_BATCH_NORM = Option("norm", "in", words=("in", "bn"))
 
+
+def _filters(default: str) -> Option:
+    """The filters of the first stage: not the width of ConvNets, which a protocol fills in."""
+    return Option("filters", default, letter="w")
+
+
+def _vgg(layers: int, convolutions: str) -> NetworkEntry:
+    return NetworkEntry(
+        name=f"vgg{layers}",
+        target=f"condense.networks.vgg:VGG{layers}",
+        summary=f"VGG with {convolutions} convolutions, one linear layer",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    )
+
+
 _BUILT_IN = (
     NetworkEntry(
         name="convnet",
@@ -93,12 +108,10 @@ _BUILT_IN = (
         summary="AlexNet for small images: five convolutions, one linear layer",
         options=(Option("norm", "nonorm", words=("nonorm", "bn")),),
     ),
-    NetworkEntry(
-        name="vgg11",
-        target="condense.networks.vgg:VGG11",
-        summary="VGG with eight convolutions, one linear layer",
-        options=(_INSTANCE_OR_BATCH_NORM,),
-    ),
+    _vgg(11, "eight"),
+    _vgg(13, "ten"),
+    _vgg(16, "thirteen"),
+    _vgg(19, "sixteen"),
     NetworkEntry(
         name="resnet18",
         target="condense.networks.resnet:ResNet18",
@@ -110,6 +123,24 @@ _BUILT_IN = (
         target="condense.networks.resnet:ResNet10",
         summary="ResNet with one basic block in each of four stages, stem for small images",
         options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
+    NetworkEntry(
+        name="resnet18ap",
+        target="condense.networks.resnet:ResNet18AP",
+        summary="resnet18 that halves images by averages and classifies all pixels of its last maps (DC, MTT)",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
+    NetworkEntry(
+        name="resnet10idc",
+        target="condense.networks.resnet:ResNet10IDC",
+        summary="ResNet-10 as IDC and NCFM evaluate on: 32 to 256 filters (for CIFAR; -w64 elsewhere), normal weights",
+        options=(_INSTANCE_OR_BATCH_NORM, _filters("w32")),
+    ),
+    NetworkEntry(
+        name="resnetap10",
+        target="condense.networks.resnet:ResNetAP10",
+        summary="ResNetAP-10, in which IDC and NCFM match ImageNet: 64 to 512 filters (-w32 for CIFAR), normal weights",
+        options=(_INSTANCE_OR_BATCH_NORM, _filters("w64")),
     ),
 )
 

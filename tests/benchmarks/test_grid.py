@@ -38,6 +38,11 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
     assert not grid.full
 
 
+def test_a_pool_is_a_column_for_each_of_its_networks():
+    grid = parse_grid(SMALL | {"columns": [{"protocol": "demo", "nets": ["mlp", "pool-w"]}]}, "grid")
+    assert grid.columns[0].nets == ["mlp", "convnet-w32", "convnet-w64", "convnet-w128", "convnet-w256"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +82,7 @@ def test_a_grid_is_read_with_counts_lists_and_yaml_numbers(tmp_path: Path):
             r"methods.0: data: digts is none .*\(digits\); did you mean",
         ),
         ({"columns": [{"protocol": "demo", "nets": []}]}, "columns.0: nets: .* at least 1 item"),
+        ({"columns": [{"protocol": "demo", "nets": ["pool-x"]}]}, "columns.0: nets: unknown pool of networks 'pool-x'"),
         ({"columns": [{"protocol": "demo"}, {"protocol": "demo"}]}, "columns: demo with convnet is given twice"),
         ({"network_seeds": 10**12}, "network_seeds 1000000000000: must be how many seeds, from 1 to 1000"),
         ({"full": "on"}, "full 'on'"),

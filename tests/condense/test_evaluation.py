@@ -177,6 +177,12 @@ def test_the_protocol_fills_in_what_network_names_leave_open(digits, small):
             getattr(result, name)
 
 
+def test_a_pool_gives_one_result_for_each_of_its_networks(digits, small):
+    result = evaluate(small, digits, nets=["pool-p", "mlp"], protocol=FROZEN, runs=1)
+    names = ["convnet-d2-w8-in-nopool", "convnet-d2-w8-in-maxpool", "convnet-d2-w8-in", "mlp"]
+    assert [each.network for each in result.results] == names
+
+
 def test_runs_default_to_the_number_of_the_protocol(digits, small):
     protocol = FROZEN.model_copy(update={"networks": 3})
     assert len(evaluate(small, digits, protocol=protocol).accuracies) == 3

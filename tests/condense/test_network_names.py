@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from condense.networks import Network, build_network, canonical_name, networks
+from condense.networks import Network, build_network, canonical_name, network_names, networks
 from condense.networks.names import default_depth, parse_name
+from condense.networks.pools import POOLS
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 
@@ -31,6 +32,8 @@ RGB, DIGITS = (3, 32, 32), (1, 28, 28)
         ("alexnet", RGB, "convnet-w64-in", "alexnet-nonorm"),
         ("alexnet", RGB, "convnet-w64-bn", "alexnet-bn"),
         ("mlp", RGB, "convnet-w64-in", "mlp"),
+        ("resnet10idc", RGB, "convnet-w64-in", "resnet10idc-in-w32"),  # the width of ConvNets is not meant
+        ("resnetap10-w32-bn", RGB, "convnet-w64-in", "resnetap10-bn-w32"),
         ("convnet", RGB, "mlp", "convnet-d3-w128-in"),
     ],
 )
@@ -120,3 +123,35 @@ def test_the_package_knows_no_other_names() -> None:
 
     with pytest.raises(AttributeError, match="buildnetwork"):
         _ = condense.networks.buildnetwork
+
+
+# Pools
+
+
+def test_pools_are_those_of_the_released_code_of_dc():
+    """Zhao, Mopuri & Bilen call them M, B, W, D, A, P and N; under their protocol the rest is of width 128."""
+    full = {
+        pool.name.removeprefix("pool-"): [canonical_name(net, RGB, "convnet-w128-in") for net in pool.nets]
+        for pool in POOLS
+    }
+    assert full == {
+        "m": ["mlp", "convnet-d3-w128-in", "lenet", "alexnet-nonorm", "vgg11-in", "resnet18-in"],
+        "b": ["convnet-d3-w128-bn", "convnet-d3-w128-bn-swish", "alexnet-bn", "vgg11-bn", "resnet18-bn"],
+        "w": [f"convnet-d3-w{width}-in" for width in (32, 64, 128, 256)],
+        "d": [f"convnet-d{depth}-w128-in" for depth in (1, 2, 3, 4)],
+        "a": [f"convnet-d3-w128-in{word}" for word in ("-sigmoid", "", "-leaky", "-swish")],
+        "p": [f"convnet-d3-w128-in{word}" for word in ("-nopool", "-maxpool", "")],
+        "n": [f"convnet-d3-w128-{norm}" for norm in ("nonorm", "bn", "ln", "in", "gn")],
+    }
+
+
+@pytest.mark.parametrize("name", [pool.name for pool in POOLS])
+def test_every_network_of_a_pool_can_be_built(name: str):
+    for net in network_names([name]):
+        assert build_network(net, RGB, 10, seed=0).classifier.out_features == 10
+
+
+def test_words_that_are_no_pools_stay_as_they_are():
+    assert network_names(["mlp", "Pool-P", "convnet"]) == ["mlp", *POOLS.find("pool-p").nets, "convnet"]
+    with pytest.raises(CondenseError, match=r"unknown pool of networks 'pool-x'.*did you mean pool-"):
+        network_names(["pool-x"])

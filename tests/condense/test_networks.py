@@ -24,9 +24,11 @@ from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
 
 NAMES = ["convnet", "convnet-bn", "mlp", "lenet", "alexnet", "alexnet-bn", "vgg11", "vgg11-bn", "resnet18"]
-NAMES += ["resnet10", "resnet10-bn"]
+NAMES += ["resnet10", "resnet10-bn", "resnet18ap", "resnet10idc", "resnetap10", "vgg13-bn", "vgg19"]
 SIZES = [(8, 8), (28, 28), (32, 32), (24, 40), (64, 64)]
-TOO_SMALL = {(name, (8, 8)) for name in ("lenet", "vgg11", "resnet18", "resnet10")}
+TOO_SMALL = {
+    (name, (8, 8)) for name in NAMES if not name.startswith(("convnet", "mlp", "alexnet")) and "bn" not in name
+}
 
 RGB, DIGITS = (3, 32, 32), (1, 28, 28)
 
@@ -64,6 +66,20 @@ def equal_parameters(first: nn.Module, second: nn.Module) -> bool:
         ("resnet18", RGB, 10, 512, 11_173_962),
         ("resnet18-bn", DIGITS, 10, 512, 11_172_810),
         ("resnet10-bn", RGB, 10, 512, 4_903_242),
+        # as counted in the released code of DC
+        ("vgg13", RGB, 10, 512, 9_416_010),
+        ("vgg16", RGB, 10, 512, 14_728_266),
+        ("vgg16-bn", DIGITS, 10, 512, 14_727_114),
+        ("vgg19", RGB, 10, 512, 20_040_522),
+        ("resnet18ap", RGB, 10, 512 * 4 * 4, 11_250_762),
+        ("resnet18ap-bn", DIGITS, 10, 512 * 3 * 3, 11_213_770),
+        # and in that of IDC, whose CIFAR networks have half the filters; the stem of large images has 7x7 weights
+        ("resnet10idc", RGB, 10, 256, 1_228_970),
+        ("resnet10idc-bn-w64", DIGITS, 10, 512, 4_902_090),
+        ("resnet10idc-w64", (3, 224, 224), 10, 512, 4_910_922),
+        ("resnetap10-w32", RGB, 10, 256, 1_228_970),
+        ("resnetap10", (3, 128, 128), 10, 512, 4_903_242),
+        ("resnetap10", (3, 224, 224), 10, 512, 4_910_922),
     ],
 )
 def test_published_sizes(name: str, shape: tuple[int, int, int], classes: int, features: int, parameters: int) -> None:
@@ -104,7 +120,7 @@ def test_networks_that_are_named_as_fitting_do_fit(name: str) -> None:
     with pytest.raises(CondenseError) as caught:
         build_network(name, (1, 8, 8), 10, seed=0)
     fitting = str(caught.value).rpartition("these fit: ")[2].split(", ")
-    assert fitting[-1] == "resnet10-bn"
+    assert {"mlp", "resnet10-bn", "resnetap10-bn-w64"} < set(fitting)
     for other in fitting:
         assert build_network(other, (1, 8, 8), 10, seed=0).name == other
 
@@ -221,6 +237,56 @@ def test_resnet_equals_its_definition() -> None:
     torch.testing.assert_close(network.embed(images_of(2, (3, 16, 16))), maps.mean((2, 3)), atol=1e-4, rtol=1e-4)
 
 
+def test_a_resnet_that_averages_equals_its_definition() -> None:
+    """DC's and MTT's: strides become averages of 2x2 pixels, and the classifier sees all pixels of the last maps."""
+    network = build_network("resnet18ap", (3, 16, 16), 10, seed=0)
+    weights = [parameter for parameter in network.parameters() if parameter.dim() == 4]
+    images = images_of(2, (3, 16, 16))
+    maps = F.relu(F.instance_norm(F.conv2d(images, weights.pop(0), padding=1)))
+    for halve in (False, False, True, False, True, False, True, False):
+        residual = F.relu(F.instance_norm(F.conv2d(maps, weights.pop(0), padding=1)))
+        residual = F.avg_pool2d(residual, 2) if halve else residual
+        residual = F.instance_norm(F.conv2d(residual, weights.pop(0), padding=1))
+        shortcut = F.instance_norm(F.avg_pool2d(F.conv2d(maps, weights.pop(0)), 2)) if halve else maps
+        maps = F.relu(residual + shortcut)
+    torch.testing.assert_close(network.embed(images), maps.flatten(1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "expected"),
+    [
+        ("resnet10idc", 64, [64, 64, 32, 16, 8]),
+        ("resnet10idc", 128, [64, 64, 32, 16, 8]),
+        ("resnet10idc", 160, [40, 40, 20, 10, 5]),
+        ("resnetap10", 64, [64, 64, 32, 16, 8]),
+        ("resnetap10", 128, [64, 64, 32, 16, 8]),
+        ("resnetap10", 160, [40, 40, 20, 10, 5]),
+    ],
+)
+def test_networks_of_idc_halve_larger_images_first(name: str, side: int, expected: list[int]) -> None:
+    network = build_network(f"{name}-bn-w4", (3, side, side), 10, seed=0)
+    blocks = [module for module in network.modules() if type(module).__name__ == "BasicBlock"]
+    sides = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
+    blocks[-1].register_forward_hook(lambda _, inputs, output: sides.append(output.shape[-1]))
+    network.eval()(images_of(1, (3, side, side)))
+    assert sides == expected
+
+
+def test_weights_of_networks_of_idc_are_normal_by_the_number_of_outputs() -> None:
+    for name in ("resnet10idc-bn", "resnetap10-w32"):
+        network = build_network(name, RGB, 10, seed=0)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                deviation = (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
+                assert module.bias is None
+                values = module.weight.detach().flatten().numpy()
+                assert kstest(values, "norm", args=(0, deviation)).pvalue > 1e-3
+        bound = network.classifier.in_features**-0.5  # and the classifier is as usual
+        assert kstest(network.classifier.weight.detach().flatten(), "uniform", args=(-bound, 2 * bound)).pvalue > 1e-3
+
+
 # Initialisation
 
 
@@ -253,7 +319,7 @@ def test_initial_distribution_is_torch_s_default() -> None:
             assert int(module.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("name", ["convnet-w16", "mlp", "resnet10-bn"])
+@pytest.mark.parametrize("name", ["convnet-w16", "mlp", "resnet10-bn", "resnet10idc"])
 def test_seed_decides_every_parameter(name: str) -> None:
     first, again, other = (build_network(name, RGB, 10, seed) for seed in (0, 0, 1))
     assert equal_parameters(first, again)
@@ -295,12 +361,12 @@ def test_modules_without_a_known_default_are_refused() -> None:
 # Function transforms
 
 DIFFERENTIATED = ["convnet", "convnet-bn", "convnet-swish-maxpool", "convnet-ln", "convnet-gn"]
-DIFFERENTIATED += ["mlp", "lenet", "alexnet", "vgg11", "resnet10", "resnet10-bn"]
+DIFFERENTIATED += ["mlp", "lenet", "alexnet", "vgg11", "resnet10", "resnet10-bn", "resnetap10-w8"]
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_forward_over_reverse_equals_double_backward(name: str) -> None:
-    shape = (1, 17, 17) if name in ("vgg11", "lenet") else (1, 9, 9)
+    shape = (1, 17, 17) if name in ("vgg11", "lenet", "resnetap10-w8") else (1, 9, 9)
     network = build_network(name.replace("convnet", "convnet-w8"), shape, 3, seed=0).double()
     parameters = dict(network.named_parameters())
     buffers = dict(network.named_buffers())
