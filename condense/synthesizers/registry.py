@@ -116,6 +116,7 @@ _BUILT_IN = (
         experts="sgd",
         protocol="mtt",
         soft_protocol="mtt-soft",
+        revision=2,
     ),
     Method(
         name="ftd",
@@ -147,6 +148,7 @@ _BUILT_IN = (
         needs="experts (condense experts --optimizer smooth)",
         experts="smooth",
         protocol="mtt",
+        revision=2,
     ),
     Method(
         name="random",

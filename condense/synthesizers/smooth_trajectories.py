@@ -1,8 +1,8 @@
 """AST: Shen et al., Efficient Dataset Distillation through Alignment with Smooth and High-Quality Expert Trajectories.
 
 Trajectory matching with experts that learn smoothly (`condense experts --optimizer smooth`), and a student that is
-helped to follow them: momentum in the inner training, a loss that grows with the start, targets on the way, a small
-perturbation of the start, and images that represent their class to begin with.
+helped to follow them: momentum in the inner training, a loss that grows with the start, targets on the way and a small
+perturbation of the start. For CIFAR-100 the authors begin with images that represent their class.
 """
 
 from __future__ import annotations
@@ -15,13 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.runtime.seeds import generator
-from condense.synthesizers.initialization import Initialization
-from condense.synthesizers.trajectory_matching import (
-    START_HELP,
-    TrajectoryMatching,
-    TrajectoryMatchingSettings,
-    Window,
-)
+from condense.synthesizers.trajectory_matching import TrajectoryMatching, TrajectoryMatchingSettings, Window
 from condense.unroll import Target
 
 
@@ -38,7 +32,6 @@ class SmoothTrajectorySettings(TrajectoryMatchingSettings):
         "equal", description="weights of the targets at the epochs between start and end"
     )
     perturbation: float = Field(1.0, ge=0, description="of the start's convolution weights, relative to their norm")
-    initialization: Initialization = Field("representative", description=START_HELP)
 
 
 def balanced_weight(epoch: int, max_start: int) -> float:

@@ -117,31 +117,38 @@ def test_defaults_of_settings_are_the_published_values_for_cifar10_at_ten_images
 
 
 def test_what_trajectory_matching_is_published_for_beside_its_settings():
-    """Whitened images for some rows of MTT, all of FTD and DATM on CIFAR and one of TESLA; and special experts.
+    """Whitened images for some rows of MTT and AST, all of FTD and DATM on CIFAR and one of TESLA; and special experts.
 
-    Where MTT and TESLA do not whiten CIFAR-100, they have the constants of CIFAR-10.
+    Where MTT, TESLA and AST do not whiten CIFAR-100, they have the constants of CIFAR-10.
 
-    Alpha of FTD's is 1 in most rows; DATM looks at experts after their last epoch, and the rate of AST's drops halfway.
+    Alpha of FTD's is 0.3 for small sets of CIFAR-10 and else 1; DATM looks at experts after their last epoch, and the
+    rate of AST's drops halfway.
     """
+    cifar = {(data, ipc) for data in ("cifar10", "cifar100") for ipc in SIZES}
     whitened = {
         "mtt": {("cifar10", 1), ("cifar10", 10), ("cifar100", 1), ("cifar100", 50)},
         "tesla": {("cifar100", 50)},
-        "ftd": {(data, ipc) for data in ("cifar10", "cifar100") for ipc in SIZES},
-        "datm": {(data, ipc) for data in ("cifar10", "cifar100") for ipc in SIZES},
-        "ast": set(),
+        "ftd": cifar,
+        "datm": cifar,
+        "ast": {("cifar10", ipc) for ipc in SIZES} | {("cifar100", 1)},
         "dm": set(),
     }
-    cifar10_constants, last = {("mtt", "cifar100"), ("tesla", "cifar100")}, ("mtt", "cifar10", 50)
+    cifar10_constants = {("mtt", "cifar100"), ("tesla", "cifar100"), ("ast", "cifar100")}
+    last = ("mtt", "cifar10", 50)
+    flat = {"radius": 0.01, "ascent_weight": 0.3}
+    of_experts = {"ftd": flat, "datm": flat | {"epochs": 100}, "ast": {"epochs": 50}}
     for method, rows in whitened.items():
         recipe = load_recipe(method, None)
         for data in ("cifar10", "cifar100", "fashion-mnist"):
             for ipc in SIZES:
                 plain = "cifar10" if (method, data) in cifar10_constants or (method, data, ipc) == last else None
                 assert recipe.normalization_for(data, ipc) == ("zca" if (data, ipc) in rows else plain)
-                experts = {"datm": {"epochs": 100}, "ast": {"epochs": 50}}.get(method, {})
+                experts = of_experts.get(method, {})
                 if method == "ftd" and (data == "cifar100" or ipc == 50):
-                    experts = {"ascent_weight": 1}
+                    experts = experts | {"ascent_weight": 1}
                 assert recipe.experts_for(data, ipc) == experts
+    for method in ("mtt", "tesla", "ftd", "ast"):
+        assert {load_recipe(method, None).normalization_for("tiny-imagenet", ipc) for ipc in SIZES} == {"imagenet"}
 
 
 def test_published_values_of_trajectory_matching():
@@ -157,6 +164,8 @@ def test_published_values_of_trajectory_matching():
         ("tiny-imagenet", 50): (20, 2, 40, 10_000, 1e-4, 0.01, 300, "imagenet"),
         ("imagenette", 1): (20, 2, 10, 1000, 1e-6, 0.01, None, "imagenet"),
         ("imagesquawk", 1): (20, 2, 10, 1000, 1e-6, 0.01, None, "imagenet"),
+        ("imagewoof", 10): (20, 2, 10, 1000, 1e-6, 0.01, None, "imagenet"),
+        ("imagemeow", 50): (20, 2, 10, 1000, 1e-6, 0.01, None, "imagenet"),
     }
     for (data, ipc), (*values, normalization) in table.items():
         found = published("mtt", data, ipc)
@@ -166,7 +175,7 @@ def test_published_values_of_trajectory_matching():
 
 
 def test_published_values_of_soft_label_trajectory_matching():
-    """Three commands of the authors; rates of the images are half of theirs."""
+    """Three commands of the authors, whose rates of the images are twice these; Tiny-ImageNet has MTT's values."""
     table = {  # inner_steps, span, max_start, image_lr, inner_lr_lr, inner_lr, synthetic_batch, labels, normalisation
         ("cifar10", 1): (50, 2, 5, 500, 1e-7, 0.01, None, None, None),
         ("cifar100", 50): (80, 2, 40, 500, 1e-5, 0.01, 125, "hard", "zca"),
@@ -178,6 +187,11 @@ def test_published_values_of_soft_label_trajectory_matching():
         assert chosen(found, *WINDOW, *names) == tuple(values)
         assert chosen(found, "iterations", "gradient") == (10_000, "frozen")
         assert load_recipe("tesla", None).normalization_for(data, ipc) == normalization
+    for ipc in SIZES:
+        found, mtt = published("tesla", "tiny-imagenet", ipc), published("mtt", "tiny-imagenet", ipc)
+        names = ("image_lr", "inner_lr_lr", "inner_lr", "synthetic_batch", "network")
+        assert chosen(found, *WINDOW, *names) == chosen(mtt, *WINDOW, *names)
+        assert found["labels"] == "hard"
 
 
 def test_published_values_of_flat_trajectories():
@@ -224,6 +238,22 @@ def test_published_values_of_difficulty_alignment():
         assert chosen(found, "iterations", "inner_lr") == (10_000, 0.01)
         assert found["skip_above"] == (1.1 if (data, ipc) == ("cifar10", 1) else 1.0)
         assert load_recipe("datm", None).normalization_for(data, ipc) == "zca"
+
+
+def test_published_values_of_smooth_trajectories():
+    """The authors' five commands: only two are balanced, and the one for CIFAR-100 at 50 has no help but momentum."""
+    names = ("synthetic_batch", "image_lr", "inner_lr_lr", "balanced", "intermediate", "perturbation", "initialization")
+    table = {  # inner_steps, span, max_start, and these names
+        ("cifar10", 10): (30, 2, 20, None, 1000, 1e-5, True, "equal", 1, "real"),
+        ("cifar100", 1): (20, 3, 20, None, 1000, 1e-5, True, "equal", 1, "representative"),
+        ("cifar100", 10): (20, 2, 30, 128, 1000, 1e-5, False, "equal", 1, "representative"),
+        ("cifar100", 50): (80, 2, 40, 700, 1000, 1e-5, False, "none", 0, "representative"),
+        ("tiny-imagenet", 1): (10, 2, 10, None, 10_000, 1e-4, False, "equal", 1, "real"),
+    }
+    for (data, ipc), values in table.items():
+        found = published("ast", data, ipc)
+        assert chosen(found, *WINDOW, *names) == values, (data, ipc)
+        assert chosen(found, "iterations", "inner_lr", "inner_momentum", "gradient") == (5000, 0.01, 0.9, "adjoint")
 
 
 def test_published_values_of_multi_formation():

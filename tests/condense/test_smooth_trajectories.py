@@ -285,7 +285,7 @@ def test_more_images_than_a_class_has_are_refused_in_one_line(digits, buffer, tm
 def test_the_usual_settings_and_a_whole_run(digits, buffer):
     usual = SmoothTrajectoryMatching.Settings()
     assert (usual.inner_momentum, usual.balanced, usual.perturbation) == (0.9, True, 1.0)
-    assert (usual.intermediate, usual.initialization, usual.gradient) == ("equal", "representative", "adjoint")
+    assert (usual.intermediate, usual.initialization, usual.gradient) == ("equal", "real", "adjoint")
     made = condense.distill("ast", digits, 1, buffer=buffer, iterations=2, **QUICK)
     assert made.stored.shape == (10, 1, 8, 8)
     assert made.label_kind == "hard"
