@@ -12,9 +12,9 @@ from buffers.record import describe_request, enter
 from buffers.rules import Kind, expert_rule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
-from condense.importing import load_tensors
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_folder, only_one
+from condense.runtime.torch_files import load_torch_file, plain_tensor
 
 _FORMS = "a replay_buffer_*.pt of the MTT line of work"
 
@@ -40,7 +40,7 @@ def import_replay_buffer(
     for a buffer of another kind in `out`.
     """
     folder = check_folder(out)
-    experts = load_tensors(Path(path), _FORMS)
+    experts = load_torch_file(Path(path), _FORMS)
     description = describe_request(data, network, expert_rule(optimizer), _epochs(experts, path), dtype, seed=0)
     description = description.model_copy(update={"origin": "imported"})
     if description.statistics:
@@ -66,20 +66,34 @@ def _epochs(experts: Any, path: str | Path) -> int:
 
 
 def _trajectory(expert: list[Any], shapes: tuple[tuple[int, ...], ...], path: str | Path) -> Trajectory:
-    rows = []
-    for epoch in expert:
-        found = tuple(tuple(value.shape) if isinstance(value, Tensor) else () for value in epoch)
-        if found != shapes:
+    rows: list[Tensor] = []
+    for number, epoch in enumerate(expert):
+        parameters = _parameters(epoch, path)
+        measured = tuple(tuple(value.shape) for value in parameters)
+        if measured != shapes:
             raise CondenseError(
-                f"{path} has parameters of the shapes {found[:3]}... ({len(found)} of them), but the network has "
+                f"{path} has parameters of the shapes {measured[:3]}... ({len(measured)} of them), but the network has "
                 f"{shapes[:3]}... ({len(shapes)}); give the --net and --data that its experts are of"
             )
-        rows.append(torch.cat([value.detach().float().reshape(-1) for value in epoch]))
-        if len(rows) > 1 and torch.equal(rows[-1], rows[-2]):
+        rows.append(torch.cat([value.float().reshape(-1) for value in parameters]))
+        if not torch.isfinite(rows[-1]).all():
             raise CondenseError(
-                f"{path} has equal parameters before and after epoch {len(rows) - 1} of an expert: recorded on a "
+                f"{path} has parameters that are not finite after epoch {number} of an expert: it diverged"
+            )
+        if number > 0 and torch.equal(rows[-1], rows[-2]):
+            raise CondenseError(
+                f"{path} has equal parameters before and after epoch {number} of an expert: recorded on a "
                 "processor, the reference code stores its live weights, so every epoch is the last one; record experts "
                 "again with condense experts"
             )
     unknown = (float("nan"),) * len(rows)
     return Trajectory(torch.stack(rows), torch.zeros(len(rows), 0), unknown, float("nan"))
+
+
+def _parameters(epoch: Any, path: str | Path) -> list[Tensor]:
+    if not isinstance(epoch, list | tuple):
+        raise CondenseError(f"{path} has an epoch that is no list of parameters; give {_FORMS}")
+    try:
+        return [plain_tensor(value) for value in epoch]
+    except CondenseError as error:
+        raise CondenseError(f"{path} has a parameter that is {error}; give {_FORMS}") from error

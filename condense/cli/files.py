@@ -50,11 +50,17 @@ class ImportOptions(DataOptions):
     """Options of `condense import`."""
 
     file: Path = Field(
-        description="res_*.pt, images_best.pt or replay_buffer_*.pt of a reference project",
+        description="res_*.pt, images_best.pt, ema_images_best.pt or replay_buffer_*.pt of a reference project",
         json_schema_extra=POSITIONAL,
     )
     data: str = Field(description="the real data that the set or the experts were made from")
     out: Path = Field(description="where to store the set, for example set.h5; for experts a folder")
+    learned_lr: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="of a set: learning rate that was learned with it [that of the file beside it]",
+    )
     net: str | None = Field(None, description="of experts: their network")
     optimizer: Literal["sgd", "flat", "smooth"] = Field("sgd", description="of experts: how they were trained")
     overwrite: bool = Field(False, description="replace an existing file")
@@ -84,7 +90,7 @@ def import_set(words: Sequence[str]) -> int:
     info = load(options.data, options).info
     if options.normalization is None:
         _say_preprocessing("its images", info)
-    synthetic = import_reference(options.file, info)
+    synthetic = import_reference(options.file, info, learned_lr=options.learned_lr)
     synthetic.save(options.out)
     print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
     return 0
@@ -96,6 +102,8 @@ def _import_experts(options: ImportOptions, network: str) -> int:
 
     if options.overwrite:
         raise CondenseError("experts are added to a folder, never replaced: leave --overwrite out")
+    if options.learned_lr is not None:
+        raise CondenseError("--learned-lr is of a set, and experts have none: leave it out")
     check_folder(options.out)
     data = load(options.data, options)
     if options.normalization is None:

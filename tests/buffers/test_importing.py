@@ -129,3 +129,36 @@ def test_experts_of_another_length_do_not_come_into_the_same_folder(digits, tmp_
     import_replay_buffer(tmp_path / "replay_buffer_0.pt", digits, NET, tmp_path / "experts")
     with pytest.raises(CondenseError, match="another epochs"):
         import_replay_buffer(tmp_path / "replay_buffer_1.pt", digits, NET, tmp_path / "experts")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda value: value.to_sparse(), "a parameter that is a sparse tensor"),
+        (lambda value: value[:1].clone().expand(value.shape), "numbers of which the file has"),
+        (lambda value: value.to("meta"), "meta device"),
+        (lambda value: torch.complex(value, value), "complex64"),
+        (lambda value: value / 0, "not finite after epoch 2"),
+        (lambda value: 3, "a parameter that is no tensor"),
+    ],
+)
+def test_parameters_that_are_no_plain_numbers_are_refused(digits, tmp_path: Path, spoil, message: str):
+    path = tmp_path / "replay_buffer_0.pt"
+    content = replay_buffer(path)
+    values = content[1][2]
+    content[1][2] = [values[0], spoil(values[1].clone()), *values[2:]]
+    torch.save(content, path)
+    with pytest.raises(CondenseError, match=message):
+        import_replay_buffer(path, digits, NET, tmp_path / "experts")
+    content[1][2] = 7
+    torch.save(content, path)
+    with pytest.raises(CondenseError, match="no list of parameters"):
+        import_replay_buffer(path, digits, NET, tmp_path / "experts")
+    assert not (tmp_path / "experts").exists()
+
+
+def test_a_learned_rate_is_not_of_experts(tmp_path: Path, capsys):
+    replay_buffer(tmp_path / "replay_buffer_0.pt")
+    words = ["import", tmp_path / "replay_buffer_0.pt", "--data", "digits", "--net", NET, "--learned-lr", 0.1]
+    assert main([str(word) for word in [*words, "--out", tmp_path / "experts"]]) == 2
+    assert "--learned-lr is of a set" in capsys.readouterr().err

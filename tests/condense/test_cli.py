@@ -236,6 +236,9 @@ def test_export_and_import_round_trip(capsys, made: Path, tmp_path: Path):
     assert main([str(word) for word in words]) == 0
     assert main(["evaluate", str(tmp_path / "imported.h5"), "--protocol", "demo", "--runs", "1"]) == 0
     assert "--overwrite" in refused(capsys, *words)
+    assert main([str(word) for word in [*words, "--learned-lr", 0.03, "--overwrite"]]) == 0
+    assert SyntheticSet.load(tmp_path / "imported.h5").learned_lr == 0.03
+    assert "--learned-lr" in refused(capsys, *words, "--learned-lr", 0, "--overwrite")
 
 
 def test_pack_makes_a_file_that_loads_as_the_same_data(capsys, tmp_path: Path, made: Path):
