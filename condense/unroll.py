@@ -22,6 +22,7 @@ kappa_t = dL/dm_t, one sweep back over stored vectors, theta_t and m_{t-1}, give
 automatic differentiation of the whole training through the package `higher`: the oracle, with memory in T. `frozen`
 leaves out the last line, so that lambda only changes where targets add to it and H_t kappa_t need not be computed: the
 gradient that TESLA (Cui et al., ICML 2023) really computes, which differs from the exact one by O(eta) for T > 1.
+Truncation, in any mode, leaves out the mixed products of earlier steps.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class _Training:
     momentum: float
     weight_decay: float
     loss_scale: float
+    first: int  # the step from which on gradients of the inner loss are differentiated
     targets: dict[int, list[tuple[Tensor, Tensor]]]  # step -> (vector, weight of each parameter's squared distance)
 
     @property
@@ -136,6 +138,7 @@ def trajectory_gradient(
     mask: Tensor | None = None,
     store_every: int = 1,
     mode: Mode = "adjoint",
+    truncate: int | None = None,
 ) -> TrajectoryGradient:
     """The trajectory matching loss of the module's docstring and its gradients.
 
@@ -158,17 +161,24 @@ def trajectory_gradient(
         store_every: keep each so many-th parameter vector, with its velocity, and train again from there on the way
             back: less memory for up to twice the forward work. Only for `adjoint` and `frozen`.
         mode: `adjoint`, `unrolled` or `frozen`.
+        truncate: differentiate the inner gradients g_t of the last so many steps only; those of earlier steps are held
+            fixed, so that images have their effect in the last steps alone. Rates, momentum and decay are
+            differentiated in all steps. Default: all steps.
 
     Raises:
         CondenseError: for vectors of another length than the network's, a start that equals a target (the loss is
             then undefined), or arguments out of range.
 
-    Source: Cazenavette et al., CVPR 2022 (the loss); the recursion is the adjoint method for SGD.
+    Source: Cazenavette et al., CVPR 2022 (the loss); Shen et al., 2023 (truncation); the recursion is the adjoint
+        method for SGD.
     """
     engine = network if isinstance(network, Engine) else Engine(network, Plan(micro_batch=len(images)))
     rates = torch.as_tensor(inner_lr, dtype=start.dtype, device=start.device)
     layout = Layout.of_parameters(engine.network)
-    _check(layout, start, rates, steps, batches, between, store_every, mode)
+    _check(layout, start, rates, steps, batches, between, mode)
+    for name, value in (("steps", steps), ("store_every", store_every), ("truncate", truncate)):
+        if value is not None and value < 1:
+            raise CondenseError(f"{name} {value} must be at least 1")
     targets = _targets(start, [*between, (steps, target, 1.0)], mask)
     training = _Training(
         engine=engine,
@@ -181,6 +191,7 @@ def trajectory_gradient(
         momentum=momentum,
         weight_decay=weight_decay,
         loss_scale=loss_scale,
+        first=0 if truncate is None else max(0, steps - truncate),
         targets=targets,
     )
     if mode == "unrolled":
@@ -199,13 +210,10 @@ def _check(
     steps: int,
     batches: Sequence[Tensor] | None,
     between: Sequence[Target],
-    store_every: int,
     mode: str,
 ) -> None:
     if mode not in get_args(Mode):
         raise unknown_name("gradient mode", mode, get_args(Mode))
-    if steps < 1 or store_every < 1:
-        raise CondenseError(f"steps {steps} and store_every {store_every} must be at least 1")
     if start.shape != (layout.size,):
         raise CondenseError(
             f"the network has {layout.size} parameters, the start vector has the shape {tuple(start.shape)}"
@@ -246,25 +254,42 @@ def _swept(training: _Training, start: Tensor, store_every: int, *, exact: bool)
     lam, kappa = training.pull(end[0], training.steps), torch.zeros_like(start)
     for step, theta, velocity in _backwards(training, stored, end, store_every):
         kappa = training.momentum * kappa - training.rates[step] * lam
-        batch = training.pick(training.images, step).detach().requires_grad_()
-        seen = training.seen(batch, step)
-        told = training.pick(training.labels, step).detach().requires_grad_(soft)
-        aims = training.aims(told)
-        product = training.engine.mixed_product(
-            training.layout.unflatten(theta),
-            seen,
-            aims,
-            training.layout.unflatten(training.loss_scale * kappa),
-            images_only=not exact,
-        )
         rates[step] = -lam @ velocity
-        _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
-        if labels is not None and product.labels is not None:
-            _add(training, labels, torch.autograd.grad(aims, told, product.labels)[0], step)
+        if step >= training.first:
+            product = _through(training, step, theta, kappa, images, labels, exact=exact)
+            lam = lam if product is None else lam + product
         if exact:
-            lam = lam + training.layout.flatten(product.parameters) + training.weight_decay * kappa
+            lam = lam + training.weight_decay * kappa
         lam = lam + training.pull(theta, step)
     return TrajectoryGradient(loss, images, labels, rates, lam)
+
+
+def _through(
+    training: _Training,
+    step: int,
+    theta: Tensor,
+    kappa: Tensor,
+    images: Tensor,
+    labels: Tensor | None,
+    *,
+    exact: bool,
+) -> Tensor | None:
+    """H_t kappa_t (only if `exact`); adds what the images and soft labels of this step get to `images` and `labels`."""
+    batch = training.pick(training.images, step).detach().requires_grad_()
+    seen = training.seen(batch, step)
+    told = training.pick(training.labels, step).detach().requires_grad_(labels is not None)
+    aims = training.aims(told)
+    product = training.engine.mixed_product(
+        training.layout.unflatten(theta),
+        seen,
+        aims,
+        training.layout.unflatten(training.loss_scale * kappa),
+        images_only=not exact,
+    )
+    _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
+    if labels is not None and product.labels is not None:
+        _add(training, labels, torch.autograd.grad(aims, told, product.labels)[0], step)
+    return training.layout.flatten(product.parameters) if exact else None
 
 
 def _add(training: _Training, total: Tensor, part: Tensor, step: int) -> None:
@@ -323,8 +348,14 @@ def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
     for step in range(training.steps):
         logits = pure(training.seen(training.pick(images, step), step))
         inner = training.loss_scale * F.cross_entropy(logits, training.aims(training.pick(labels, step)))
-        end = torch.cat([value.reshape(-1) for value in optimizer.step(inner, override={"lr": [rates[step]]})])
+        rate, hold = {"lr": [rates[step]]}, None if step >= training.first else _held
+        end = torch.cat([value.reshape(-1) for value in optimizer.step(inner, override=rate, grad_callback=hold)])
         loss = loss + training.distance(end, step + 1)
     leaves = [images, rates, theta, *([labels] if soft else [])]
     found = torch.autograd.grad(loss, leaves)
     return TrajectoryGradient(loss.detach(), found[0], found[3] if soft else None, found[1], found[2])
+
+
+def _held(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients as plain numbers."""
+    return [gradient.detach() for gradient in gradients]

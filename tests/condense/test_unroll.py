@@ -215,6 +215,71 @@ def test_frozen_is_the_gradient_with_the_parameters_of_every_step_held_fixed(sof
     assert not soft or relative_error(found.labels, expected[2]) < 1e-10
 
 
+def truncated_reference(given: Problem, truncate: int, images: Tensor, labels: Tensor, rate: Tensor) -> Tensor:
+    """L where the gradients of all but the last steps are numbers; rate, momentum and decay go on being differentiated.
+
+    Written as AST's released code does it: a gradient without a graph until so many steps are left.
+    """
+    soft, theta, loss = labels.is_floating_point(), given.start, torch.zeros((), dtype=torch.float64)
+    theta, velocity = theta.clone().requires_grad_(), torch.zeros_like(theta)
+    targets = {step: (vector, weight) for step, vector, weight in [*given.options["between"], (STEPS, given.target, 1)]}
+    for step, rows in enumerate(given.options["batches"]):
+        pieces = theta.split([value.numel() for value in given.network.parameters()])
+        named = given.network.named_parameters()
+        parameters = {name: piece.view(value.shape) for (name, value), piece in zip(named, pieces, strict=True)}
+        logits = functional_call(given.network, parameters, (see(images[rows], step),))
+        inner = 1.3 * F.cross_entropy(logits, labels[rows].softmax(1) if soft else labels[rows])
+        (gradient,) = torch.autograd.grad(inner, theta, create_graph=step >= STEPS - truncate, retain_graph=True)
+        velocity = 0.9 * velocity + gradient + 0.01 * theta
+        theta = theta - rate * velocity
+        if step + 1 in targets:
+            vector, weight = targets[step + 1]
+            loss = loss + weight * (theta - vector).square().sum() / (given.start - vector).square().sum()
+    return loss
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("truncate", [1, 2, 4, 5, 9])
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled"])
+def test_truncation_holds_the_gradients_of_earlier_steps_fixed(mode: str, truncate: int, soft: bool) -> None:
+    given = problem(soft=soft, **FULL | MOMENTUM)
+    given.options |= on_the_way(given)
+    rate = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    images, labels = given.images.clone().requires_grad_(), given.labels.clone().requires_grad_(soft)
+    loss = truncated_reference(given, truncate, images, labels, rate)
+    expected = torch.autograd.grad(loss, [images, rate, *([labels] if soft else [])])
+    found = given.solve(mode=mode, truncate=truncate)
+    assert relative_error(found.loss, loss.detach()) < 1e-12
+    assert relative_error(found.images, expected[0]) < 1e-10
+    assert relative_error(found.inner_lr, expected[1]) < 1e-10
+    assert not soft or relative_error(found.labels, expected[2]) < 1e-10
+    whole = given.solve()
+    assert (relative_error(found.images, whole.images) < 1e-8) == (truncate >= STEPS)
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled", "frozen"])
+def test_images_of_earlier_steps_alone_get_no_gradient(mode: str) -> None:
+    given = problem(**FULL)  # the last two batches are [2] and [6, 4, 0]
+    moved = given.solve(mode=mode, truncate=2).images.flatten(1).norm(dim=1) > 0
+    assert moved.nonzero().flatten().tolist() == [0, 2, 4, 6]
+
+
+def test_truncation_of_the_frozen_gradient_leaves_out_the_earlier_steps() -> None:
+    given = problem(soft=True, **FULL | RATES)
+    earlier = given.solve(mode="frozen", truncate=4)
+    last = given.solve(mode="frozen", truncate=1)
+    for name in ("images", "labels"):
+        assert relative_error(getattr(last, name), getattr(earlier, name)) > 0.1
+    torch.testing.assert_close(last.inner_lr, earlier.inner_lr, rtol=1e-12, atol=0)  # all steps are of this
+    assert_equal(given.solve(mode="frozen", truncate=5), given.solve(mode="frozen"), 1e-14)
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "frozen"])
+def test_truncation_with_sparse_storage(mode: str) -> None:
+    given = problem(**FULL | MOMENTUM)
+    assert_equal(given.solve(mode=mode, truncate=3, store_every=2), given.solve(mode=mode, truncate=3), 1e-14)
+
+
 def test_an_engine_may_run_the_network() -> None:
     given = problem(soft=True, **FULL | MOMENTUM)
     expected = given.solve()
@@ -246,6 +311,7 @@ def test_neither_the_network_nor_what_was_given_changes() -> None:
     ("changes", "message"),
     [
         ({"steps": 0}, "at least 1"),
+        ({"truncate": 0}, "truncate 0 must be at least 1"),
         ({"mode": "adjiont"}, "did you mean adjoint"),
         ({"batches": [torch.tensor([0])]}, "1 batches do not fit 5 steps"),
         ({"inner_lr": torch.ones(3)}, "does not fit 5 steps"),
