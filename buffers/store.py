@@ -53,11 +53,11 @@ class ExpertBuffer:
     """Experts to read from.
 
     `experts` and `epochs` count; epoch 0 is the initialisation. Vectors are flat float32 [P] in the order of
-    `layout`, whatever they are stored as.
+    `layout`, whatever they are stored as. With `count` it is of the first so many only.
     """
 
-    def __init__(self, folder: str | Path, description: BufferDescription) -> None:
-        self.folder, self.description = Path(folder), description
+    def __init__(self, folder: str | Path, description: BufferDescription, count: int | None = None) -> None:
+        self.folder, self.description, self._count = Path(folder), description, count
         self.layout = description.layout
         self.epochs = description.epochs
 
@@ -68,6 +68,15 @@ class ExpertBuffer:
         if not buffer.experts:
             raise CondenseError(f"{folder} has no finished expert yet; go on with `condense experts`")
         return buffer
+
+    def first(self, count: int) -> ExpertBuffer:
+        """The first `count` experts by themselves; raises `CondenseError` if there are fewer."""
+        if count > self.experts:
+            raise CondenseError(
+                f"{self.folder} has {self.experts} experts and --max-experts {count} asks for more; lower it, leave it "
+                "out, or record more"
+            )
+        return ExpertBuffer(self.folder, self.description, count)
 
     @property
     def network(self) -> str:
@@ -97,7 +106,7 @@ class ExpertBuffer:
     @cached_property
     def files(self) -> list[Path]:
         """The finished experts."""
-        return sorted(self.folder.glob("expert-*.h5"))
+        return sorted(self.folder.glob("expert-*.h5"))[: self._count]
 
     @property
     def experts(self) -> int:

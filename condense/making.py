@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -54,6 +54,9 @@ class ExpertSource(Protocol):
     def identity(self) -> str:
         """A digest of the experts."""
 
+    def first(self, count: int) -> Self:
+        """The first so many by themselves; raises `CondenseError` if there are fewer."""
+
     def seconds(self, expert: int) -> float:
         """That its training took; not a number where nobody knows."""
 
@@ -91,6 +94,7 @@ class Job:
     checkpoint: Path | None = None  # where an unfinished run is kept; None keeps nothing
     configuration: dict[str, Any] = field(default_factory=dict)  # what a checkpoint must agree with
     buffer: ExpertSource | None = None  # for methods that match trajectories
+    label_buffer: ExpertSource | None = None  # whose experts say what images are; None: those of `buffer`
     rehearsal: bool = False  # a few updates for their time and memory: what a run trains first is left untrained
 
     def __post_init__(self) -> None:

@@ -18,6 +18,8 @@ from condense.synthesizers.registry import Method, methods
 if TYPE_CHECKING:
     from condense.data import RealData
 
+_BUFFERS = {"buffer", "label_buffer"}  # options that name folders of experts
+
 
 class DistillOptions(DataOptions):
     """The options that every method shares."""
@@ -69,10 +71,10 @@ def distill(words: Sequence[str]) -> int:
     for name in DataOptions.model_fields:
         asked.pop(name, None)
     del asked["data"], asked["ipc"]
-    if "buffer" in asked:
+    for name in _BUFFERS & asked.keys():
         from buffers import ExpertBuffer
 
-        asked["buffer"] = ExpertBuffer.open(asked["buffer"])
+        asked[name] = ExpertBuffer.open(asked[name])
     data = load(options.data, options)
     if asked.pop("dry_run", False):
         for line in _estimate(method.name, data, options.ipc, asked):
@@ -99,6 +101,9 @@ def options_model(method: Method) -> type[Any]:
     own = open_fields(settings, lambda field: f"recipe, else {field.default}")
     if method.experts:
         own["buffer"] = (Path, Field(None, description="folder of experts, from condense experts"))
+    if method.label_experts:
+        help_text = "folder of other experts, of any network, to choose images and start labels by [--buffer]"
+        own["label_buffer"] = (Path, Field(None, description=help_text))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
 
 

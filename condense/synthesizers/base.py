@@ -179,11 +179,16 @@ class Synthesizer(ABC):
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
-        """The decoder must fit the images, and every class have enough of them; a method adds what it needs."""
+        """The decoder must fit the images, and every class have enough of them; a method adds what it needs.
+
+        A flip closure wants mirror images of the same class.
+        """
         decoder = decoder_of(settings)
         if decoder is not None:
             decoder.tile_size(*data.info.image_shape[1:])  # refuses a factor that is too large
         check_start(settings.initialization, data, ipc, decoder)
+        if getattr(settings, "flip_closure", False) and not data.info.mirror:
+            say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
     @classmethod
     def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:

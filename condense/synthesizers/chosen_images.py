@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -11,13 +9,12 @@ from condense.data.sampling import check_class_sizes
 from condense.making import Job
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
+from condense.synthesizers.expert_opinions import ExpertOpinions
 
 _ASKED_AT_ONCE = 64  # images of a class, in random order, until enough are classified rightly
 
-Opinion = Callable[[Tensor, int], Tensor]  # images, expert -> its logits after its last epoch, on the processor
 
-
-def chosen_images(name: str, job: Job, experts: int, opinion: Opinion) -> Tensor:
+def chosen_images(name: str, job: Job, opinions: ExpertOpinions) -> Tensor:
     """Float32 [C*ipc, c, h, w], preprocessed, class by class.
 
     - `correct`: images that an expert classifies rightly (DATM: Guo et al., ICLR 2024).
@@ -27,11 +24,11 @@ def chosen_images(name: str, job: Job, experts: int, opinion: Opinion) -> Tensor
     """
     check_class_sizes(job.data, job.ipc)
     choose = {"correct": _correct, "representative": _representative}[name]
-    chosen = [choose(job, label, experts, opinion) for label in range(len(job.data.info.classes))]
+    chosen = [choose(job, label, opinions) for label in range(len(job.data.info.classes))]
     return job.data.images(torch.cat(chosen))
 
 
-def _correct(job: Job, label: int, experts: int, opinion: Opinion) -> Tensor:
+def _correct(job: Job, label: int, opinions: ExpertOpinions) -> Tensor:
     """The first images of a class, in random order, that expert 0 classifies rightly; then those of the next one.
 
     Where all experts together find too few, the first of the others follow.
@@ -39,11 +36,11 @@ def _correct(job: Job, label: int, experts: int, opinion: Opinion) -> Tensor:
     members = job.data.class_indices(label)
     order = members[torch.randperm(len(members), generator=generator(job.seed, "initial images", label))].tolist()
     found: list[int] = []
-    for expert in range(experts):
+    for expert in range(opinions.experts):
         for part in torch.tensor(_without(order, found)).split(_ASKED_AT_ONCE):
             if len(found) >= job.ipc:
                 return torch.tensor(found[: job.ipc])
-            right = opinion(job.data.images(part), expert).argmax(1) == label
+            right = opinions.logits(job.data.images(part), expert).argmax(1) == label
             found += part[right].tolist()
     return torch.tensor((found + _without(order, found))[: job.ipc])
 
@@ -53,13 +50,13 @@ def _without(order: list[int], found: list[int]) -> list[int]:
     return [index for index in order if index not in known]
 
 
-def _representative(job: Job, label: int, experts: int, opinion: Opinion) -> Tensor:
+def _representative(job: Job, label: int, opinions: ExpertOpinions) -> Tensor:
     """One image for each of as many clusters as there are images per class, by one expert for all classes.
 
     The released code has ten clusters, whatever the number of images.
     """
-    expert = int(torch.randint(experts, (1,), generator=generator(job.seed, "representing expert")))
+    expert = int(torch.randint(opinions.experts, (1,), generator=generator(job.seed, "representing expert")))
     members = job.data.class_indices(label)
-    logits = opinion(job.data.images(members), expert)
+    logits = opinions.logits(job.data.images(members), expert)
     seed = derive_seed(job.seed, "representative images", label)
     return members[nearest_to_centres(logits, job.ipc, seed)]

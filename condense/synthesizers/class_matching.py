@@ -69,7 +69,7 @@ class ClassMatching(Synthesizer):
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
-        """The network must fit the images, and a flip closure wants mirror images of the same class."""
+        """The network must fit the images."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
         if batch_norms(network):
@@ -77,8 +77,6 @@ class ClassMatching(Synthesizer):
                 f"note: {network.name} has BatchNorm, and sets that are matched in such networks are often reported to "
                 "score near chance; the usual choice is instance norm (-in)"
             )
-        if settings.flip_closure and not data.info.mirror:
-            say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
     def new_network(self, number: int) -> Network:
         """The random network with this number, on the run's device."""

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.synthesizers.expert_opinions import ExpertOpinions
 from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.trajectory_matching import (
     START_HELP,
@@ -36,6 +37,11 @@ class DifficultyAlignmentSettings(TrajectoryMatchingSettings):
         1000, gt=0, description="iterations until starts reach max_start; below 1, as a part of the run"
     )
     initialization: Initialization = Field("correct", description=START_HELP)
+    label_epoch: int | None = Field(
+        None,
+        ge=0,
+        description="epoch after which experts choose images and say what labels start from; default: the last",
+    )
     label_lr: float = Field(5.0, ge=0, description="learning rate of the soft labels (SGD, momentum 0.9)")
     skip_above: float = Field(1.1, gt=0, description="no update is made where the loss is larger")
 
@@ -58,11 +64,18 @@ class DifficultyAlignment(TrajectoryMatching):
     """Trajectory matching with a window that opens, images that experts know, learned soft labels and a gate.
 
     Labels are logits, whose softmax is the target of the inner cross-entropy; each starts as the average over the
-    experts, after their last epoch, that classify the image rightly (over all of them where none does); without the
-    start `correct` there is one expert. An iteration whose loss is above `skip_above` changes nothing.
+    experts, after their last epoch or `label_epoch`, that classify the image rightly (over all of them where none
+    does); without the start `correct` there is one expert. These experts, which also choose the images, can be others
+    than the ones that are matched. An iteration whose loss is above `skip_above` changes nothing.
     """
 
     Settings = DifficultyAlignmentSettings
+
+    def prepare(self) -> None:
+        """With the experts that say what images are."""
+        super().prepare()
+        experts = self.job.label_buffer or self.buffer
+        self.opinions = ExpertOpinions(experts, self.data.info, self.job.device, self.settings.label_epoch)
 
     def more_learned(self) -> list[dict[str, Any]]:
         """The logits of the labels."""
@@ -70,12 +83,12 @@ class DifficultyAlignment(TrajectoryMatching):
         return [{"params": [self.label_logits], "lr": self.settings.label_lr, "momentum": 0.9}]
 
     def _initial_logits(self) -> Tensor:
-        images, labels, epoch = self.images.detach(), self.labels.to(self.job.device), self.buffer.epochs
-        experts = range(self.buffer.experts if self.settings.initialization == "correct" else 1)
+        images, labels = self.images.detach(), self.labels.to(self.job.device)
+        experts = range(self.opinions.experts if self.settings.initialization == "correct" else 1)
         total = trusted = torch.zeros(len(images), len(self.data.info.classes), device=self.job.device)
         counted = torch.zeros(len(images), 1, device=self.job.device)
         for expert in experts:
-            logits = self.logits(images, expert, epoch)  # (N, C)
+            logits = self.opinions.logits(images, expert)  # (N, C)
             right = (logits.argmax(1) == labels).to(logits.dtype)[:, None]
             total, counted, trusted = total + logits, counted + right, trusted + right * logits
         return torch.where(counted > 0, trusted / counted.clamp(min=1), total / len(experts))

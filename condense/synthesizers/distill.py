@@ -42,6 +42,7 @@ def distill(
     micro_batch: int | None = None,
     threads: int | None = None,
     buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
     progress: bool = False,
     **options: Any,
 ) -> SyntheticSet:
@@ -69,6 +70,8 @@ def distill(
         threads: processor threads; default: torch's choice. Like the three before it, an unfinished run keeps the
             value it began with.
         buffer: recorded experts, for methods that match trajectories: `buffers.ExpertBuffer.open(folder)`.
+        label_buffer: other experts on the same data, of any network, that choose the images to start from and say what
+            their labels are, for methods that learn labels (`datm`).
         progress: show a progress bar on standard error.
         options: settings of the method by name; they win over the recipe.
 
@@ -85,17 +88,22 @@ def distill(
         iterations=iterations,
         minutes=minutes,
         buffer=buffer,
+        label_buffer=label_buffer,
         **options,
     )
     target = _check_target(out, overwrite) if out is not None else None
     checkpoint = _unfinished(target, resume)
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     end = request.iterations
+    buffer = request.buffer
     job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, buffer=buffer)
+    job = replace(job, label_buffer=label_buffer)
     settings = request.settled(job)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:
         configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
+    if label_buffer is not None:
+        configuration["label experts"] = label_buffer.identity
     configuration["plan"] = plan.model_dump()
     must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
     if request.for_the_whole_run:
@@ -196,6 +204,8 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:
         values["buffer"] = "experts"
+    if "label experts" in configuration:
+        values["label_buffer"] = "label-experts"
     return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
 
 

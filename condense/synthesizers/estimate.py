@@ -69,6 +69,7 @@ def estimate(
     micro_batch: int | None = None,
     threads: int | None = None,
     buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
     **options: Any,
 ) -> Estimate:
     """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
@@ -87,6 +88,7 @@ def estimate(
         iterations=iterations,
         minutes=minutes,
         buffer=buffer,
+        label_buffer=label_buffer,
         **options,
     )
     where = request.device
@@ -95,7 +97,7 @@ def estimate(
     if not issubclass(request.maker, Synthesizer):
         training = expected_seconds(request.preparation, plan, where)
         return Estimate(plan, None, None, training, peak_memory(), None)
-    job = Job(data.train, ipc, seed, where, plan, buffer=buffer)
+    job = Job(data.train, ipc, seed, where, plan, buffer=request.buffer, label_buffer=label_buffer)
     pace = rehearse(request.maker, job, request.settings)
     planned: int = request.settings.iterations
     if minutes is not None:

@@ -34,7 +34,8 @@ def how_to_record(
     speed of two usual cores.
     """
     window = settings.max_start - 1 + settings.span
-    asked = {"net": settings.network, "experts": _EXPERTS, "epochs": window, "optimizer": entry.experts} | special
+    count = settings.max_experts or _EXPERTS
+    asked = {"net": settings.network, "experts": count, "epochs": window, "optimizer": entry.experts} | special
     asked["epochs"] = epochs = max(asked["epochs"], window)
     other_data = {} if normalization is None else {"normalization": normalization}
     about = data_options(info) | other_data | asked | {"out": "experts"}
@@ -48,7 +49,7 @@ def how_to_record(
     seconds = _STEP[entry.experts] * plain / _USUAL_SPEED
     return (
         f"{entry.name} needs experts, networks trained on the real data: record them with `{command}`{where} and give "
-        f"{then}; each takes about {size / 1e6:,.1f} MB of disk and {duration(seconds)}, all {_EXPERTS} "
-        f"{_EXPERTS * size / 1e6:,.1f} MB and {duration(_EXPERTS * seconds)}, at {_USUAL_SPEED / 1e9:.0f} billion "
+        f"{then}; each takes about {size / 1e6:,.1f} MB of disk and {duration(seconds)}, all {count} "
+        f"{count * size / 1e6:,.1f} MB and {duration(count * seconds)}, at {_USUAL_SPEED / 1e9:.0f} billion "
         "operations a second"
     )

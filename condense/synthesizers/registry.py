@@ -17,7 +17,8 @@ class Method:
 
     `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
     or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
-    trajectories (an `--optimizer` of `condense experts`); `protocol` is the one of its paper, if condense has it, and
+    trajectories (an `--optimizer` of `condense experts`), `label_experts` whether others may say what its images are;
+    `protocol` is the one of its paper, if condense has it, and
     `soft_protocol` that for its sets with soft labels, where it makes both; `revision` goes up when its results change.
     """
 
@@ -29,6 +30,7 @@ class Method:
     labels: str = "hard"
     needs: str = "nothing"
     experts: str = ""
+    label_experts: bool = False
     protocol: str | None = None
     soft_protocol: str | None = None
     revision: int = 1
@@ -108,7 +110,7 @@ _BUILT_IN = (
     ),
     Method(
         name="tesla",
-        target="condense.synthesizers.trajectory_matching:SoftLabelTrajectoryMatching",
+        target="condense.synthesizers.assigned_labels:SoftLabelTrajectoryMatching",
         summary="mtt with the gradient as TESLA computes it and, above ten classes or if asked, labels by experts",
         paper="Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023",
         labels="hard or soft",
@@ -137,6 +139,7 @@ _BUILT_IN = (
         labels="soft",
         needs="experts (condense experts --optimizer flat)",
         experts="flat",
+        label_experts=True,
         protocol="datm-soft",
     ),
     Method(

@@ -78,6 +78,8 @@ class Request:
     preparation: list[Work]
     iterations: int | None  # that end the run; None where only the time does, or nothing is iterated
     minutes: float | None
+    buffer: ExpertSource | None = None  # the experts that are matched, and no others
+    label_buffer: ExpertSource | None = None
 
     @classmethod
     def of(
@@ -91,6 +93,7 @@ class Request:
         iterations: int | None,
         minutes: float | None,
         buffer: ExpertSource | None,
+        label_buffer: ExpertSource | None = None,
         **options: Any,
     ) -> Request:
         """What these arguments of `distill` ask for; raises `CondenseError` for anything wrong in them."""
@@ -116,12 +119,18 @@ class Request:
         if not recorded:
             raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))
         if buffer is not None:
+            part = getattr(settings, "max_experts", None)
+            buffer = buffer if part is None else buffer.first(part)
             _check_experts(buffer, data.info, settings)
             _compare_experts(buffer, special)
+        if label_buffer is not None and not entry.label_experts:
+            raise CondenseError(f"{entry.name} takes no labels from other experts: leave --label-buffer out")
+        _check_label_experts(label_buffer or buffer, data.info, settings)
         where = choose_device(device)
         end = iterations if minutes is not None else getattr(settings, "iterations", None)
         asked = data.train, ipc, settings
-        return cls(entry, maker, settings, where, maker.work(*asked), maker.preparation(*asked), end, minutes)
+        work, preparation = maker.work(*asked), maker.preparation(*asked)
+        return cls(entry, maker, settings, where, work, preparation, end, minutes, buffer, label_buffer)
 
     def settled(self, job: Job) -> Closed:
         """The settings in updates, as the run of `job` takes them: what was given for its whole length, for an update.
@@ -189,6 +198,18 @@ def _check_experts(buffer: ExpertSource, info: DataInfo, settings: Any) -> None:
     """Raise `CondenseError` unless they are such networks on this data and have the window of these settings."""
     buffer.check_matches(canonical_name(settings.network, info.image_shape), info)
     buffer.check_window(settings.max_start, settings.span, settings.min_start)
+
+
+def _check_label_experts(buffer: ExpertSource | None, info: DataInfo, settings: Any) -> None:
+    """Raise `CondenseError` unless the experts that say what images are know this data and have the epoch."""
+    epoch = getattr(settings, "label_epoch", None)
+    if buffer is None:
+        return
+    buffer.check_matches(buffer.network, info)  # of any network
+    if epoch is not None and epoch > buffer.epochs:
+        raise CondenseError(
+            f"--label-epoch {epoch} is after the last epoch of the experts; give one from 0 to {buffer.epochs}"
+        )
 
 
 def _compare_experts(buffer: ExpertSource, special: Mapping[str, Any]) -> None:

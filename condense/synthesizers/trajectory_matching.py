@@ -2,21 +2,19 @@
 
 Networks trained on real images leave trajectories of parameters. From a point on one of them a network is trained for
 some steps on the synthetic images; images, and the learning rate of these steps, change so that it ends nearer to where
-the expert was some epochs later. `tesla` (Cui et al., ICML 2023) and `ftd` (Du et al., CVPR 2023) are the same loop:
-the first with labels that an expert assigns and the gradient that its authors compute, the second with experts from
-flat regions and an average of the images.
+the expert was some epochs later. `ftd` (Du et al., CVPR 2023) is the same loop with experts from flat regions and an
+average of the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.func import functional_call
 
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.data import TrainingData
@@ -28,13 +26,14 @@ from condense.runtime.plan import Plan
 from condense.runtime.seeds import generator
 from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings
 from condense.synthesizers.chosen_images import chosen_images
+from condense.synthesizers.expert_opinions import ExpertOpinions
 from condense.synthesizers.initialization import BY_EXPERTS, Initialization
-from condense.unroll import Target, TrajectoryGradient, trajectory_gradient
+from condense.unroll import Augment, Target, TrajectoryGradient, trajectory_gradient
 
 START_HELP = f"{INITIALIZATION_HELP}; or images that experts choose: correct (as DATM) or representative (as AST)"
 GradientName = Literal["adjoint", "frozen", "unrolled"]
 GRADIENT_HELP = "adjoint: exact; frozen: as TESLA computes it; unrolled: exact, with memory in the number of steps"
-_LOWEST_RATE, _MOST_GROWTH = 1e-6, 10.0  # of the learned learning rate, the second times its start
+_LOWEST_RATE, _HIGHEST_RATE = 1e-6, 1.0  # of the learned learning rate; settings can say another highest one
 _MOST_LOST = 20  # updates in a row that are not finite, after which there is no hope
 
 
@@ -51,6 +50,12 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
     max_start: int = Field(2, ge=1, description="starts are below this epoch")
     inner_lr: float = Field(0.01, gt=0, description="learning rate of the steps at the start; it is learned")
     inner_lr_lr: float = Field(1e-7, ge=0, description="learning rate of that learning rate (SGD, momentum 0.5)")
+    inner_lr_most: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description=f"highest value that the learned rate may reach; default: {_HIGHEST_RATE:g}",
+    )
     synthetic_batch: int | None = Field(None, ge=1, description="images in a step; default: all")
     gradient: GradientName = Field("adjoint", description=GRADIENT_HELP)
     store_every: int | None = Field(
@@ -59,25 +64,41 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
         description="keep the parameters of each so many-th step only, and train again from there: less "
         "memory for up to twice the forward work; default: of every step",
     )
-    augmentation: Literal["dsa", "none"] = Field("dsa", description="parameters per image, one operation a step")
-
-
-class SoftLabelTrajectorySettings(TrajectoryMatchingSettings):
-    """Settings of TESLA; the defaults are those published for CIFAR-10 at one image per class, image_lr halved.
-
-    The released code loses a factor 2 in the gradient of the images, so its learning rate is twice that of a correct
-    gradient.
-    """
-
-    iterations: int = Field(10_000, ge=1, description="updates of the images")
-    image_lr: float = Field(500.0, gt=0, description="learning rate of the images (SGD)")
-    max_start: int = Field(5, ge=1, description="starts are below this epoch")
-    gradient: GradientName = Field("frozen", description=GRADIENT_HELP)
-    labels: Literal["assigned", "hard"] | None = Field(
-        None,
-        description="assigned: by the expert at the end of the window; default: that of the recipe, else hard up to 10 "
-        "classes",
+    truncate: int | None = Field(
+        None, ge=1, description="differentiate the last so many steps only (AST's code can, with 8); default: all"
     )
+    augmentation: Literal["dsa", "dsa-flip-first", "none"] = Field(
+        "dsa", description="parameters per image, one operation a step"
+    )
+    flip_closure: bool = Field(
+        False, description="half of the images in a step, together with their mirror images (FYI; not for digits)"
+    )
+    max_experts: int | None = Field(None, ge=1, description="match the first so many experts only; default: all")
+
+    @property
+    def highest_rate(self) -> float:
+        """What bounds the learned learning rate."""
+        return _HIGHEST_RATE if self.inner_lr_most is None else self.inner_lr_most
+
+    @model_validator(mode="after")
+    def _starts_within_its_bound(self) -> Self:
+        if self.inner_lr > self.highest_rate:
+            raise ValueError(
+                f"inner_lr {self.inner_lr:g} begins above its bound, inner_lr_most {self.highest_rate:g}; raise the "
+                "bound or begin lower"
+            )
+        return self
+
+    def images_in_step(self, count: int) -> int:
+        """How many of `count` stored images go into a step; their mirror images are not counted.
+
+        A flip closure halves them, also where all would go in, as in FYI's released code.
+
+        >>> TrajectoryMatchingSettings(flip_closure=True).images_in_step(10)
+        5
+        """
+        size = self.synthetic_batch or count
+        return min(count, max(1, size // 2) if self.flip_closure else size)
 
 
 class FlatTrajectorySettings(TrajectoryMatchingSettings):
@@ -107,10 +128,12 @@ class TrajectoryMatching(Synthesizer):
 
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
     (aligned corners, as in this line of work). One SGD step on images and learning rate follows; the learning rate is
-    then clamped to [1e-6, 10 times its start]. The metrics `clamped` and `skipped` count how often that was necessary
-    and how many updates were not made, so far: those of a loss or a gradient that is not finite; `gradient` is the norm
-    of that of the images, `contrast` the standard deviation of their pixels. Inner steps compute in
-    float32 unless bfloat16 is asked for: L is the difference of close vectors.
+    then clamped to [1e-6, `inner_lr_most`], which no released code does: there it can become negative or explode. The
+    metrics `clamped` and `skipped` count how often that was necessary and how many updates were not made, so far: those
+    of a loss or a gradient that is not finite; `gradient` is the norm of that of the images, `contrast` the standard
+    deviation of their pixels. Inner steps compute in float32 unless bfloat16 is asked for: L is the difference of close
+    vectors. With a flip closure (Son et al., ECCV 2024: FYI) half as many images go into a step, before their mirror
+    images and the augmentation.
     """
 
     Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
@@ -129,6 +152,7 @@ class TrajectoryMatching(Synthesizer):
         name = canonical_name(settings.network, info.image_shape)
         self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
         self.engine = Engine(self.network, job.plan)
+        self.opinions = ExpertOpinions(self.buffer, info, job.device)
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror, align_corners=True)
 
     def start(self) -> tuple[Tensor, float]:
@@ -136,11 +160,7 @@ class TrajectoryMatching(Synthesizer):
         name = self.settings.initialization
         if name not in BY_EXPERTS:
             return super().start()
-        return chosen_images(name, self.job, self.buffer.experts, self._opinion), 0.0
-
-    def _opinion(self, images: Tensor, expert: int) -> Tensor:
-        epoch = self.buffer.epochs
-        return self.logits(images.to(self.job.device), expert, epoch).cpu()
+        return chosen_images(name, self.job, self.opinions), 0.0
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """SGD for the images, and for the learning rate with its own."""
@@ -174,6 +194,7 @@ class TrajectoryMatching(Synthesizer):
             between=window.between,
             store_every=self.settings.store_every or 1,
             mode=self.settings.gradient,
+            truncate=self.settings.truncate,
             **self.inner_options(window),
         )
         rate = self.inner_lr.item()
@@ -235,39 +256,50 @@ class TrajectoryMatching(Synthesizer):
         self.images.grad, self.inner_lr.grad = found.images, found.inner_lr
         self.optimizer.step()
         raw = self.inner_lr.item()
-        self.inner_lr.clamp_(_LOWEST_RATE, _MOST_GROWTH * self.settings.inner_lr)
+        self.inner_lr.clamp_(_LOWEST_RATE, self.settings.highest_rate)
         return self.inner_lr.item() != raw
 
-    def batches(self, iteration: int) -> list[Tensor] | None:
-        """The images of each step; None for all of them."""
-        count, size = len(self.images), self.settings.synthetic_batch
-        if size is None or size >= count:
-            return None
-        draws = generator(self.job.seed, "inner batches", iteration)
-        return [batch.to(self.job.device) for batch in minibatches(count, size, self.settings.inner_steps, draws)]
+    def remarks(self, iterations: int) -> list[str]:
+        """With a learning rate that ran into its bounds."""
+        said = super().remarks(iterations)
+        if self.clamped:
+            said.append(
+                f"the learned learning rate of the inner steps was clamped in {self.clamped} of {iterations} updates, "
+                f"to stay from {_LOWEST_RATE:g} to {self.settings.highest_rate:g}; give a smaller --inner-lr-lr, or "
+                "another --inner-lr-most"
+            )
+        return said
 
-    def augment(self, iteration: int, batches: Sequence[Tensor] | None) -> Any:
-        """The augmentation of each step, with draws that are made once."""
-        strategy, shape = self.augmentation, self.data.info.image_shape
-        if strategy is None:
+    def batches(self, iteration: int) -> list[Tensor] | None:
+        """The images of each step, twice each with a flip closure; None for all of them, once."""
+        count, settings = len(self.images), self.settings
+        size = settings.images_in_step(count)
+        if size == count and not settings.flip_closure:
             return None
+        if size == count:
+            batches = [torch.arange(count)] * settings.inner_steps
+        else:
+            draws = generator(self.job.seed, "inner batches", iteration)
+            batches = minibatches(count, size, settings.inner_steps, draws)
+        if settings.flip_closure:
+            batches = [torch.cat([batch, batch]) for batch in batches]
+        return [batch.to(self.job.device) for batch in batches]
+
+    def augment(self, iteration: int, batches: Sequence[Tensor] | None) -> Augment | None:
+        """What networks see of the images of each step, with draws that are made once."""
+        strategy, shape, closed = self.augmentation, self.data.info.image_shape, self.settings.flip_closure
+        if strategy is None:
+            return (lambda images, step: _second_half_mirrored(images)) if closed else None
         sizes = [len(self.images)] * self.settings.inner_steps if batches is None else [len(batch) for batch in batches]
         draws = [
             draw_per_image(strategy, shape, size, generator(self.job.seed, "augmentation", iteration, step))
             for step, size in enumerate(sizes)
         ]
-        return lambda images, step: augment(strategy, images, draws[step])
 
-    def logits(self, images: Tensor, expert: int, epoch: int) -> Tensor:
-        """What the expert says of `images` after so many epochs, in evaluation mode; float32 [N, C]."""
-        (vector,) = self._vectors(expert, epoch)
-        statistics = {name: value.to(vector.device) for name, value in self.buffer.statistics(expert, epoch).items()}
-        state = self.buffer.layout.unflatten(vector) | statistics
-        self.network.eval()
-        with torch.no_grad():
-            parts = [functional_call(self.network, state, (part,)) for part in images.split(50)]
-        self.network.train()
-        return torch.cat(parts)
+        def see(images: Tensor, step: int) -> Tensor:
+            return augment(strategy, _second_half_mirrored(images) if closed else images, draws[step])
+
+        return see
 
     def _vectors(self, expert: int, *epochs: int) -> list[Tensor]:
         return [vector.to(self.job.device) for vector in self.buffer.snapshots(expert, *epochs)]
@@ -293,11 +325,14 @@ class TrajectoryMatching(Synthesizer):
         if settings.gradient == "unrolled":
             return []
         info = data.info
-        name, count = canonical_name(settings.network, info.image_shape), ipc * len(info.classes)
-        batch = min(settings.synthetic_batch or count, count)
-        network = (name, info.image_shape, len(info.classes), batch, settings.inner_steps)
+        name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)
+        batch = settings.images_in_step(ipc * classes) * (2 if settings.flip_closure else 1)
+        steps = settings.inner_steps
         back: Kind = "image product" if settings.gradient == "frozen" else "mixed product"
-        return [Work("gradient", *network), Work(back, *network)]
+        return [
+            Work("gradient", name, info.image_shape, classes, batch, steps),
+            Work(back, name, info.image_shape, classes, batch, min(steps, settings.truncate or steps)),
+        ]
 
 
 def _check_unrolled(settings: TrajectoryMatchingSettings, plan: Plan) -> None:
@@ -316,6 +351,12 @@ def _finite(found: TrajectoryGradient) -> bool:
     return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
+def _second_half_mirrored(images: Tensor) -> Tensor:
+    """Images that come twice, one half after the other, as images and mirror images."""
+    once, again = images.chunk(2)
+    return torch.cat([once, again.flip(-1)])
+
+
 def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> list[Tensor]:
     """The indices of `steps` batches of at most `size` of `count` images, a pass over all after the other.
 
@@ -328,44 +369,6 @@ def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> li
     while len(batches) < steps:
         batches += reversed(torch.randperm(count, generator=draws).split(size))
     return batches[:steps]
-
-
-class SoftLabelTrajectoryMatching(TrajectoryMatching):
-    """TESLA: labels that the expert at the end of the window assigns, and the frozen gradient.
-
-    At the end all labels are assigned by one expert, the first one after its last epoch, so that the set does not
-    depend on the last draw. Assigned labels follow the images: nothing brings back one that an update has made another
-    class to its expert. The metric `in_class` is the fraction that are still what they began as; where it falls, the
-    learning rate of the images is too large.
-    """
-
-    Settings = SoftLabelTrajectorySettings
-
-    @property
-    def assigned(self) -> bool:
-        """Whether labels are assigned."""
-        asked = self.settings.labels or ("hard" if len(self.data.info.classes) <= 10 else "assigned")
-        return bool(asked == "assigned")
-
-    def targets(self, window: Window) -> Tensor:
-        """The logits of the expert at the end of the window, or class indices."""
-        if not self.assigned:
-            return super().targets(window)
-        return self.logits(self.images.detach(), window.expert, window.epoch + self.settings.span)
-
-    def of_labels(self, labels: Tensor) -> dict[str, float]:
-        """The fraction of assigned labels that are still what they began as."""
-        if not self.assigned:
-            return {}
-        return {"in_class": (labels.argmax(1).cpu() == self.labels).double().mean().item()}
-
-    def learned(self) -> dict[str, Any]:
-        """With the labels of the first expert after its last epoch."""
-        if not self.assigned:
-            return super().learned()
-        epoch = self.buffer.epochs
-        found = self.logits(self.stored().to(self.job.device), 0, epoch)
-        return super().learned() | {"targets": found.cpu(), "label_kind": "logits"}
 
 
 class FlatTrajectoryMatching(TrajectoryMatching):

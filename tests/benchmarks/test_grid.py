@@ -10,9 +10,13 @@ import pytest
 
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.plan import plan, read_data
+from benchmarks.records import read_records
 from condense.runtime.errors import CondenseError
+from condense.runtime.registry import load_object
+from condense.synthesizers.registry import methods
 
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
+RESULTS = GRIDS.with_name("results")
 SMALL = {"data": ["digits"], "ipc": [1], "methods": [{"name": "random"}], "columns": [{"protocol": "demo"}]}
 
 
@@ -226,6 +230,26 @@ def test_settings_that_are_off_do_not_count_in_the_identity():
     closed = with_settings(cell.made.settings | {"flip_closure": True})
     assert closed.key != cell.key
     assert closed.set_name != cell.set_name
+
+
+@pytest.mark.parametrize("method", ["mtt", "ftd", "datm"])
+def test_settings_that_came_later_change_no_cell_that_was_measured(method: str):
+    """Those of records, completed by what the method has today."""
+    model = load_object(methods().find(method).target).Settings
+    records = [
+        record
+        for folder in sorted(RESULTS.glob("trajectory-*/"))
+        for record in read_records(folder)
+        if record.configuration.made is not None and record.configuration.made.method == method
+    ]
+    assert records
+    for record in records:
+        made = record.configuration.made
+        assert made.revision == methods().find(method).revision
+        complete = model(**made.settings).model_dump(mode="json")
+        assert "truncate" in complete.keys() - made.settings.keys()
+        cell = record.configuration.model_copy(update={"made": made.model_copy(update={"settings": complete})})
+        assert cell.key == record.key
 
 
 def test_a_plan_counts_only_where_one_is_asked_for():

@@ -19,6 +19,7 @@ from buffers import ExpertBuffer, ExpertRule, record_experts
 from buffers.index import read_description, write_description
 from buffers.store import Trajectory, write_expert
 from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.cli.main import main
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS
 from condense.evaluation.material import training_material
@@ -241,6 +242,72 @@ def test_images_drawn_anyhow_have_the_logits_of_one_expert(digits, biased):
     torch.testing.assert_close(made.label_logits.double(), expected, rtol=1e-4, atol=1e-3)
 
 
+def test_labels_and_starts_can_be_those_of_an_earlier_epoch(digits, buffer, biased):
+    """The last epochs of the biased experts alone differ from those of the others."""
+    options = {"label_epoch": EPOCHS - 1}
+    early, same = synthesizer(digits, biased, 4, **options), synthesizer(digits, buffer, 4, **options)
+    assert torch.equal(early.images, same.images)
+    assert torch.equal(early.label_logits, same.label_logits)
+    assert not torch.equal(early.images, synthesizer(digits, biased, 4).images)
+    for number, image in enumerate(early.images.detach()[::9]):
+        said = [logits_of(row(buffer, expert, EPOCHS - 1), image[None])[0] for expert in range(2)]
+        right = [logits for logits in said if int(logits.argmax()) == 9 * number // 4]
+        torch.testing.assert_close(
+            early.label_logits[9 * number].double(), torch.stack(right or said).mean(0), rtol=1e-4, atol=1e-3
+        )
+
+
+@pytest.fixture(scope="module")
+def others(digits, tmp_path_factory) -> ExpertBuffer:
+    """Experts of another network with BatchNorm, which are fewer and shorter."""
+    folder = tmp_path_factory.mktemp("others")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDENSE_CACHE", str(folder / "cache"))
+        record_experts(digits, "convnet-d1-w8-bn", 1, 2, folder / "experts", rule=ExpertRule(lr=0.05, batch_size=64))
+    return ExpertBuffer.open(folder / "experts")
+
+
+def test_labels_and_starts_can_be_those_of_other_experts(digits, buffer, others):
+    options = QUICK | {"iterations": 1, "image_lr": 1e-12, "label_lr": 0.0}
+    made = condense.distill("datm", digits, 3, buffer=buffer, label_buffer=others, **options)
+    network = build_network(others.network, (1, 8, 8), 10, seed=3)
+    state = others.layout.unflatten(others.snapshot(0, 2)) | others.statistics(0, 2)
+    network.load_state_dict(state, strict=False)
+    network.eval()
+    with torch.no_grad():
+        said = network(made.stored)
+    torch.testing.assert_close(made.targets, said, rtol=1e-3, atol=1e-3)
+    assert torch.equal(said.argmax(1), made.labels)  # images that it knows
+    configuration = made.provenance["configuration"]
+    assert configuration["experts"] == buffer.identity
+    assert configuration["label experts"] == others.identity
+    assert "--label-buffer label-experts" in made.provenance["command"]
+
+
+def test_other_experts_must_know_the_data_and_have_the_epoch(digits, buffer, others):
+    plain = condense.load_data("digits", normalization="none")
+    options = {"iterations": 1} | QUICK
+    with pytest.raises(CondenseError, match=r"--label-epoch 3 is after .* from 0 to 2"):
+        condense.distill("datm", digits, 1, buffer=buffer, label_buffer=others, label_epoch=3, **options)
+    with pytest.raises(CondenseError, match=f"--label-epoch {EPOCHS + 1} is after"):
+        condense.distill("datm", digits, 1, buffer=buffer, label_epoch=EPOCHS + 1, **options)
+    with pytest.raises(CondenseError, match="another preprocessing"):
+        condense.distill("datm", plain, 1, buffer=buffer, label_buffer=others, **options)
+    with pytest.raises(CondenseError, match="mtt takes no labels from other experts: leave --label-buffer out"):
+        condense.distill("mtt", digits, 1, buffer=buffer, label_buffer=others, iterations=1)
+
+
+def test_the_command_takes_other_experts(digits, buffer, others, tmp_path: Path, capsys):
+    words = ["distill", "datm", "--data", "digits", "--ipc", 1, "--iterations", 1, "--inner-steps", 2]
+    words += ["--max-start", 1, "--buffer", buffer.folder, "--label-buffer", others.folder, "--out", tmp_path / "a.h5"]
+    assert main([str(word) for word in words]) == 0
+    made = SyntheticSet.load(tmp_path / "a.h5")
+    assert made.provenance["configuration"]["label experts"] == others.identity
+    words[1] = "mtt"
+    assert main([str(word) for word in words]) == 2
+    assert "unknown option --label-buffer" in capsys.readouterr().err
+
+
 def test_more_images_than_a_class_has_are_refused_in_one_line(digits, buffer, tmp_path: Path):
     with pytest.raises(CondenseError, match="--ipc 200 is more than the") as error:
         condense.distill("datm", digits, 200, buffer=buffer, out=tmp_path / "set.h5", iterations=1, **QUICK)
@@ -286,21 +353,24 @@ class Reference:
         expert, epoch = (int(torch.randint(count, (1,), generator=draws)) for count in (2, settings.max_start))
         start, target = (row(self.buffer, expert, epoch + later) for later in (0, settings.span))
         theta, see = start.clone().requires_grad_(), naive_view(iteration)
-        queue, batches = [], generator(0, "inner batches", iteration)
+        queue, batches, size = [], generator(0, "inner batches", iteration), settings.synthetic_batch
+        if settings.flip_closure:
+            size = (size or len(self.images)) // 2
         for step in range(settings.inner_steps):
-            if settings.synthetic_batch is None:
+            if size is None:
                 rows = torch.arange(len(self.images))
             else:
-                queue = queue or list(
-                    torch.randperm(len(self.images), generator=batches).split(settings.synthetic_batch)
-                )
+                queue = queue or list(torch.randperm(len(self.images), generator=batches).split(size))
                 rows = queue.pop()
+            batch, labels = self.images[rows], self.logits[rows]
+            if settings.flip_closure:
+                batch, labels = torch.cat([batch, batch.flip(3)]), torch.cat([labels, labels])
             parameters, done = {}, 0
             for name, value in self.network.named_parameters():
                 parameters[name] = theta[done : done + value.numel()].reshape(value.shape)
                 done += value.numel()
-            said = functional_call(self.network, parameters, (see(self.images[rows], step),))
-            inner = -(self.logits[rows].softmax(1) * said.log_softmax(1)).sum() / len(rows)
+            said = functional_call(self.network, parameters, (see(batch, step),))
+            inner = -(labels.softmax(1) * said.log_softmax(1)).sum() / len(labels)
             (gradient,) = torch.autograd.grad(inner, theta, create_graph=True)
             theta = theta - self.rate * gradient
         return (theta - target).square().sum() / (start - target).square().sum()
@@ -324,6 +394,15 @@ class Reference:
 @pytest.mark.parametrize(("ipc", "batch"), [(1, None), (2, 7)])
 def test_images_labels_and_rate_against_autograd_through_every_step(digits, buffer, ipc: int, batch, mode: str):
     made = synthesizer(digits, buffer, ipc, synthetic_batch=batch, gradient=mode)
+    reference = Reference(made, buffer)
+    for iteration in range(3):
+        assert made.step(iteration)["loss"] == pytest.approx(reference.step(iteration), rel=1e-4)
+    reference.check(made)
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled"])
+def test_mirror_images_have_the_soft_labels_of_their_images(digits, buffer, mode: str):
+    made = synthesizer(digits, buffer, 2, synthetic_batch=7, gradient=mode, flip_closure=True)
     reference = Reference(made, buffer)
     for iteration in range(3):
         assert made.step(iteration)["loss"] == pytest.approx(reference.step(iteration), rel=1e-4)

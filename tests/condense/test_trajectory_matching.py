@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import condense
-from buffers import ExpertBuffer, ExpertRule, record_experts
+from buffers import ExpertBuffer, ExpertRule, expert_rule, record_experts
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.cli.main import main
 from condense.data import RealData
@@ -29,16 +30,12 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import generator
 from condense.synthesizers import loop, trajectory_matching
+from condense.synthesizers.assigned_labels import SoftLabelTrajectoryMatching
 from condense.synthesizers.difficulty_alignment import DifficultyAlignment
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import methods
 from condense.synthesizers.request import resolve_settings
-from condense.synthesizers.trajectory_matching import (
-    FlatTrajectoryMatching,
-    SoftLabelTrajectoryMatching,
-    TrajectoryMatching,
-    minibatches,
-)
+from condense.synthesizers.trajectory_matching import FlatTrajectoryMatching, TrajectoryMatching, minibatches
 from condense.synthetic_set import SyntheticSet
 from condense.unroll import TrajectoryGradient, trajectory_gradient
 
@@ -135,9 +132,11 @@ def naive_batches(count: int, size: int | None, steps: int, iteration: int) -> l
     return found
 
 
-def naive_view(data: RealData, iteration: int) -> Callable[[Tensor, int], Tensor]:
+def naive_view(data: RealData, iteration: int, name: str = "dsa") -> Callable[[Tensor, int], Tensor]:
     """DSA whose draws depend on the step alone."""
-    strategy = Augmentation.dsa(mirror=data.mirror, align_corners=True)
+    strategy = Augmentation.named(name, mirror=data.mirror, align_corners=True)
+    if strategy is None:
+        return lambda images, step: images
 
     def see(images: Tensor, step: int) -> Tensor:
         draws = draw_per_image(strategy, data.image_shape, len(images), generator(0, "augmentation", iteration, step))
@@ -157,17 +156,27 @@ def naive_loss(
     see: Callable[[Tensor, int], Tensor],
     *,
     frozen: bool = False,
+    closed: bool = False,
+    truncate: int | None = None,
 ) -> Tensor:
-    """L with the whole training behind it; `frozen` cuts the weights, not the gradients, out of the graph."""
+    """L with the whole training behind it; `frozen` cuts the weights, not the gradients, out of the graph.
+
+    With `closed` every batch has its mirror images too; `truncate` is how many gradients at the end are no numbers.
+    """
     theta = start.clone().requires_grad_()
     for step, rows in enumerate(batches):
         at = theta.detach().requires_grad_() if frozen else theta
-        logits = functional_call(network, pieces(network, at), (see(images[rows], step),))
+        batch, aims = images[rows], labels[rows]
+        if closed:
+            batch, aims = torch.cat([batch, batch.flip(3)]), torch.cat([aims, aims])
+        logits = functional_call(network, pieces(network, at), (see(batch, step),))
         if labels.is_floating_point():
-            inner = -(labels[rows].softmax(1) * logits.log_softmax(1)).sum() / len(rows)
+            inner = -(aims.softmax(1) * logits.log_softmax(1)).sum() / len(aims)
         else:
-            inner = F.cross_entropy(logits, labels[rows])
+            inner = F.cross_entropy(logits, aims)
         (gradient,) = torch.autograd.grad(inner, at, create_graph=True)
+        if truncate is not None and step < len(batches) - truncate:
+            gradient = gradient.detach()
         theta = theta - rate * gradient
     return (theta - target).square().sum() / (start - target).square().sum()
 
@@ -209,6 +218,9 @@ class Reference:
         if assigned:
             end = epoch + settings.span
             labels = naive_logits(self.buffer, self.data, self.images.detach(), expert, end)
+        size = settings.synthetic_batch
+        if settings.flip_closure:
+            size = (size or count) // 2
         loss = naive_loss(
             self.network,
             row(self.buffer, expert, epoch),
@@ -216,9 +228,11 @@ class Reference:
             self.images,
             labels,
             self.rate,
-            naive_batches(count, settings.synthetic_batch, settings.inner_steps, iteration),
-            naive_view(self.data, iteration),
+            naive_batches(count, size, settings.inner_steps, iteration),
+            naive_view(self.data, iteration, settings.augmentation),
             frozen=settings.gradient == "frozen",
+            closed=settings.flip_closure,
+            truncate=settings.truncate,
         )
         self.optimizer.zero_grad()
         loss.backward()
@@ -251,6 +265,58 @@ def test_two_iterations_against_autograd_through_every_step(digits, buffer, ipc:
         assert found["inner_lr"] == pytest.approx(rate, rel=1e-4)
         assert (found["clamped"], found["skipped"]) == (0, 0)
     reference.check(made)
+
+
+def check_two_iterations(digits, buffer, kind: type, ipc: int, **settings):
+    made = synthesizer(digits, buffer, ipc, kind, **settings)
+    reference = Reference(made, digits, buffer)
+    for iteration in range(2):
+        expected = reference.step(iteration)
+        assert made.advance(iteration)["loss"] == pytest.approx(expected, rel=1e-4)
+    reference.check(made)
+    return made
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled", "frozen"])
+@pytest.mark.parametrize(
+    ("kind", "ipc", "batch", "augmentation"),
+    [
+        (TrajectoryMatching, 1, None, "dsa"),  # half of all, then the other half
+        (TrajectoryMatching, 2, 7, "dsa-flip-first"),
+        (TrajectoryMatching, 2, 40, "none"),  # half of it is all
+        (FlatTrajectoryMatching, 2, 9, "dsa"),
+    ],
+)
+def test_a_flip_closure_halves_the_batch_and_adds_mirror_images(
+    digits, buffer, kind: type, ipc: int, batch: int | None, augmentation: str, mode: str
+):
+    check_two_iterations(
+        digits, buffer, kind, ipc, synthetic_batch=batch, augmentation=augmentation, gradient=mode, flip_closure=True
+    )
+
+
+@pytest.mark.parametrize("mode", ["adjoint", "unrolled", "frozen"])
+@pytest.mark.parametrize("truncate", [2, 5, 8])
+def test_only_the_last_steps_are_differentiated_if_asked(digits, buffer, mode: str, truncate: int):
+    check_two_iterations(digits, buffer, TrajectoryMatching, 2, synthetic_batch=7, gradient=mode, truncate=truncate)
+
+
+def test_work_is_counted_with_mirror_images_and_without_steps_that_are_left_out(digits, buffer):
+    def counted(**settings):
+        given = TrajectoryMatching.Settings(network=NET, inner_steps=20, **settings)
+        return [(work.kind, work.batch, work.times) for work in TrajectoryMatching.work(digits.train, 2, given)]
+
+    assert counted() == [("gradient", 20, 20), ("mixed product", 20, 20)]
+    assert counted(flip_closure=True) == counted()
+    assert counted(flip_closure=True, synthetic_batch=9) == [("gradient", 8, 20), ("mixed product", 8, 20)]
+    assert counted(flip_closure=True, synthetic_batch=99)[0] == ("gradient", 40, 20)
+    assert counted(truncate=8, gradient="frozen") == [("gradient", 20, 20), ("image product", 20, 8)]
+    assert counted(truncate=80) == counted()
+
+
+def test_digits_are_warned_of_a_flip_closure(digits, buffer, capsys):
+    condense.distill("mtt", digits, 1, buffer=buffer, iterations=1, flip_closure=True, **QUICK)
+    assert capsys.readouterr().err.count("flip closure may harm") == 1
 
 
 def test_augmentation_is_that_of_the_line_of_work_and_can_be_left_out(digits, buffer):
@@ -320,23 +386,49 @@ def test_the_published_defaults():
     assert ftd.model_dump() == mtt.model_dump() | {"image_average": 0.9999}
 
 
-def test_the_learning_rate_is_clamped_on_both_sides_and_that_is_counted(digits, buffer):
+def test_the_learning_rate_is_clamped_on_both_sides_and_that_is_counted(digits, buffer, capsys):
     def found(gradient: float) -> TrajectoryGradient:
         zero = torch.zeros(10, 1, 8, 8)
         return TrajectoryGradient(torch.tensor(0.5), zero, None, torch.tensor(gradient), torch.zeros(1))
 
-    for gradient, end, clamped in ((1e6, 1e-6, True), (-1e6, 0.5, True), (100.0, 0.04, False), (-4000.0, 0.45, False)):
-        made = synthesizer(digits, buffer)  # starts at 0.05 and moves 1e-4 times the gradient
+    for most, gradient, end, clamped in (
+        (None, 1e6, 1e-6, True),
+        (None, -1e6, 1.0, True),
+        (None, 100.0, 0.04, False),
+        (None, -9000.0, 0.95, False),  # 19 times where it began: a bound of the start would hold back published recipes
+        (0.2, -9000.0, 0.2, True),
+        (3.0, -9500.0, 1.0, False),
+        (3.0, -1e6, 3.0, True),
+    ):
+        made = synthesizer(digits, buffer, inner_lr_most=most)  # starts at 0.05 and moves 1e-4 times the gradient
         assert made.apply(found(gradient)) is clamped
         assert made.inner_lr.item() == pytest.approx(end, rel=1e-5)
     options = {"buffer": buffer, "iterations": 3} | QUICK
     wild = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 1e6})
     assert wild.metrics["clamped"].tolist() == [1, 2, 3]
     assert wild.describe()["recorded clamped"] == "3 values, 3 at the end"
-    assert wild.learned_lr == pytest.approx(1e-6) or wild.learned_lr == pytest.approx(0.5)
+    assert wild.learned_lr == pytest.approx(1e-6) or wild.learned_lr == pytest.approx(1.0)
+    assert "clamped in 3 of 3 updates, to stay from 1e-06 to 1;" in capsys.readouterr().err
     still = condense.distill("mtt", digits, 1, **options | {"inner_lr_lr": 0})
     assert still.metrics["clamped"].tolist() == [0, 0, 0]
     assert still.learned_lr == pytest.approx(0.05)
+    assert "clamped" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["mtt", "tesla", "ftd", "datm", "ast"])
+def test_every_method_with_a_learned_rate_says_when_it_was_clamped(digits, buffer, method: str, capsys):
+    options = QUICK | {"inner_lr_lr": 1e6, "inner_lr_most": 0.06}
+    if method == "datm":
+        options["skip_above"] = 1e9
+    made = condense.distill(method, digits, 1, buffer=buffer, iterations=2, **options)
+    assert made.learned_lr == pytest.approx(1e-6) or made.learned_lr == pytest.approx(0.06)
+    assert "clamped in 2 of 2 updates, to stay from 1e-06 to 0.06;" in capsys.readouterr().err
+
+
+def test_a_rate_that_begins_above_its_bound_is_refused(digits, buffer):
+    for options in ({"inner_lr": 1.5}, {"inner_lr_most": 0.04}):
+        with pytest.raises(CondenseError, match="begins above its bound, inner_lr_most"):
+            condense.distill("mtt", digits, 1, buffer=buffer, iterations=1, **QUICK | options)
 
 
 def without_target(made: TrajectoryMatching, iterations: range) -> None:
@@ -601,8 +693,9 @@ def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
     settings = resolve_settings(methods().find(method), digits.info, 1, **options)
     window, published = settings.max_start - 1 + settings.span, {"datm": 100, "ast": 50}.get(method, 0)
     epochs = max(window, published)
+    special = " --radius 0.01 --ascent-weight 0.3" if kind == "flat" else ""
     data = "--data digits --image-size 8x8 --normalization computed --no-mirror"
-    asked = f"--net {settings.network} --experts 10 --epochs {epochs} --optimizer {kind}"
+    asked = f"--net {settings.network} --experts 10 --epochs {epochs} --optimizer {kind}{special}"
     assert f"`condense experts {data} {asked} --out experts`" in message
     assert "--buffer experts" in message
     size = sum(value.numel() for value in build_network(settings.network, (1, 8, 8), 10, seed=0).parameters())
@@ -625,11 +718,11 @@ def test_recording_costs_more_for_other_kinds_of_experts():
     assert seconds("sgd") > 5
 
 
-@pytest.mark.parametrize(("name", "ipc", "weight"), [("cifar10", 10, None), ("cifar10", 50, "1"), ("cifar100", 1, "1")])
-def test_ftd_asks_for_the_experts_and_images_of_its_paper(
-    tmp_path: Path, name: str, ipc: int, weight: str | None, capsys
-):
-    """Alpha is 0.3 for CIFAR-10 at 1 and 10 images, which is the usual value, and 1 otherwise; images are whitened."""
+@pytest.mark.parametrize(
+    ("name", "ipc", "weight"), [("cifar10", 10, "0.3"), ("cifar10", 50, "1"), ("cifar100", 1, "1")]
+)
+def test_ftd_asks_for_the_experts_and_images_of_its_paper(tmp_path: Path, name: str, ipc: int, weight: str, capsys):
+    """Alpha is 0.3 for CIFAR-10 at 1 and 10 images and 1 otherwise; images are whitened."""
     labels = np.arange(200) % 2
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     path = tmp_path / f"{name}.npz"
@@ -641,7 +734,20 @@ def test_ftd_asks_for_the_experts_and_images_of_its_paper(
     words = shlex.split(str(error.value).split("`")[1])
     assert words[words.index("--normalization") + 1] == "zca"
     assert words[words.index("--optimizer") + 1] == "flat"
-    assert (words[words.index("--ascent-weight") + 1] if "--ascent-weight" in words else None) == weight
+    assert words[words.index("--ascent-weight") + 1] == weight
+
+
+@pytest.mark.parametrize("method", ["ftd", "datm"])
+def test_flat_experts_of_another_alpha_are_noted(digits, tmp_path: Path, method: str, capsys):
+    rule = expert_rule("flat", ascent_weight=1.0, batch_size=512)
+    record_experts(digits, NET, 1, 2, tmp_path / "experts", rule=rule)
+    capsys.readouterr()
+    experts = ExpertBuffer.open(tmp_path / "experts")
+    options = QUICK | {"max_start": 1, "span": 1, "inner_steps": 2}
+    condense.distill(method, digits, 1, buffer=experts, iterations=1, **options)
+    said = capsys.readouterr().err
+    assert "for experts with --ascent-weight 0.3, these have 1.0" in said
+    assert "--radius" not in said
 
 
 def test_the_command_that_records_experts_gives_those_that_are_accepted(many, tmp_path: Path, capsys):
@@ -756,6 +862,43 @@ def test_parameters_that_are_not_kept_change_nothing(digits, buffer, method: str
     assert asked == [3, 3]
     assert torch.equal(sparse.stored, usual.stored)
     assert sparse.learned_lr == usual.learned_lr
+
+
+def test_the_first_experts_alone_are_matched_and_are_the_run_of_a_smaller_buffer(digits, buffer, tmp_path: Path):
+    part = buffer.first(1)
+    assert part.identity != buffer.identity
+    assert {part.draw(0, iteration, 3)[0] for iteration in range(30)} == {0}
+    shutil.copytree(buffer.folder, tmp_path / "smaller")
+    (tmp_path / "smaller" / "expert-0001.h5").unlink()
+    smaller = ExpertBuffer.open(tmp_path / "smaller")
+    assert smaller.identity == part.identity
+    options = {"iterations": 2} | QUICK
+    few = condense.distill("mtt", digits, 1, buffer=buffer, max_experts=1, **options)
+    alone = condense.distill("mtt", digits, 1, buffer=smaller, **options)
+    assert torch.equal(few.stored, alone.stored)
+    configurations = [made.provenance["configuration"] for made in (few, alone)]
+    assert len({configuration["experts"] for configuration in configurations}) == 1
+    assert [configuration["settings"]["max_experts"] for configuration in configurations] == [1, None]
+    assert "--max-experts 1" in few.provenance["command"]
+    with pytest.raises(CondenseError, match="has 2 experts and --max-experts 3 asks for more"):
+        condense.distill("mtt", digits, 1, buffer=buffer, max_experts=3, **options)
+    with pytest.raises(CondenseError, match=r"--experts 3 .*, all 3 "):
+        condense.distill("mtt", digits, 1, max_experts=3, **options)
+
+
+@pytest.mark.parametrize("method", ["mtt", "tesla", "datm", "ast"])
+def test_labels_and_starts_come_from_the_first_experts_too(digits, buffer, method: str, monkeypatch):
+    asked: set[int] = set()
+    snapshots = ExpertBuffer.snapshots
+
+    def noted(self, expert: int, *epochs: int):
+        asked.add(expert)
+        return snapshots(self, expert, *epochs)
+
+    monkeypatch.setattr(ExpertBuffer, "snapshots", noted)
+    options = QUICK | ({"labels": "assigned"} if method == "tesla" else {}) | {"initialization": "correct"}
+    condense.distill(method, digits, 2, buffer=buffer, iterations=4, max_experts=1, **options)
+    assert asked == {0}
 
 
 def test_other_experts_are_another_run(digits, buffer, tmp_path: Path):
