@@ -57,13 +57,13 @@ def gradient_matching_step(
 
 def parameter_gradient(network: Network, images: Tensor, label: int, *, keep_graph: bool) -> list[Tensor]:
     """The gradient of the mean cross-entropy of images that are all of one class."""
-    loss = F.cross_entropy(network(images), torch.full((len(images),), label))
+    loss = F.cross_entropy(network(images), torch.full((len(images),), label, device=images.device))
     return list(torch.autograd.grad(loss, list(network.parameters()), create_graph=keep_graph))
 
 
 def gradient_distance(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """The sum over output rows of one minus the cosine, as the published code writes it."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=left[0].device)
     for a, b in zip(left, right):
         if a.dim() == 1:
             continue

@@ -15,13 +15,24 @@ import torch
 _BUSY = 0.1  # of all cores, by other processes
 
 
-def matmul_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+_CPU = torch.device("cpu")
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; the processor always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device = _CPU, size: int = 2048, repeats: int = 5) -> float:
     """Operations per second of a square matrix product, the best of some."""
-    left, right = (torch.randn(size, size, dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(size, size).to(device, dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats + 1):
+        finish(device)
         started = time.perf_counter()
         left @ right
+        finish(device)
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
@@ -63,8 +74,18 @@ def busy_notice(load: float | None) -> str | None:
     return f"the machine is busy: other processes take {100 * load:.0f} % of its processors, so times are not reliable"
 
 
-def memory_growth(call: Callable[[], object]) -> int | None:
-    """Bytes by which the resident memory of this process rises above its start during a call; None off Linux."""
+def memory_growth(call: Callable[[], object], device: torch.device = _CPU) -> int | None:
+    """Bytes by which memory rises above its start during a call: of a GPU, or resident in this process.
+
+    None off Linux.
+    """
+    if device.type == "cuda":
+        finish(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        start = torch.cuda.memory_allocated(device)
+        call()
+        finish(device)
+        return max(0, torch.cuda.max_memory_allocated(device) - start)
     if platform.system() != "Linux":
         return None
     gc.collect()  # what earlier calls left lying about would hide what this one takes

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmarks import baseline
-from benchmarks.machine import Load, busy_notice, matmul_peak, memory_growth
+from benchmarks.machine import Load, busy_notice, finish, matmul_peak, memory_growth
 from benchmarks.measuring import end, give_out
 from condense.augmentation import Augmentation, augment, draw_per_class, draw_per_image
 from condense.cli.parsing import parse
@@ -31,7 +31,7 @@ from condense.engine import Engine
 from condense.matching import class_means, match_gradients, match_means
 from condense.networks import Network, build_network
 from condense.planning import Work, choose_plan, forward_operations
-from condense.runtime.device import set_threads
+from condense.runtime.device import choose_device, set_threads
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.precision import DTYPES, choose_precision
 from condense.runtime.progress import progress_bar
@@ -41,8 +41,6 @@ from condense.runtime.validation import Closed
 from condense.synthesizers.gradient_matching import matched_gradient
 from condense.training import TensorSource, TrainingRule, train_network
 from condense.unroll import trajectory_gradient
-
-_CPU = torch.device("cpu")
 
 
 class SpeedOptions(Closed):
@@ -58,6 +56,7 @@ class SpeedOptions(Closed):
     steps: int = Field(20, ge=1, description="steps of the trajectory and of the training")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the engine")
     compile: Literal["auto", "on", "off"] = Field("on", description="of the engine")
+    device: str = Field("cpu", description="cpu, cuda:N, or auto for a GPU if there is one")
     threads: int | None = Field(None, ge=1, description="processor threads of both sides [what torch finds]")
 
 
@@ -82,27 +81,29 @@ class _Problem:
 
     def __init__(self, options: SpeedOptions) -> None:
         self.options, self.shape = options, (3, options.side, options.side)
+        self.device = choose_device(options.device)
         self.strategy = Augmentation()
         self.network = self._network(0)
         self.parameters = {name: value.detach() for name, value in self.network.named_parameters()}
         self.real = self._noise("real", options.classes * options.real_batch)
         self.synthetic = self._noise("synthetic", options.classes * options.ipc)
-        self.real_labels = torch.arange(options.classes).repeat_interleave(options.real_batch)
-        self.labels = torch.arange(options.classes).repeat_interleave(options.ipc)
+        classes = torch.arange(options.classes, device=self.device)
+        self.real_labels = classes.repeat_interleave(options.real_batch)
+        self.labels = classes.repeat_interleave(options.ipc)
         self.draws = draw_per_class(self.strategy, self.shape, options.classes, generator(0, "speed draws"))
         self.forward = forward_operations(options.network, self.shape, options.classes)
 
     def _network(self, seed: int) -> Network:
-        return build_network(self.options.network, self.shape, self.options.classes, seed)
+        return build_network(self.options.network, self.shape, self.options.classes, seed).to(self.device)
 
     def _noise(self, name: str, count: int) -> Tensor:
-        return torch.randn(count, *self.shape, generator=generator(0, "speed", name))
+        return torch.randn(count, *self.shape, generator=generator(0, "speed", name)).to(self.device)
 
     def _engine(self, *works: Work) -> Engine:
         plan = choose_plan(
             works,
             10**6,  # work without end: tune everything
-            device=_CPU,
+            device=self.device,
             threads=torch.get_num_threads(),
             precision="float32" if works[0].kind == "training" else self.options.precision,
             compile=self.options.compile,
@@ -121,7 +122,7 @@ class _Problem:
         classes = self.options.classes
 
         def means(images: Tensor, labels: Tensor) -> Tensor:
-            seen = augment(self.strategy, images, self.draws.expand(labels))
+            seen = augment(self.strategy, images, self.draws.expand(labels.cpu()))
             return class_means(engine.features(self.parameters, seen), labels, classes)
 
         def fast() -> Tensor:
@@ -214,7 +215,7 @@ class _Problem:
         return Contest(
             f"evaluation, {steps} steps",
             lambda: baseline.train(self._network(3), self.synthetic, self.labels, self.strategy, batches, rule.lr),
-            lambda: train_network(self._network(3), source, rule, seed=0, device=_CPU, engine=engine),
+            lambda: train_network(self._network(3), source, rule, seed=0, device=self.device, engine=engine),
             steps * 3 * count * self.forward,
         )
 
@@ -224,11 +225,11 @@ def _info(shape: tuple[int, int, int], classes: int) -> DataInfo:
     return DataInfo("noise", names, shape, mirror=True, fingerprint="", preprocessing=None_())
 
 
-def measure(contest: Contest, repeats: int, peak: float) -> dict[str, Any]:
+def measure(contest: Contest, repeats: int, peak: float, device: torch.device) -> dict[str, Any]:
     """Seconds of both sides, their ratios, their memory, and the engine's part of the peak of matrix products."""
     contest.baseline()
     contest.engine()  # compiles what tuning has not
-    pairs = [(_seconds(contest.baseline), _seconds(contest.engine)) for _ in range(repeats)]
+    pairs = [(_seconds(contest.baseline, device), _seconds(contest.engine, device)) for _ in range(repeats)]
     ratios = [plain / fast for plain, fast in pairs]
     best = min(fast for _, fast in pairs)
     return {
@@ -236,16 +237,18 @@ def measure(contest: Contest, repeats: int, peak: float) -> dict[str, Any]:
         "ratio": {"minimum": min(ratios), "median": statistics.median(ratios), "maximum": max(ratios)},
         "baseline_seconds": [plain for plain, _ in pairs],
         "engine_seconds": [fast for _, fast in pairs],
-        "baseline_memory": memory_growth(contest.baseline),
-        "engine_memory": memory_growth(contest.engine),
+        "baseline_memory": memory_growth(contest.baseline, device),
+        "engine_memory": memory_growth(contest.engine, device),
         "operations": contest.operations,
         "part_of_peak": contest.operations / best / peak,
     }
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    finish(device)
     started = time.perf_counter()
     call()
+    finish(device)
     return time.perf_counter() - started
 
 
@@ -254,15 +257,16 @@ def run(options: SpeedOptions, *, progress: bool = False) -> dict[str, Any]:
     set_threads(options.threads)
     keep_freed_memory()
     load = Load()
-    precision = choose_precision(options.precision, _CPU)
+    device = choose_device(options.device)
+    precision = choose_precision(options.precision, device)
     time.sleep(1.0)
     before = load.others()
-    peak = matmul_peak(DTYPES[precision])
+    peak = matmul_peak(DTYPES[precision], device)
     found = contests(options)
     results = []
     with progress_bar("timing", len(found), enabled=progress, unit="pieces of work") as bar:
         for number, contest in enumerate(found):
-            results.append(measure(contest, options.repeats, peak))
+            results.append(measure(contest, options.repeats, peak, device))
             bar.update(number + 1)
     return {
         "results": results,
@@ -297,6 +301,11 @@ def _megabytes(count: int | None) -> str:
     return "unknown" if count is None else f"{count / 1e6:.0f} MB"
 
 
+def _machine(found: dict[str, Any]) -> str:
+    on_gpu = choose_device(found["settings"]["device"]).type != "cpu"
+    return str(found["hardware"]["gpu" if on_gpu else "processor"])
+
+
 def main(words: Sequence[str]) -> int:
     """The command."""
     options = parse(
@@ -307,7 +316,7 @@ def main(words: Sequence[str]) -> int:
     )
     found = run(options, progress=sys.stderr.isatty())
     text = (
-        f"{table(found)}\n\n{found['hardware']['processor']}, {found['hardware']['threads']} threads, engine in "
+        f"{table(found)}\n\n{_machine(found)}, {found['hardware']['threads']} threads, engine in "
         f"{found['precision']}, matrix products {found['matmul_peak'] / 1e9:.0f} GFLOP/s"
     )
     return give_out(found, text, options.out)
