@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -94,6 +94,8 @@ class Job:
     checkpoint: Path | None = None  # where an unfinished run is kept; None keeps nothing
     configuration: dict[str, Any] = field(default_factory=dict)  # what a checkpoint must agree with
     buffer: ExpertSource | None = None  # for methods that match trajectories
+    keep_every: int | None = None  # updates after each of which `keep` gets the set as it is then
+    keep: Callable[[Product], None] | None = None
     label_buffer: ExpertSource | None = None  # whose experts say what images are; None: those of `buffer`
     rehearsal: bool = False  # a few updates for their time and memory: what a run trains first is left untrained
 

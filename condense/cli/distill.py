@@ -41,6 +41,9 @@ class DistillOptions(DataOptions):
         None, ge=1, description="images that go through a network at once; less needs less memory [the fastest size]"
     )
     threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
+    keep_every: int | None = Field(
+        None, ge=1, description="also store the set after every so many updates, as NAME-000500.h5 beside --out"
+    )
     resume: bool = Field(True, description="go on with an unfinished run of the same configuration")
     overwrite: bool = Field(False, description="replace a finished set")
     dry_run: bool = Field(False, description="only tell how long it would take and how much memory, and write nothing")
@@ -91,7 +94,7 @@ def _estimate(method: str, data: RealData, ipc: int, asked: dict[str, Any]) -> l
     """What `--dry-run` prints."""
     from condense.synthesizers.estimate import estimate
 
-    about_files = ("out", "resume", "overwrite")
+    about_files = ("out", "resume", "overwrite", "keep_every")
     return estimate(method, data, ipc, **{k: v for k, v in asked.items() if k not in about_files}).lines()
 
 

@@ -19,7 +19,7 @@ from condense.runtime.progress import say
 from condense.runtime.validation import Closed
 from condense.spaces import SPACES, Space
 from condense.synthesizers.initialization import NAMES, Initialization, check_start, initial_images, start_training
-from condense.synthesizers.loop import run
+from condense.synthesizers.loop import RunRecord, run
 
 INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
 
@@ -205,17 +205,27 @@ class Synthesizer(ABC):
         """Run the method from its start or its checkpoint to the end of its budget."""
         started = time.monotonic()
         synthesizer = cls(job, settings)
-        record = run(synthesizer, job, preparation=time.monotonic() - started + synthesizer.earlier_seconds)
+        preparation = time.monotonic() - started + synthesizer.earlier_seconds
+        record = run(synthesizer, job, preparation=preparation, keep=synthesizer.keep)
         for remark in synthesizer.remarks(record.iterations):
             say(f"note: {remark}")
+        return synthesizer.product(record)
+
+    def keep(self, record: RunRecord) -> None:
+        """Hand on what there is after the updates that `record` counts."""
+        assert self.job.keep is not None, "only called for a job that keeps sets"
+        self.job.keep(self.product(record))
+
+    def product(self, record: RunRecord) -> Product:
+        """The set after the updates that `record` counts, as if they had been all."""
         return Product(
-            stored=synthesizer.stored(),
-            labels=synthesizer.labels,
-            space=cls.space.name,
-            decoder=synthesizer.decoder,
-            **synthesizer.learned(),
-            augmentation=None if synthesizer.augmentation is None else synthesizer.augmentation.to_dict(),
-            settings=settings.model_copy(update={"iterations": record.iterations}),
+            stored=self.stored(),
+            labels=self.labels,
+            space=self.space.name,
+            decoder=self.decoder,
+            **self.learned(),
+            augmentation=None if self.augmentation is None else self.augmentation.to_dict(),
+            settings=self.settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},
         )

@@ -19,6 +19,7 @@ from condense.runtime.provenance import circumstances, peak_memory, versions
 from condense.runtime.validation import Closed, option_words
 from condense.synthesizers.checkpoints import checkpoint_path
 from condense.synthesizers.initialization import file_digest
+from condense.synthesizers.keeping import check_kept, kept_path, without_iterations
 from condense.synthesizers.registry import Method
 from condense.synthesizers.request import AskedPlan, Request
 from condense.synthetic_set import SyntheticSet
@@ -43,6 +44,7 @@ def distill(
     threads: int | None = None,
     buffer: ExpertSource | None = None,
     label_buffer: ExpertSource | None = None,
+    keep_every: int | None = None,
     progress: bool = False,
     **options: Any,
 ) -> SyntheticSet:
@@ -72,6 +74,8 @@ def distill(
         buffer: recorded experts, for methods that match trajectories: `buffers.ExpertBuffer.open(folder)`.
         label_buffer: other experts on the same data, of any network, that choose the images to start from and say what
             their labels are, for methods that learn labels (`datm`).
+        keep_every: also store the set as it is after every so many updates, as `NAME-000500.h5` beside `out`: what a
+            run of as many iterations would have stored. It changes nothing about the run.
         progress: show a progress bar on standard error.
         options: settings of the method by name; they win over the recipe.
 
@@ -96,8 +100,8 @@ def distill(
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     end = request.iterations
     buffer = request.buffer
-    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, buffer=buffer)
-    job = replace(job, label_buffer=label_buffer)
+    experts = {"buffer": buffer, "label_buffer": label_buffer}
+    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, **experts)
     settings = request.settled(job)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:
@@ -105,15 +109,26 @@ def distill(
     if label_buffer is not None:
         configuration["label experts"] = label_buffer.identity
     configuration["plan"] = plan.model_dump()
-    must_agree = _without_open_end(configuration) if minutes is not None and iterations is None else configuration
+    if keep_every is not None:
+        check_kept(keep_every, target, configuration, overwrite=overwrite)
+    must_agree = without_iterations(configuration) if minutes is not None and iterations is None else configuration
     if request.for_the_whole_run:
         must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
 
+    def made_of(product: Product) -> SyntheticSet:
+        reached = configuration | {"settings": product.settings.model_dump(mode="json")}
+        return _as_set(product, data.info, reached, request.entry)
+
+    def keep(product: Product) -> None:
+        assert target is not None, "nothing is kept beside a set that is not stored"
+        kept = made_of(product)
+        kept.save(kept_path(target, kept.provenance["configuration"]["settings"]["iterations"]))
+
     started = time.monotonic()
+    job = replace(job, configuration=must_agree, keep_every=keep_every, keep=keep)
     with memory_errors_named():
-        product = request.maker.make(replace(job, configuration=must_agree), settings)
-    configuration = configuration | {"settings": product.settings.model_dump(mode="json")}
-    synthetic = _as_set(product, data.info, configuration, request.entry)
+        product = request.maker.make(job, settings)
+    synthetic = made_of(product)
     if target is not None:
         synthetic.save(target)
         write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started, buffer))
@@ -161,12 +176,6 @@ def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings:
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
     }
-
-
-def _without_open_end(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run that ends by the clock: how many iterations that makes is not part of it."""
-    settings = {name: value for name, value in configuration["settings"].items() if name != "iterations"}
-    return configuration | {"settings": settings}
 
 
 def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], entry: Method) -> SyntheticSet:

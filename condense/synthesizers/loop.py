@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -98,6 +99,10 @@ class _Run:
             save_checkpoint(self.job.checkpoint, checkpoint, self.job.configuration)
 
     @property
+    def record(self) -> RunRecord:
+        return RunRecord(self.iteration, self.metrics, self.seconds, self.resumed_at)
+
+    @property
     def finished(self) -> bool:
         iterations, minutes = self.job.iterations, self.job.minutes
         if iterations is not None and self.iteration >= iterations:
@@ -105,12 +110,16 @@ class _Run:
         return minutes is not None and self.iteration > 0 and self.seconds >= 60 * minutes
 
 
-def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0) -> RunRecord:
+Keep = Callable[[RunRecord], None]
+
+
+def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0, keep: Keep | None = None) -> RunRecord:
     """Step until `job.iterations` updates are made or `job.minutes` have passed, whichever comes first.
 
     With `job.checkpoint`, an earlier run of the same configuration is continued from it, and the state is saved before
     the first update, then as often as `CheckpointTimer` says, and on Ctrl-C. Time counts over all sittings, with the
-    seconds of `preparation` that a run needs before its first update. At least one update is made.
+    seconds of `preparation` that a run needs before its first update. At least one update is made. After every
+    `job.keep_every` updates `keep` is called, before the state is saved, so that a run that goes on misses none.
 
     Raises `CondenseError` if a metric or the state stops being finite, `KeyboardInterrupt` after a Ctrl-C.
     """
@@ -127,12 +136,14 @@ def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0) -> RunRec
         while not current.finished:
             metrics = current.advance()
             bar.update(current.seconds if unit else current.iteration, metrics)
+            if keep is not None and job.keep_every is not None and current.iteration % job.keep_every == 0:
+                keep(current.record)
             if interruption.requested:
                 current.save()
                 raise KeyboardInterrupt
             if timer.due():
                 _save(current, timer)
-    return RunRecord(current.iteration, current.metrics, current.seconds, current.resumed_at)
+    return current.record
 
 
 def _save(current: _Run, timer: CheckpointTimer) -> None:

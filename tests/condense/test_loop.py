@@ -22,6 +22,7 @@ from condense.synthesizers import checkpoints, loop, request
 from condense.synthesizers.checkpoints import checkpoint_path, load_checkpoint, read_header
 from condense.synthesizers.distribution_matching import DistributionMatching
 from condense.synthesizers.rehearsal import Pace
+from condense.synthetic_set import SyntheticSet
 
 SETTINGS = {"network": "convnet-d1-w8", "real_batch": 16}
 
@@ -317,3 +318,59 @@ def test_a_killed_run_goes_on_with_all_that_its_method_keeps(
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "another cache"))
     assert main(words_of(method, tmp_path / "whole.h5", *options)) == 0
     assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+# --- sets that are kept on the way
+
+
+def test_nothing_that_is_not_of_the_same_run_is_replaced_by_a_set_on_the_way(digits, tmp_path: Path):
+    options = SETTINGS | {"iterations": 4}
+    out, other = tmp_path / "set.h5", tmp_path / "set-000002.h5"
+    condense.distill("dm", digits, 1, seed=7, out=other, **options)
+    before = other.read_bytes()
+    with pytest.raises(CondenseError, match=r"set-000002\.h5 is no part of this run; give --overwrite"):
+        condense.distill("dm", digits, 1, out=out, keep_every=2, **options)
+    assert other.read_bytes() == before
+    assert not out.exists()
+    condense.distill("dm", digits, 1, out=out, keep_every=2, overwrite=True, **options)
+    assert other.read_bytes() != before
+    out.unlink()
+    out.with_suffix(".json").unlink()
+    condense.distill("dm", digits, 1, out=out, keep_every=1, **options)  # those are of this run
+    other.write_text("mine", encoding="utf-8")
+    with pytest.raises(CondenseError, match=r"set-000002\.h5 is no readable synthetic set"):
+        condense.distill("dm", digits, 1, out=out, keep_every=2, overwrite=True, **options)
+    assert other.read_text(encoding="utf-8") == "mine"
+
+
+def test_files_of_other_names_do_not_matter_to_sets_on_the_way(digits, tmp_path: Path):
+    for name in ("set-2.h5", "set-000002.json", "other-000002.h5", "set-000002-old.h5"):
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    condense.distill("dm", digits, 1, out=tmp_path / "set.h5", keep_every=2, **SETTINGS | {"iterations": 2})
+    assert (tmp_path / "set-000002.h5").exists()
+
+
+def test_a_name_may_have_any_letters(digits, tmp_path: Path):
+    condense.distill("dm", digits, 1, out=tmp_path / "set[1]*.h5", keep_every=2, **SETTINGS | {"iterations": 2})
+    assert (tmp_path / "set[1]*-000002.h5").exists()
+
+
+def test_sets_on_the_way_need_a_file_iterations_and_a_number(digits, tmp_path: Path):
+    with pytest.raises(CondenseError, match="stores sets beside the finished one; give --out too"):
+        condense.distill("dm", digits, 1, keep_every=2, iterations=2, **SETTINGS)
+    with pytest.raises(CondenseError, match="random chooses images in one go: leave --keep-every out"):
+        condense.distill("random", digits, 1, out=tmp_path / "set.h5", keep_every=2)
+    with pytest.raises(CondenseError, match="--keep-every 0 must be at least 1"):
+        condense.distill("dm", digits, 1, out=tmp_path / "set.h5", keep_every=0, **SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_by_the_clock_keeps_sets_too(digits, tmp_path: Path):
+    out = tmp_path / "set.h5"
+    made = condense.distill("dm", digits, 1, out=out, minutes=0.01, keep_every=1, **SETTINGS)
+    count = made.provenance["configuration"]["settings"]["iterations"]
+    kept = sorted(tmp_path.glob("set-*.h5"))
+    assert [path.name for path in kept] == [f"set-{number:06d}.h5" for number in range(1, count + 1)]
+    assert torch.equal(SyntheticSet.load(kept[-1]).stored, made.stored)
+    assert SyntheticSet.load(kept[-1]).metrics.keys() == made.metrics.keys()
+    assert all(len(series) == 1 for series in SyntheticSet.load(kept[0]).metrics.values())

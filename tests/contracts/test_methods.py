@@ -196,6 +196,38 @@ def test_interrupted_and_continued_equals_uninterrupted(
     assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
+@pytest.mark.parametrize("method", LEARNED)
+def test_sets_that_are_kept_on_the_way_are_those_of_shorter_runs(
+    method: str, options, data, tmp_path: Path, monkeypatch
+):
+    """Their bytes too, also where the run was interrupted; what is kept does not change the run."""
+    maker = load_object(methods().find(method).target)
+    chosen = options(method) | {"iterations": 5, "image_average": 0.5}
+    for name, more in (("short", {"iterations": 2}), ("middle", {"iterations": 4}), ("plain", {})):
+        condense.distill(method, data, ipc=1, out=tmp_path / f"{name}.h5", **chosen | more)
+    step, expected = maker.step, [(tmp_path / f"{name}.h5").read_bytes() for name in ("short", "middle", "plain")]
+
+    def stop(self, iteration: int):
+        if iteration == 3:
+            raise InterruptedError
+        return step(self, iteration)
+
+    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
+    monkeypatch.setattr(maker, "step", stop)
+    out = tmp_path / "kept" / "set.h5"
+    with pytest.raises(InterruptedError):
+        condense.distill(method, data, ipc=1, out=out, keep_every=2, **chosen)
+    assert (out.parent / "set-000002.h5").read_bytes() == expected[0]
+    monkeypatch.setattr(maker, "step", step)
+    condense.distill(method, data, ipc=1, out=out, keep_every=2, **chosen)
+    paths = [out.with_name(name) for name in ("set-000002.h5", "set-000004.h5", "set.h5")]
+    assert [path.read_bytes() for path in paths] == expected
+    assert sorted(out.parent.glob("*.h5")) == sorted(paths)
+    configurations = [SyntheticSet.load(path).provenance["configuration"] for path in paths]
+    assert [configuration["settings"]["iterations"] for configuration in configurations] == [2, 4, 5]
+
+
 @pytest.mark.parametrize("method", NAMES)
 def test_test_data_is_refused_by_type(method: str, options, data):
     from condense.making import Job
