@@ -1,11 +1,11 @@
-"""`condense evaluate F.h5`: train fresh networks on a set and score them on real test images."""
+"""`condense evaluate F.h5 ...`: train fresh networks on sets and score them on real test images."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,11 +13,15 @@ from condense.cli.options import SourceOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
 
+if TYPE_CHECKING:
+    from condense.data import RealData
+    from condense.synthetic_set import SyntheticSet
+
 
 class EvaluateOptions(SourceOptions):
     """Options of `condense evaluate`."""
 
-    set: Path = Field(description="the synthetic set, an .h5 file", json_schema_extra=POSITIONAL)
+    set: list[Path] = Field(description="the synthetic set, an .h5 file; or several", json_schema_extra=POSITIONAL)
     data: str | None = Field(None, description="the real data it was made from [the built-in name in the file]")
     nets: str = Field("convnet", description="networks, and pools of them such as pool-m, separated by commas")
     runs: int | None = Field(None, ge=1, description="networks trained of each kind [the protocol's number]")
@@ -32,46 +36,69 @@ class EvaluateOptions(SourceOptions):
 
 
 def evaluate(words: Sequence[str]) -> int:
-    """Evaluate a set and print one line per network."""
+    """Evaluate sets and print one line per set and network."""
     options = parse(
         EvaluateOptions,
         words,
         program="condense evaluate",
-        description="Train fresh networks on a set under a shared protocol; accuracies are on real test images.",
+        description="Train fresh networks on a set under a shared protocol; accuracies are on real test images. "
+        "Several sets are scored one after the other.",
     )
-    from condense.data.catalogue import DATA_SETS
     from condense.evaluation import evaluate as score
     from condense.runtime.device import set_threads
     from condense.runtime.files import check_output, write_json
-    from condense.synthetic_set import SyntheticSet
 
     if options.json_file is not None:
         check_output(options.json_file, suffix=".json", overwrite=True, option="--json")
-        if options.json_file.resolve() == options.set.with_suffix(".json").resolve():
-            raise CondenseError(
-                f"--json {options.json_file} is where the time and memory that {options.set} took are kept; give "
-                "another name"
-            )
-    synthetic = SyntheticSet.load(options.set)
-    name = synthetic.info.name
-    if options.data is None and name not in DATA_SETS.names():
-        raise CondenseError(f"{options.set} was made from {name!r}, which is not built in; give it with --data PATH")
+    sets = _with_their_data(options)  # every file is looked at before the first training
     set_threads(options.threads)
-    result = score(
-        synthetic,
-        load(options.data or name, options),
-        nets=[net.strip() for net in options.nets.split(",")],
-        runs=options.runs,
-        protocol=options.protocol,
-        seed=options.seed,
-        device=options.device,
-        compile=options.compile,
-        progress=sys.stderr.isatty(),
-    )
-    for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for network in result.results:
-        print(network)
-    if options.json_file is not None:
-        write_json(options.json_file, result.as_dict())
+    results: list[dict[str, Any]] = []
+    for path, (synthetic, data) in zip(options.set, sets):
+        result = score(
+            synthetic,
+            data,
+            nets=[net.strip() for net in options.nets.split(",")],
+            runs=options.runs,
+            protocol=options.protocol,
+            seed=options.seed,
+            device=options.device,
+            compile=options.compile,
+            progress=sys.stderr.isatty(),
+        )
+        name = f"{path.name}: " if len(sets) > 1 else ""
+        for note in result.notes:
+            print(f"note: {name}{note}", file=sys.stderr)
+        for network in result.results:
+            print(f"{name}{network}", flush=True)
+        results += [{"file": path.name} | network.as_dict() for network in result.results]
+        if options.json_file is not None:  # after every set: a later one may take hours
+            write_json(options.json_file, results if len(sets) > 1 else result.as_dict())
     return 0
+
+
+def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealData]]:
+    """Each set with the real data that it is scored on.
+
+    Raises `CondenseError` for a set that cannot be read or has no such data, and where --json would replace its
+    account.
+    """
+    from condense.data.catalogue import DATA_SETS
+    from condense.synthetic_set import SyntheticSet
+
+    loaded: dict[str, RealData] = {}
+    found = []
+    for path in options.set:
+        if options.json_file is not None and options.json_file.resolve() == path.with_suffix(".json").resolve():
+            raise CondenseError(
+                f"--json {options.json_file} is where the time and memory that {path} took are kept; give another name"
+            )
+        synthetic = SyntheticSet.load(path)
+        name = synthetic.info.name
+        if options.data is None and name not in DATA_SETS.names():
+            raise CondenseError(f"{path} was made from {name!r}, which is not built in; give it with --data PATH")
+        source = options.data or name
+        if source not in loaded:
+            loaded[source] = load(source, options)
+        synthetic.check_matches(loaded[source].info)
+        found.append((synthetic, loaded[source]))
+    return found

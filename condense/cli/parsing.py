@@ -70,7 +70,9 @@ def _spelled(model: type[BaseModel], name: str) -> str:
 def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     text = (field.description or "").replace("%", "%%")
     if _is_positional(field):
-        parser.add_argument(name, metavar=name.upper(), nargs=None if field.is_required() else "?", help=text)
+        several = get_origin(field.annotation) is list
+        count = "+" if several else None if field.is_required() else "?"
+        parser.add_argument(name, metavar=name.upper(), nargs=count, help=text)
         return
     kinds, option = _alternatives(field.annotation), option_name(_key(name, field))
     if not field.is_required() and field.default not in (None, PydanticUndefined, False):

@@ -100,8 +100,8 @@ def distill(
     plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
     end = request.iterations
     buffer = request.buffer
-    experts = {"buffer": buffer, "label_buffer": label_buffer}
-    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint, **experts)
+    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint)
+    job = replace(job, buffer=buffer, label_buffer=label_buffer)
     settings = request.settled(job)
     configuration = _configuration(request.entry, data.info, ipc, seed, settings)
     if buffer is not None:

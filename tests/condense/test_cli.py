@@ -221,6 +221,69 @@ def test_show_tells_how_a_set_was_made_and_draws_it(capsys, made: Path, tmp_path
         assert np.asarray(image).std() > 10
 
 
+def test_several_sets_are_scored_one_after_the_other(capsys, made: Path, tmp_path: Path):
+    """A list with the name of each file; a single one is written as ever."""
+    other, results = tmp_path / "other.h5", tmp_path / "results.json"
+    assert main(["distill", "random", "--data", "digits", "--ipc", "1", "--out", str(other)]) == 0
+    capsys.readouterr()
+    words = ["--protocol", "demo", "--runs", "1", "--nets", "mlp", "--json", str(results)]
+    assert main(["evaluate", str(made), str(other), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [made.name, other.name]
+    both = json.loads(results.read_text(encoding="utf-8"))
+    assert [result["file"] for result in both] == [made.name, other.name]
+    for path, result in zip((made, other), both):
+        assert main(["evaluate", str(path), *words]) == 0
+        alone = json.loads(results.read_text(encoding="utf-8"))
+        assert "file" not in alone
+        assert alone | {"seconds": 0} == {name: value for name, value in result.items() if name != "file"} | {
+            "seconds": 0
+        }
+        assert capsys.readouterr().out.startswith("mlp: ")
+    assert main(["evaluate", str(made), str(other), *words, "--nets", "mlp,convnet-d1-w8"]) == 0
+    four = json.loads(results.read_text(encoding="utf-8"))
+    assert [(result["file"], result["network"]) for result in four] == [
+        (path.name, network) for path in (made, other) for network in ("mlp", "convnet-d1-w8-in")
+    ]
+
+
+def test_every_set_is_looked_at_before_the_first_is_scored(capsys, made: Path, tmp_path: Path):
+    results = tmp_path / "results.json"
+    words = ["--protocol", "demo", "--json", results]
+    assert "missing.h5" in refused(capsys, "evaluate", made, tmp_path / "missing.h5", *words)
+    labels = np.arange(40) % 4
+    np.savez(
+        tmp_path / "four.npz",
+        train_images=np.zeros((40, 8, 8), np.uint8),
+        train_labels=labels,
+        test_images=np.zeros((4, 8, 8), np.uint8),
+        test_labels=np.arange(4),
+    )
+    assert (
+        main(
+            [
+                "distill",
+                "random",
+                "--data",
+                str(tmp_path / "four.npz"),
+                "--ipc",
+                "1",
+                "--out",
+                str(tmp_path / "four.h5"),
+            ]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    assert "'four', which is not built in" in refused(capsys, "evaluate", made, tmp_path / "four.h5", *words)
+    assert "4 classes" in refused(capsys, "evaluate", made, tmp_path / "four.h5", "--data", "digits", *words)
+    account = tmp_path / "four.json"
+    assert "give another name" in refused(
+        capsys, "evaluate", made, tmp_path / "four.h5", "--data", "digits", "--json", account
+    )
+    assert not results.exists()
+
+
 def test_export_and_import_round_trip(capsys, made: Path, tmp_path: Path):
     plain = tmp_path / "set.pt"
     assert main(["export", str(made), "--to", "torch", "--out", str(plain)]) == 0
