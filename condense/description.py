@@ -47,8 +47,12 @@ def _images(synthetic: SyntheticSet) -> str:
     text = f"{len(synthetic.stored)} of {shape}, {per_class} per class, stored as {dtype} ({synthetic.space})"
     if synthetic.decoder is None:
         return text
-    factor = synthetic.decoder.factor
-    return f"{text}; each is {factor} x {factor} tiles, which are enlarged to {len(synthetic)} training images"
+    tiles = {
+        "uniform": "each is {0} x {0} tiles",
+        "multi": "each is 1 x 1, 2 x 2, ... and {0} x {0} tiles",
+        "bound": "each is up to {0} x {0} tiles",
+    }[synthetic.decoder.decoding].format(synthetic.decoder.factor)
+    return f"{text}; {tiles}, which are enlarged to {len(synthetic)} training images"
 
 
 def _labels(synthetic: SyntheticSet) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import preprocessing_from_arrays
-from condense.decoders import decoder_from_attributes
+from condense.decoders import decoder_from_attributes, decoder_to_attributes
 from condense.runtime.errors import CondenseError
 from condense.storage import Contents, read_contents, write_contents
 
@@ -50,7 +50,7 @@ def _contents(synthetic: SyntheticSet) -> Contents:
         "metrics": {},
     }
     if synthetic.decoder is not None:
-        attributes["decoder"] = {"kind": synthetic.decoder.kind, "factor": synthetic.decoder.factor}
+        attributes["decoder"] = decoder_to_attributes(synthetic.decoder)
     return Contents(arrays, attributes)
 
 
@@ -89,7 +89,7 @@ def _arguments(contents: Contents) -> dict[str, Any]:
         "stored": torch.from_numpy(arrays["images"]),
         "stored_labels": torch.from_numpy(arrays["labels"]),
         "space": contents.attributes["images"]["space"],
-        "decoder": None if decoder is None else decoder_from_attributes(decoder["kind"], decoder["factor"]),
+        "decoder": None if decoder is None else decoder_from_attributes(decoder),
         "stored_targets": torch.from_numpy(arrays["targets"]) if "targets" in arrays else None,
         "label_kind": root["label_kind"],
         "temperature": root["temperature"],

@@ -89,7 +89,8 @@ class SyntheticSet(Dataset[tuple[Tensor, Tensor]]):
             object.__setattr__(self, name, value)  # the way that a frozen dataclass leaves to its own constructor
 
     def __len__(self) -> int:
-        return len(self.stored_labels) * (1 if self.decoder is None else self.decoder.images_each)
+        stored = len(self.stored_labels)
+        return stored if self.decoder is None else self.decoder.images_in(stored)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities [K] if it has its own."""
@@ -233,6 +234,7 @@ def _check_images(synthetic: SyntheticSet) -> None:
         raise CondenseError(f"images stored as {space.name} are {space.dtype}, not {stored.dtype}; convert them")
     if synthetic.decoder is not None:
         synthetic.decoder.tile_size(*info.image_shape[1:])
+        synthetic.decoder.images_in(len(stored))  # refuses parts of classes where these matter
         if not stored.is_floating_point():
             raise CondenseError("pixels of real images have no decoder; store images that are decoded as float32")
     if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):

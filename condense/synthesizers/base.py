@@ -82,7 +82,7 @@ class Synthesizer(ABC):
         self.data = job.data
         self.settings = settings
         self.prepare()
-        self.decoder = decoder_of(settings)
+        self.decoder = decoder_of(settings, job.ipc)
         images, self.earlier_seconds = self.start()
         self.images = images.to(job.device).requires_grad_()
         self.labels = class_major_labels(len(job.data.info.classes), job.ipc)
@@ -183,7 +183,7 @@ class Synthesizer(ABC):
 
         A flip closure wants mirror images of the same class.
         """
-        decoder = decoder_of(settings)
+        decoder = decoder_of(settings, ipc)
         if decoder is not None:
             decoder.tile_size(*data.info.image_shape[1:])  # refuses a factor that is too large
         check_start(settings.initialization, data, ipc, decoder)
@@ -236,7 +236,15 @@ def _start_network(settings: Any) -> str:
     return getattr(settings, "network", "convnet-w128-in")
 
 
-def decoder_of(settings: Any) -> Tiles | None:
-    """The decoder that a method's settings ask for by their `factor`."""
-    factor = getattr(settings, "factor", 1)
-    return Tiles(factor) if factor > 1 else None
+def decoder_of(settings: Any, ipc: int) -> Tiles | None:
+    """The decoder that a method's settings ask for, for so many images of a class.
+
+    That is by their `factor` and, where a method has more ways than one, their `decoding`: bound by as many training
+    images as its `synthetic_batch` has of a class.
+    """
+    factor, decoding = getattr(settings, "factor", 1), getattr(settings, "decoding", None)
+    if factor == 1:
+        return None
+    if decoding == "bound":
+        return Tiles.bounded(factor, ipc, settings.synthetic_batch)
+    return Tiles(factor, decoding or "uniform")

@@ -211,5 +211,5 @@ def real_batch_sizes(data: TrainingData, settings: Any) -> Tensor:
 
 def presented_images(ipc: int, settings: Any) -> int:
     """How many images of a class networks see."""
-    decoder = decoder_of(settings)
-    return ipc * (1 if decoder is None else decoder.images_each) * (2 if settings.flip_closure else 1)
+    decoder = decoder_of(settings, ipc)
+    return (ipc if decoder is None else decoder.images_in(ipc)) * (2 if settings.flip_closure else 1)

@@ -90,7 +90,7 @@ def initial_images(
         noise = torch.randn(shape, generator=generator(job.seed, "initial images"))
         return (noise if space.name == "preprocessed" else (noise / 4 + 0.5).clamp(0, 1)), 0.0
     tiled = decoder if initialization != "real" else None
-    each = 1 if tiled is None else tiled.images_each
+    each = 1 if tiled is None else tiled.tiles
     indices, seconds = _chosen(initialization, job, each, network)
     images = data.images(indices) if space.name == "preprocessed" else data.pixels(indices).float() / 255
     if tiled is not None:
@@ -103,7 +103,7 @@ def check_start(initialization: str, data: TrainingData, ipc: int, decoder: Tile
     """Raise `CondenseError` where a class has too few images for a start."""
     if initialization == "noise" or is_file(initialization):
         return
-    each = 1 if decoder is None or initialization == "real" else decoder.images_each
+    each = 1 if decoder is None or initialization == "real" else decoder.tiles
     if each == 1:
         check_class_sizes(data, ipc)
         return
@@ -147,7 +147,7 @@ def _from_file(path: str, data: TrainingData, ipc: int, space: Space, decoder: T
     if start.ipc != ipc:
         found = "different numbers" if start.ipc is None else start.ipc
         raise CondenseError(f"--initialization {path} has {found} of images per class, not {ipc}; give --ipc as it has")
-    if start.decoder != decoder:
+    if (start.decoder and start.decoder.factor) != (decoder and decoder.factor):
         found = "whole images" if start.decoder is None else f"{start.decoder.factor} x {start.decoder.factor} tiles"
         raise CondenseError(f"--initialization {path} stores {found}; give a set with the --factor of this run")
     order = start.stored_labels.argsort(stable=True)

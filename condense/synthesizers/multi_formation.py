@@ -15,6 +15,7 @@ from torch import Tensor
 
 from condense.augmentation import AugmentationName
 from condense.data import TrainingData
+from condense.decoders import Decoding
 from condense.runtime.seeds import derive_seed, generator
 from condense.spaces import SPACES
 from condense.synthesizers.base import INITIALIZATION_HELP
@@ -38,6 +39,11 @@ class MultiFormationSettings(GradientMatchingSettings):
     iterations: int = Field(200_000, ge=1, description="updates of the images of every class")
     image_lr: float = Field(5e-3, gt=0, description="learning rate of the images (SGD)")
     factor: int = Field(2, ge=1, le=8, description=FACTOR_HELP)
+    decoding: Decoding | None = Field(
+        None,
+        description="multi: every stored image is a mosaic by each factor up to this one; bound: the first ones of a "
+        "class are, as long as it has at most synthetic_batch training images; default: uniform, by this factor",
+    )
     initialization: Initialization = Field("tiles", description=INITIALIZATION_HELP)
     augmentation: AugmentationName = Field("color-crop-cutout", description=AUGMENTATION_HELP)
     real_batch: int = Field(64, ge=1, description="real images of each class in an iteration (or all, if fewer)")

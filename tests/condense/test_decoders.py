@@ -16,6 +16,7 @@ import condense
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
 from condense.decoders import Tiles, decoder_from_attributes
+from condense.description import describe_set
 from condense.evaluation import PROTOCOLS
 from condense.runtime.errors import CondenseError
 from condense.set_file import KIND
@@ -120,9 +121,70 @@ def test_arranging_against_a_loop(shape: tuple[int, int, int], factor: int, samp
     torch.testing.assert_close(Tiles(factor).arrange(images, sampling), expected[:, :, :height, :width])
 
 
+def test_multi_decoding_is_by_every_factor_up_to_the_largest():
+    stored = images_of(2, 1, 8, 8)
+    decoder = Tiles(3, "multi")
+    expected = torch.cat([stored, naive_decode(stored, 2, 0.5), naive_decode(stored, 3, 0.5)])
+    torch.testing.assert_close(decoder.decode(stored, fill=0.5), expected)
+    assert decoder.repeat(torch.tensor([4, 7])).tolist() == [4, 7] * (1 + 4 + 9)
+    assert decoder.images_in(2) == 2 * (1 + 4 + 9)
+
+
+def naive_factors(largest: int, ipc: int, bound: int) -> list[int]:
+    """As many images as possible by the largest factor, then by the next one, each of the others being one image."""
+    factors: list[int] = []
+    for factor in range(largest, 0, -1):
+        while len(factors) < ipc and sum(f**2 for f in factors) + factor**2 + (ipc - len(factors) - 1) <= bound:
+            factors.append(factor)
+    return factors + [1] * (ipc - len(factors))
+
+
+@pytest.mark.parametrize(
+    ("factor", "ipc", "bound", "expected"),
+    [
+        (3, 50, 128, [3] * 8 + [2] * 3 + [1] * 39),  # by the released code of IDC
+        (3, 20, 128, [3] * 12 + [2] * 3 + [1] * 5),
+        (3, 10, 128, [3] * 10),
+        (2, 40, 128, [2] * 22 + [1] * 18),
+        (2, 3, 8, [2, 1, 1]),
+        (2, 5, 4, [1] * 5),
+    ],
+)
+def test_bound_decoding_has_as_many_mosaics_as_fit(factor: int, ipc: int, bound: int, expected: list[int]):
+    decoder = Tiles.bounded(factor, ipc, bound)
+    assert list(decoder.factors) == expected
+    assert decoder.images_in(ipc) == sum(each**2 for each in expected) <= max(bound, ipc)
+
+
+def test_the_place_in_its_class_decides_how_an_image_is_decoded():
+    stored = images_of(6, 1, 8, 8)
+    decoder = Tiles(3, "bound", (3, 2, 1))
+    expected = torch.cat([stored[[2, 5]], naive_decode(stored[[1, 4]], 2, 0.5), naive_decode(stored[[0, 3]], 3, 0.5)])
+    torch.testing.assert_close(decoder.decode(stored, fill=0.5), expected)
+    labels = torch.tensor([4, 4, 4, 7, 7, 7])
+    assert decoder.repeat(labels).tolist() == [4, 7] * (1 + 4 + 9)
+    by_class = [decoder.decode(part, fill=0.5) for part in stored.split(3)]
+    assert sorted(torch.cat(by_class).flatten(1).sum(1)) == sorted(expected.flatten(1).sum(1))
+    with pytest.raises(CondenseError, match="4 stored images are not whole classes of 3"):
+        decoder.decode(stored[:4], fill=0.5)
+
+
+@pytest.mark.parametrize(("decoding", "factors"), [("uniform", (2,)), ("multi", (2,)), ("bound", ()), ("bound", (3,))])
+def test_factors_belong_to_bound_decoding(decoding: str, factors: tuple[int, ...]):
+    with pytest.raises(CondenseError, match=f"do not fit tiles decoded as {decoding}"):
+        Tiles(2, decoding, factors)
+
+
+def test_every_factor_that_is_used_must_fit():
+    assert Tiles(5).tile_size(9, 9) == (2, 2)
+    with pytest.raises(CondenseError, match="cut into 4 x 4 tiles"):
+        Tiles(5, "multi").tile_size(9, 9)
+
+
 def test_gradients_flow_through_decoding():
     stored = images_of(2, 1, 5, 4).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda values: Tiles(2).decode(values, fill=0.5), stored)
+    for decoder in (Tiles(2), Tiles(2, "multi"), Tiles(2, "bound", (2, 1))):
+        assert torch.autograd.gradcheck(lambda values, decoder=decoder: decoder.decode(values, fill=0.5), stored)
 
 
 def test_factors_that_make_no_tiles_are_refused_in_one_line():
@@ -135,7 +197,7 @@ def test_factors_that_make_no_tiles_are_refused_in_one_line():
     with pytest.raises(CondenseError, match="cannot be cut"):
         Tiles(9).decode(images_of(1, 1, 8, 8), fill=0.5)
     with pytest.raises(CondenseError, match=r"'wavelets', which this condense does not know; upgrade"):
-        decoder_from_attributes("wavelets", 2)
+        decoder_from_attributes({"kind": "wavelets", "factor": 2})
 
 
 def info(shape: tuple[int, int, int] = (3, 12, 8)) -> DataInfo:
@@ -210,6 +272,25 @@ def test_saved_and_loaded_it_is_the_same_set(tmp_path: Path, soft: bool):
     if soft:
         assert torch.equal(read.targets, made.targets)
     assert (tmp_path / "set.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
+
+
+@pytest.mark.parametrize("decoder", [Tiles(2, "multi"), Tiles(3, "bound", (3, 1))])
+def test_other_decodings_are_stored(tmp_path: Path, decoder: Tiles):
+    made = mosaic_set(decoder=decoder, stored_labels=torch.tensor([0, 0, 1, 1]))
+    made.save(tmp_path / "set.h5")
+    read = SyntheticSet.load(tmp_path / "set.h5")
+    assert read.decoder == decoder
+    assert len(read) == len(read.images) == len(read.labels) == 20
+    assert torch.equal(read.images, made.images)
+    assert read.class_counts == (2, 2)
+    assert read.labels.bincount().tolist() == [10, 10]
+    assert made.bytes == 4 * 3 * 12 * 8 * 4 + 4 * 8 + 8 * (1 + len(decoder.factors))
+    assert "20 training images" in describe_set(made)["images"]
+
+
+def test_parts_of_classes_have_no_bound_decoding():
+    with pytest.raises(CondenseError, match="4 stored images are not whole classes of 3"):
+        mosaic_set(decoder=Tiles(2, "bound", (2, 1, 1)))
 
 
 def test_a_loader_gives_decoded_images_with_their_labels():

@@ -14,6 +14,7 @@ import condense
 from condense.augmentation import Augmentation, Draws, augment, draw_per_image
 from condense.cutmix import draw_mix
 from condense.data import TrainingData
+from condense.decoders import Tiles
 from condense.making import Job
 from condense.matching import match_convolutions_absolute, match_convolutions_squared
 from condense.networks import Network, build_network
@@ -42,7 +43,12 @@ def values_of(network: Network) -> Tensor:
     return torch.cat([value.detach().flatten() for value in network.parameters()])
 
 
-def naive_decode(images: Tensor, factor: int) -> Tensor:
+def naive_decode(images: Tensor, factor: int, decoding: str = "uniform") -> Tensor:
+    if decoding == "multi":
+        return torch.cat([images, *(naive_decode(images, each) for each in range(2, factor + 1))])
+    if decoding == "bound":  # of two images and at most six training images, one can be a mosaic
+        assert (len(images), factor) == (2, 2)
+        return torch.cat([naive_decode(images[:1], 2), images[1:]])
     side = images.shape[2] // factor
     tiles = [
         images[:, :, side * row : side * (row + 1), side * column : side * (column + 1)]
@@ -79,14 +85,21 @@ def naive_distance(network: Network, real: Tensor, synthetic: Tensor, label: int
 
 
 @pytest.mark.parametrize(
-    ("distance", "factor", "ipc", "image_lr", "closure"),
-    [("l2", 2, 1, 0.1, False), ("l1", 2, 2, 1e-3, False), ("l2", 1, 2, 0.1, False), ("l2", 2, 1, 0.1, True)],
+    ("distance", "factor", "ipc", "image_lr", "changes"),
+    [
+        ("l2", 2, 1, 0.1, {}),
+        ("l1", 2, 2, 1e-3, {}),
+        ("l2", 1, 2, 0.1, {}),
+        ("l2", 2, 1, 0.1, {"flip_closure": True}),
+        ("l2", 2, 2, 0.1, {"decoding": "multi"}),
+        ("l2", 2, 2, 0.1, {"decoding": "bound", "synthetic_batch": 6}),
+    ],
 )
 def test_iterations_against_double_backward_and_one_optimizer(
-    digits, distance: str, factor: int, ipc: int, image_lr: float, closure: bool
+    digits, distance: str, factor: int, ipc: int, image_lr: float, changes: dict[str, object]
 ):
     """Class by class, every step on the whole tensor: momentum moves the classes whose turn it is not."""
-    settings = {"distance": distance, "factor": factor, "image_lr": image_lr, "flip_closure": closure}
+    settings = {"distance": distance, "factor": factor, "image_lr": image_lr} | changes
     made = synthesizer(digits.train, ipc, matching_steps=9, image_momentum=0.5, **settings)
     images = made.images.detach().clone().requires_grad_()
     start = images.detach().clone()
@@ -96,8 +109,8 @@ def test_iterations_against_double_backward_and_one_optimizer(
         total, draws = 0.0, made.class_draws(iteration)
         for label in range(10):
             real = digits.train.images(made.real_batch(iteration, label))
-            decoded = naive_decode(images[label * ipc : (label + 1) * ipc], factor)
-            if closure:
+            decoded = naive_decode(images[label * ipc : (label + 1) * ipc], factor, changes.get("decoding", ""))
+            if "flip_closure" in changes:
                 decoded = torch.cat([decoded, decoded.flip(3)])
             seen = [colour_crop_cutout(each, draws, label) for each in (real, normalized(decoded, digits.train))]
             loss = naive_distance(network, *seen, label, distance)
@@ -109,6 +122,26 @@ def test_iterations_against_double_backward_and_one_optimizer(
         torch.testing.assert_close(made.images.detach() - start, images.detach() - start, rtol=1e-3, atol=1e-5)
         network.load_state_dict(made.network.state_dict())
     assert (images.detach() - start).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("decoding", "decoder"),
+    [
+        (None, Tiles(3)),
+        ("uniform", Tiles(3)),
+        ("multi", Tiles(3, "multi")),
+        ("bound", Tiles(3, "bound", (3, 2, 1, 1))),
+    ],
+)
+def test_sets_are_decoded_as_they_were_matched(digits, decoding: str | None, decoder: Tiles):
+    made = synthesizer(digits.train, 4, factor=3, decoding=decoding, synthetic_batch=16)
+    assert made.decoder == decoder
+    assert len(made.presented_class(0)[1]) == decoder.images_in(4)
+    settings = {"iterations": 1, "decoding": decoding, "synthetic_batch": 16, **QUICK}
+    learned = condense.distill("idc", digits, 4, factor=3, **settings)
+    assert learned.decoder == decoder
+    assert len(learned.images) == decoder.images_in(40)
+    assert torch.equal(learned.labels.bincount(), torch.full((10,), decoder.images_in(4)))
 
 
 def test_momentum_moves_classes_in_the_turns_of_others(digits):
