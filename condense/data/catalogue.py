@@ -24,7 +24,7 @@ class KnownSet:
     `target` is the function that reads it, `torchvision` the class in `torchvision.datasets` with the arguments that
     select each split, `system_folder` where a Linux distribution's package puts it as IDX files. `mirror` says whether
     a mirrored image keeps its class, `constants` are the published normalisation (none: computed), `found` tells
-    people where it comes from.
+    people where it comes from. `imagenet_classes` are, for a part of ImageNet-1k, the indices of its classes there.
     """
 
     name: str
@@ -38,6 +38,7 @@ class KnownSet:
     train_arguments: Mapping[str, object] = field(default_factory=dict)
     test_arguments: Mapping[str, object] = field(default_factory=dict)
     system_folder: str = ""
+    imagenet_classes: tuple[int, ...] = ()
 
 
 def _torchvision(
@@ -64,6 +65,21 @@ def _torchvision(
         train_arguments={"split": "train"} if by_split else {"train": True},
         test_arguments={"split": "test"} if by_split else {"train": False},
         system_folder=system_folder,
+    )
+
+
+IMAGENET = ChannelConstants((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _imagenet(name: str, summary: str, *classes: int) -> KnownSet:
+    return KnownSet(
+        name=name,
+        summary=f"{summary}, RGB, {len(classes)} classes of ImageNet; needs --image-size",
+        mirror=True,
+        found="torchvision's ImageNet folder (train/ and val/) as --data-root, or imagenet/ under it",
+        target="condense.data.imagenet:read_imagenet_subset",
+        constants=IMAGENET,
+        imagenet_classes=classes,
     )
 
 
@@ -138,10 +154,15 @@ DATA_SETS: Registry[KnownSet] = Registry(
             aliases=("stl-10",),
             by_split=True,
         ),
+        # the subsets that MTT introduced (Cazenavette et al., CVPR 2022, code), their classes in its order
+        _imagenet("imagenette", "easily classified things", 0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
+        _imagenet("imagewoof", "dogs", 193, 182, 258, 162, 155, 167, 159, 273, 207, 229),
+        _imagenet("imagefruit", "fruits", 953, 954, 949, 950, 951, 957, 952, 945, 943, 948),
+        _imagenet("imagemeow", "cats", 281, 282, 283, 284, 285, 291, 292, 290, 289, 287),
+        _imagenet("imagesquawk", "birds", 84, 130, 88, 144, 145, 22, 96, 9, 100, 89),
+        _imagenet("imageyellow", "yellow things", 309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
     ],
 )
-
-IMAGENET = ChannelConstants((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def find_data_set(name: str) -> KnownSet | None:

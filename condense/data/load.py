@@ -15,6 +15,7 @@ from condense.data.datasets import read_datasets
 from condense.data.fitting import choose_preprocessing
 from condense.data.folder import read_folder
 from condense.data.huggingface import read_huggingface
+from condense.data.imagenet import read_imagenet_subset
 from condense.data.info import DataInfo
 from condense.data.known import read_known
 from condense.data.raw import RawData
@@ -91,6 +92,8 @@ def _read(source: Source, size: tuple[int, int] | None, memory_limit: int, data_
         if source.startswith(_HUB):
             return read_huggingface(source.removeprefix(_HUB), size, memory_limit, download=download)
         entry = find_data_set(source)
+        if entry is not None and entry.imagenet_classes:
+            return read_imagenet_subset(entry, data_root, size)
         if entry is not None:
             return read_known(entry, data_root, download=download)
     return _read_path(source, size, memory_limit)
