@@ -55,6 +55,9 @@ class SourceOptions(Closed):
     )
     data_root: Path | None = Field(None, description="where data sets by name are kept [$CONDENSE_DATA]")
     download: bool = Field(False, description="download a data set by name that is not there")
+    group_by_folder: bool = Field(
+        False, description="where a test split is made of class folders, keep each of their sub-folders on one side"
+    )
 
 
 class DataOptions(SourceOptions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
-from torch import Tensor
 
+from condense.data.depth import to_uint8
+from condense.data.labels import class_indices, numbered_classes
 from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
 from condense.data.raw import RawData, reason
 from condense.data.sources import Hdf5Pixels, PixelSource, TensorPixels, channels_first
@@ -23,21 +24,11 @@ KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 def read_npz(path: Path, memory_limit: int) -> RawData:
     """Read an `.npz` with `KEYS` and, optionally, `classes`; images are (N, H, W) or (N, H, W, C), uint8.
 
-    Raises `CondenseError` for a damaged file, wrong arrays, and images above `memory_limit` bytes.
+    Raises `CondenseError` for a damaged file, wrong arrays, and arrays above `memory_limit` bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-        _check_keys(path, sizes)
-        size = sizes["train_images"] + sizes["test_images"]
-        if size > memory_limit:
-            raise CondenseError(
-                f"the images of {path} take {size / 1e9:.2f} GB, above the memory limit of "
-                f"{memory_limit / 1e9:.2f} GB, and an .npz is read whole; give a larger --memory-limit once, to "
-                "pack it into an .h5, which is read piece by piece"
-            )
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in (*KEYS, "classes") if key in sizes}
+            arrays = _unpack(path, archive, memory_limit)
     except CondenseError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for damage and for pickled objects
@@ -46,6 +37,25 @@ def read_npz(path: Path, memory_limit: int) -> RawData:
         _check_images(path, f"{split}_images", arrays[f"{split}_images"])
     train, test = (TensorPixels(channels_first(arrays[key])) for key in ("train_images", "test_images"))
     return _raw(path, path.stem, arrays, train, test)
+
+
+def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` that are wanted, all of them measured before the first is read."""
+    entries = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist() if name.endswith(".npy")}
+    _check_keys(path, entries)
+    wanted = {key: entries[key] for key in (*KEYS, "classes") if key in entries}
+    size = sum(entry.file_size for entry in wanted.values())  # zipfile gives no more than this of an entry
+    if size > memory_limit:
+        raise CondenseError(
+            f"the arrays of {path} take {size / 1e9:.2f} GB, above the memory limit of {memory_limit / 1e9:.2f} GB, "
+            "and an .npz is read whole; give a larger --memory-limit once, to pack it into an .h5, which is read piece "
+            "by piece"
+        )
+    arrays = {}
+    for key, entry in wanted.items():
+        with archive.open(entry) as stream:
+            arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
 
 
 def read_h5(path: Path) -> RawData:
@@ -67,7 +77,7 @@ def read_h5(path: Path) -> RawData:
         raise CondenseError(f"cannot read {path}: {reason(error)}; pack the data again") from error
     train, test = Hdf5Pixels(path, "train_images"), Hdf5Pixels(path, "test_images")
     mirror = None if mirror is None else bool(mirror)
-    return _raw(path, str(name), arrays, train, test, mirror=mirror, preprocessing=preprocessing)
+    return _raw(path, _text(name), arrays, train, test, mirror=mirror, preprocessing=preprocessing)
 
 
 def _stored_preprocessing(file: h5py.File) -> Preprocessing | None:
@@ -80,21 +90,19 @@ def _stored_preprocessing(file: h5py.File) -> Preprocessing | None:
 def _raw(
     path: Path, name: str, arrays: Mapping[str, np.ndarray], train: PixelSource, test: PixelSource, **stored: Any
 ) -> RawData:
-    train_labels, test_labels = (_labels(path, key, arrays[key]) for key in ("train_labels", "test_labels"))
-    numbers = range(max(train_labels.tolist(), default=-1) + 1)
-    names = arrays["classes"].ravel() if "classes" in arrays else numbers
-    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    train_labels, test_labels = (
+        class_indices(arrays[key], f"{key} of {path}") for key in ("train_labels", "test_labels")
+    )
+    if "classes" in arrays:
+        classes = tuple(_text(name) for name in arrays["classes"].ravel())
+    else:
+        classes = numbered_classes(name, train_labels) if len(train_labels) else ()
     return RawData(name, classes, train, train_labels, test, test_labels, **stored)
 
 
-def _labels(path: Path, key: str, labels: np.ndarray) -> Tensor:
-    if labels.dtype.kind not in "iu":
-        raise CondenseError(
-            f"{key} of {path} is {labels.dtype}; labels must be integers from 0, for example labels.astype('int64')"
-        )
-    if labels.ndim == 0 or labels.size != len(labels):  # (N, 1), as MedMNIST has them, is fine
-        raise CondenseError(f"{key} of {path} has shape {labels.shape}; labels must be (N,), one class index an image")
-    return torch.from_numpy(labels.reshape(-1).astype(np.int64))
+def _text(name: Any) -> str:
+    """A name as text; bytes that are not UTF-8 become what the names of such files become."""
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _check_keys(path: Path, present: Any) -> None:
@@ -110,9 +118,13 @@ def _check_images(path: Path, key: str, images: Any) -> None:
     """`images` is an array or an HDF5 dataset; only its dtype and shape are looked at."""
     if images.dtype != np.uint8:
         raise CondenseError(
-            f"{key} of {path} is {images.dtype}; images must be uint8, 0 to 255 (multiply [0, 1] by 255 and round)"
+            f"{key} of {path} is {images.dtype}; images must be uint8, 0 to 255 ({to_uint8(images.dtype)})"
         )
-    if not (len(images.shape) == 3 or (len(images.shape) == 4 and images.shape[3] in (1, 3))):
+    shape = tuple(images.shape)
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
+        turn = " (images.transpose(0, 2, 3, 1) puts it there)" if len(shape) == 4 and shape[1] in (1, 3) else ""
         raise CondenseError(
-            f"{key} of {path} has shape {tuple(images.shape)}; give (N, H, W), or (N, H, W, C) with C 1 or 3 last"
+            f"{key} of {path} has shape {shape}; give (N, H, W), or (N, H, W, C) with C 1 or 3 last{turn}"
         )
+    if 0 in shape[1:]:
+        raise CondenseError(f"{key} of {path} has shape {shape}; images need at least one pixel")

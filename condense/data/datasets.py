@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from condense.data.decoding import header_of, resize
+from condense.data.decoding import resize
+from condense.data.items import class_index, describe, image_pixels
+from condense.data.labels import numbered_classes
 from condense.data.raw import RawData, split_note, split_off_test
 from condense.data.sources import TensorPixels
 from condense.data.splitting import content_keys
@@ -19,15 +20,22 @@ from condense.runtime.errors import CondenseError
 
 
 def read_datasets(
-    train: Any, test: Any | None, image_size: tuple[int, int] | None, memory_limit: int, *, name: str | None = None
+    train: Any,
+    test: Any | None,
+    image_size: tuple[int, int] | None,
+    memory_limit: int,
+    *,
+    name: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> RawData:
     """Read every item of one torch Dataset, or of a training and a test Dataset, once.
 
-    An item is (image, label). The image is a Pillow image, a tensor [C, H, W] or [H, W], or an array (H, W) or
-    (H, W, C); uint8, or floating point in [0, 1] as torchvision's `ToTensor` makes it. The label is an integer from 0.
-    Class names come from the attribute `classes` where there is one. A single Dataset is split as a folder is. Raises
-    `CondenseError` for other items, for a pair whose `classes` differ, for images that differ in size without
-    `image_size` (H, W), and above `memory_limit` bytes.
+    An item is (image, label). The image is a Pillow image, which is turned upright as its EXIF data say, a tensor
+    [C, H, W] or [H, W], or an array (H, W) or (H, W, C); uint8, or floating point in [0, 1] as torchvision's `ToTensor`
+    makes it. The label is an integer from 0. Class names come from the attribute `classes` where there is one. A single
+    Dataset is split as a folder is. `notes` are for whoever uses the data. Raises `CondenseError` for other items, for
+    a pair whose `classes` differ, for images that differ in size without `image_size` (H, W), and above `memory_limit`
+    bytes.
     """
     original = _innermost(train)
     name = name or type(original).__name__.lower()
@@ -41,15 +49,16 @@ def read_datasets(
         raise CondenseError(f"the data set {name} is empty; it needs at least one image of every class")
     pixels, targets = _stack(images), torch.tensor(labels, dtype=torch.int64)
     names = getattr(original, "classes", None)
-    if not isinstance(names, list | tuple):
-        names = range(int(targets[:boundary].max()) + 1)
-    classes = tuple(str(entry) for entry in names)
+    if isinstance(names, list | tuple):
+        classes = tuple(str(entry) for entry in names)
+    else:
+        classes = numbered_classes(name, targets[:boundary])
     if test is None:
         source = TensorPixels(pixels)
         raw = split_off_test(name, classes, source, targets, content_keys(source))
-        return dataclasses.replace(raw, notes=(split_note(raw),))
+        return dataclasses.replace(raw, notes=(split_note(raw), *notes))
     train_pixels, test_pixels = TensorPixels(pixels[:boundary]), TensorPixels(pixels[boundary:])
-    return RawData(name, classes, train_pixels, targets[:boundary], test_pixels, targets[boundary:])
+    return RawData(name, classes, train_pixels, targets[:boundary], test_pixels, targets[boundary:], notes=notes)
 
 
 def _innermost(dataset: Any) -> Any:
@@ -84,13 +93,13 @@ def _read_items(
         item = dataset[index]
         if not (isinstance(item, list | tuple) and len(item) == 2):
             raise CondenseError(
-                f"item {index} is {_describe(item)}; a torch Dataset must give pairs of an image and a label"
+                f"item {index} is {describe(item)}; a torch Dataset must give pairs of an image and a label"
             )
-        image = _to_array(item[0], index)
+        image = image_pixels(item[0], index)
         if image_size is not None and image.shape[1:] != image_size:
             image = resize(torch.from_numpy(image)[None], *image_size)[0].numpy()
         images.append(image)
-        labels.append(_to_label(item[1], index))
+        labels.append(class_index(item[1], index))
         used += image.nbytes
         if used > memory_limit:
             raise CondenseError(
@@ -98,49 +107,6 @@ def _read_items(
                 "--memory-limit, a smaller --image-size, or save the images as class folders, which stay on disk"
             )
     return images, labels
-
-
-def _to_array(image: Any, index: int) -> np.ndarray:
-    """The image of an item as uint8 (C, H, W)."""
-    if isinstance(image, Image.Image):
-        header = header_of(image)
-        if header.deep:
-            raise CondenseError(f"image {index} has more than 8 bits a channel; convert the images to 8 bits")
-        array = np.asarray(image.convert("L" if header.gray else "RGB"))
-    elif isinstance(image, Tensor):
-        array = image.detach().cpu().numpy()
-        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
-    else:
-        array = np.asarray(image)
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
-        raise CondenseError(
-            f"image {index} is {_describe(image)}; give Pillow images, tensors [C, H, W] or arrays (H, W, C), C 1 or 3"
-        )
-    array = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)
-    return np.ascontiguousarray(_to_uint8(array, index))
-
-
-def _to_uint8(array: np.ndarray, index: int) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
-        return np.round(array * 255).astype(np.uint8)
-    raise CondenseError(
-        f"image {index} is {array.dtype} from {array.min():.4g} to {array.max():.4g}; give uint8, or floating point in "
-        "[0, 1] (leave out Normalize: condense normalises by itself)"
-    )
-
-
-def _to_label(label: Any, index: int) -> int:
-    array = np.asarray(label)
-    if array.dtype.kind not in "iu" or array.size != 1:
-        raise CondenseError(f"label {index} is {_describe(label)}; labels must be integers, class indices from 0")
-    return int(array.item())
-
-
-def _describe(value: Any) -> str:
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    return f"{value!r}" if isinstance(value, int | float | str) else f"a {type(value).__name__}{shape}"
 
 
 def _stack(images: list[np.ndarray]) -> Tensor:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,51 +14,81 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from condense.data.depth import is_deep
+from condense.data.formats import formats
+from condense.data.orientation import upright, upright_size
+from condense.data.unreadable import Problem, problem_of
+
 ImageShape = tuple[int, int, int]  # (C, H, W)
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-_DEEP_MODES = ("I", "F")  # more than 8 bits a channel: Pillow would clip, not scale, their values
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints its errors where nobody set up logging
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says before it is decoded; `deep` means more than 8 bits a channel."""
+    """What an image file says before it is decoded: size as viewers show it, and colours.
+
+    `deep` means more than 8 bits a channel, `animated` more than one frame, of which the first is used.
+    """
 
     height: int
     width: int
     gray: bool
     transparent: bool
     deep: bool
+    animated: bool
 
 
-def header_of(image: Image.Image) -> Header:
-    """Size and colour of a Pillow image, decoded or not."""
-    return Header(
-        height=image.height,
-        width=image.width,
-        gray=image.mode in _GRAY_MODES,
-        transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
-        deep=image.mode.startswith(_DEEP_MODES),
-    )
+def is_gray(image: Image.Image) -> bool:
+    """Whether a Pillow image has no colours."""
+    return image.mode in _GRAY_MODES
 
 
-def read_header(path: Path) -> Header | None:
-    """The header of an image file; None if Pillow cannot make sense of it."""
+def read_header(path: Path) -> Header | Problem:
+    """The header of an image file, or why it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return header_of(image)
-    except Exception:  # Pillow's readers raise anything from SyntaxError to struct.error on damaged files
-        return None
+        with _open(path) as image:
+            deep = is_deep(image)  # before anything decodes it
+            height, width = upright_size(image)
+            return Header(
+                height=height,
+                width=width,
+                gray=is_gray(image),
+                transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
+                deep=deep,
+                animated=image.format != "MPO" and getattr(image, "is_animated", False),  # MPO: previews of one photo
+            )
+    except Exception as error:
+        return problem_of(error)
 
 
-def decode_file(path: Path, shape: ImageShape) -> np.ndarray | None:
-    """The pixels of an image file, uint8 of `shape`; None if it cannot be decoded to its end."""
+def decode_file(path: Path, shape: ImageShape) -> np.ndarray | Problem:
+    """The pixels of an image file, uint8 of `shape`, or why it cannot be decoded to its end."""
     try:
-        with Image.open(path) as image:
-            return to_pixels(image, shape)
-    except Exception:  # as above
-        return None
+        with _open(path) as image:
+            return to_pixels(upright(image), shape)
+    except Exception as error:
+        return problem_of(error)
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():  # to open a pipe would wait for its other end
+        raise FileNotFoundError(path)
+    return Image.open(path, formats=formats())
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings from standard error; what matters in them, condense says in its own notes.
+
+    Python's filters are for the whole process: enter this where threads are started, not in them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
 
 
 def to_pixels(image: Image.Image, shape: ImageShape) -> np.ndarray:

@@ -7,166 +7,213 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from condense.data.decoding import Header, read_header
-from condense.data.raw import RawData, split_note, split_off_test
-from condense.data.sources import FilePixels, SubsetPixels
+from condense.data.image_files import open_images
+from condense.data.raw import RawData, check_names, split_note, split_off_test
+from condense.data.sequences import Place, frames, merged
+from condense.data.sources import SubsetPixels
+from condense.data.splits import SplitFolders, choose_splits
 from condense.data.splitting import content_key
+from condense.data.tree import files_in, is_image, subfolders, suffix_of, walk
 from condense.runtime.errors import CondenseError, near_names
 
-_TRAIN_FOLDERS = ("train", "training")  # in any case: `Train` taken for a class would go unnoticed
-_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_LARGE_IMAGE = 128 * 128  # pixels; below, Python's lock makes several threads slower than one
 _LAYOUT = "train/CLASS/*.png with test/CLASS/*.png, or CLASS/*.png"
+_SHOWN = 4  # names in a note
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """The files below the class folders of one split, class by class and sorted, relative to the root of the tree."""
+    """The files of one split, class by class and sorted; names are relative to the root of the tree."""
 
     names: list[str]
     labels: Tensor  # int64 [N]
     others: list[str]  # files without an image suffix
+    places: list[Place]  # of the images
 
 
-def read_folder(root: Path, image_size: tuple[int, int] | None) -> RawData:
-    """Read `train/` and `test/` (or `val/`, `validation/`) with class folders in them, or class folders alone.
+def read_folder(root: Path, image_size: tuple[int, int] | None, *, group_by_folder: bool = False) -> RawData:
+    """Read `train/` and `test/` (or `val/`, `eval/`, ...) with class folders in them, or class folders alone.
 
-    Classes are the sorted names of the folders, which are searched to any depth; hidden files are skipped. Without a
-    test folder, 20 % of every class become the test split, chosen by the content of the files; a note says so. Pixels
-    are decoded when they are read.
+    Classes are the sorted names of the folders, which are searched to any depth, each real folder once; hidden files
+    and what systems leave behind are skipped. Without a test split that has labels, 20 % of every class become one,
+    chosen by the content of the files; with `group_by_folder` whole sub-folders of class folders, those of one name in
+    several classes together. Notes say what was done. Pixels are decoded when they are read.
 
-    Raises `CondenseError` for another layout, for files that are no images or have more than 8 bits a channel, and
-    for several sizes without `image_size` (H, W).
+    Raises `CondenseError` for another layout, for names that are not UTF-8, for files that are no images or have more
+    than 8 bits a channel, for several sizes without `image_size` (H, W), and for `group_by_folder` where no test split
+    is made or no class folder has sub-folders.
     """
-    train_folder, test_folder, notes = _split_folders(root)
-    classes = _class_names(train_folder)
-    train = _list_files(root, train_folder, classes)
-    if not train.names:
-        raise CondenseError(f"no image files ({' '.join(_SUFFIXES)}) in class folders of {train_folder}; use {_LAYOUT}")
-    if test_folder is None:
-        notes += _notes_on_others(train.others)
-        return _split_by_content(root, classes, train, image_size, notes)
-    _check_test_classes(test_folder, classes)
-    test = _list_files(root, test_folder, classes)
-    names = train.names + test.names
-    pixels, more = _pixels(root, names, image_size)
-    train_pixels, test_pixels = (
-        SubsetPixels(pixels, part) for part in torch.arange(len(names)).tensor_split([len(train.names)])
-    )
-    notes += _notes_on_others(train.others + test.others) + more
-    name = root.resolve().name
+    splits, name = choose_splits(root), root.resolve().name
+    train_folders = subfolders(splits.train)
+    classes = tuple(folder.name for folder in train_folders)
+    test_folders = [] if splits.test is None else subfolders(splits.test)
+    check_names(name, [*classes, *(folder.name for folder in test_folders)])
+    _check_classes(splits, train_folders, test_folders)
+    (train, test), links = _list_files(root, splits, classes, (train_folders, test_folders))
+    _check_images(root, train_folders, train)
+    notes = splits.notes + _notes_on_files(root, splits, train.others + test.others, links)
+    if splits.test is None:
+        return _split_by_content(root, classes, train, image_size, notes, group_by_folder=group_by_folder)
+    if group_by_folder:
+        raise CondenseError(f"{name} has a test split, {splits.test.name}/, of its own: leave --group-by-folder out")
+    pixels, more = open_images(root, train.names + test.names, image_size)
+    indices = torch.arange(len(pixels))
+    train_pixels, test_pixels = (SubsetPixels(pixels, part) for part in indices.tensor_split([len(train.names)]))
+    notes += _note_on_merging(train.places + test.places) + more
     return RawData(name, classes, train_pixels, train.labels, test_pixels, test.labels, notes=notes)
 
 
 def _split_by_content(
-    root: Path, classes: tuple[str, ...], listing: _Listing, image_size: tuple[int, int] | None, notes: tuple[str, ...]
+    root: Path,
+    classes: tuple[str, ...],
+    listing: _Listing,
+    image_size: tuple[int, int] | None,
+    notes: tuple[str, ...],
+    *,
+    group_by_folder: bool,
 ) -> RawData:
-    pixels, more = _pixels(root, listing.names, image_size)
-    keys = [content_key((root / name).read_bytes()) for name in listing.names]
-    raw = split_off_test(root.resolve().name, classes, pixels, listing.labels, keys)
-    return dataclasses.replace(raw, notes=(split_note(raw), *notes, *more))
+    name, places = root.resolve().name, listing.places
+    if group_by_folder and not any(place.subfolder for place in places):
+        raise CondenseError(f"the class folders of {name} have no sub-folders: leave --group-by-folder out")
+    pixels, more = open_images(root, listing.names, image_size)
+    keys = [content_key((root / file).read_bytes()) for file in listing.names]
+    groups = [place.subfolder or file for place, file in zip(places, listing.names)] if group_by_folder else None
+    raw = split_off_test(name, classes, pixels, listing.labels, keys, groups=groups)
+    if not group_by_folder:
+        notes += _note_on_merging(places) + _note_on_sharing(places)
+    return dataclasses.replace(raw, notes=(split_note(raw, grouped=group_by_folder), *notes, *more))
 
 
-def _split_folders(root: Path) -> tuple[Path, Path | None, tuple[str, ...]]:
-    """The folders of the training and the test split (None: one has to be made), and what to say about it."""
-    by_name = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    train = [by_name[name] for name in _TRAIN_FOLDERS if name in by_name]
-    test = [by_name[name] for name in _TEST_FOLDERS if name in by_name]
-    if not train and not test:
-        return root, None, ()
-    if not train:
-        raise CondenseError(f"{root} has {test[0].name}/ but no train/; add one, or give {test[0]} by itself")
-    if not test:
-        return train[0], None, ()
-    named = test[0].name.lower().startswith("test")
-    notes = [] if named else [f"{test[0].name}/ of {root.name} is the test split"]
-    notes += [f"{path.name}/ in {root.name} is not used: {test[0].name}/ is the test split" for path in test[1:]]
-    return train[0], test[0], tuple(notes)
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-
-
-def _check_test_classes(folder: Path, classes: tuple[str, ...]) -> None:
-    unknown = [name for name in _class_names(folder) if name not in classes]
+def _check_classes(splits: SplitFolders, train: Sequence[Path], test: Sequence[Path]) -> None:
+    """Every class folder is a folder of its own, and those of the test split are classes of the training split."""
+    roots = [splits.train] if splits.test is None else [splits.train, splits.test]
+    real: dict[str, Path] = {}
+    for folder in (*roots, *train, *test):
+        other = real.setdefault(os.path.realpath(folder), folder)
+        if other != folder:
+            raise CondenseError(f"{folder} and {other} are the same folder, by a link; remove one of the two")
+    classes = [folder.name for folder in train]
+    unknown = [folder.name for folder in test if folder.name not in classes]
     if unknown:
         raise CondenseError(
-            f"{folder} has {len(unknown)} class folder(s) that the training split lacks, for example {unknown[0]!r}"
-            f"{near_names(unknown[0], classes)}; both need the same classes"
+            f"{splits.test} has {len(unknown)} class folder(s) that the training split lacks, for example "
+            f"{unknown[0]!r}{near_names(unknown[0], classes)}; both need the same classes"
         )
 
 
-def _list_files(root: Path, folder: Path, classes: tuple[str, ...]) -> _Listing:
+def _list_files(
+    root: Path, splits: SplitFolders, classes: Sequence[str], parts: Sequence[Sequence[Path]]
+) -> tuple[list[_Listing], list[str]]:
+    """The files below the class folders of each part, and the links to folders that were not followed."""
+    links: list[str] = []
+    apart = [root, *root.resolve().parents, splits.train, *([] if splits.test is None else [splits.test])]
+    folders = [folder for part in parts for folder in part]
+    files: list[list[str]] = [[] for _ in folders]
+    for number, file in walk(root, folders, apart=apart, repeated=links):
+        files[number].append(file)
+    remaining = iter(files)
+    return [_listing(root, classes, part, [sorted(next(remaining)) for _ in part]) for part in parts], links
+
+
+def _listing(root: Path, classes: Sequence[str], folders: Sequence[Path], files: Sequence[Sequence[str]]) -> _Listing:
+    numbers = {name: label for label, name in enumerate(classes)}
     names: list[str] = []
     labels: list[int] = []
-    others: list[str] = []
-    for label, name in enumerate(classes):
-        files = _files_below(root, folder / name)
-        images = [file for file in files if file.lower().endswith(_SUFFIXES)]
+    places: list[Place] = []
+    for folder, inside in zip(folders, files):
+        images = [file for file in inside if is_image(file)]
+        place = folder.relative_to(root).as_posix()
         names += images
-        labels += [label] * len(images)
-        others += [file for file in files if not file.lower().endswith(_SUFFIXES)]
-    return _Listing(names, torch.tensor(labels, dtype=torch.int64), others)
+        labels += [numbers[folder.name]] * len(images)
+        places += [Place(place, PurePosixPath(file[len(place) + 1 :])) for file in images]
+    others = [file for inside in files for file in inside if not is_image(file)]
+    return _Listing(names, torch.tensor(labels, dtype=torch.int64), others, places)
 
 
-def _files_below(root: Path, folder: Path) -> list[str]:
-    files: list[str] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # what is left in it is walked next
-        files += [(Path(place) / name).relative_to(root).as_posix() for name in names if not name.startswith(".")]
-    return sorted(files)
-
-
-def _notes_on_others(others: Sequence[str]) -> tuple[str, ...]:
-    if not others:
-        return ()
-    return (f"{len(others)} file(s) without the suffix of an image were left out, for example {others[0]}",)
-
-
-def _pixels(root: Path, names: list[str], image_size: tuple[int, int] | None) -> tuple[FilePixels, tuple[str, ...]]:
-    """The files as pixels of the shape that their headers have in common, and what to say about them."""
-    headers = [read_header(root / name) for name in names]
-    readable = [header for header in headers if header is not None]
-    if len(readable) < len(headers):
-        raise FilePixels(root, names, (1, 1, 1)).unreadable()
-    deep = [name for name, header in zip(names, readable) if header.deep]
-    if deep:
-        raise CondenseError(
-            f"{len(deep)} image file(s) have more than 8 bits a channel, for example {deep[0]}; convert them to 8 bits"
-        )
-    height, width = image_size or _common_size(names, readable)
-    channels = 1 if all(header.gray for header in readable) else 3
-    area = sum(header.height * header.width for header in readable) / len(readable)
-    threads = torch.get_num_threads() if area >= _LARGE_IMAGE else 1
-    return FilePixels(root, names, (channels, height, width), threads), _notes_on_colours(readable)
-
-
-def _common_size(names: list[str], headers: list[Header]) -> tuple[int, int]:
-    sizes = [(header.height, header.width) for header in headers]
-    first = sizes[0]
-    for name, size in zip(names, sizes):
-        if size != first:
-            usual = Counter(sizes).most_common(1)[0][0]
+def _check_images(root: Path, folders: Sequence[Path], train: _Listing) -> None:
+    """Every class of the training split has images, and the classes are not those of a folder further down."""
+    name = root.resolve().name
+    if not train.names:
+        left_out = f" (only {_by_suffix(train.others)})" if train.others else ""
+        raise CondenseError(f"no image files (.png, .jpg, ...) in class folders of {root}{left_out}; use {_LAYOUT}")
+    counts = train.labels.bincount(minlength=len(folders)).tolist()
+    for folder, count in zip(folders, counts):
+        others = [file for file in train.others if (root / file).is_relative_to(folder)]
+        if not count and others:
             raise CondenseError(
-                f"images differ in size (height x width): {names[0]} is {first[0]}x{first[1]}, {name} is "
-                f"{size[0]}x{size[1]}; give --image-size, for example {min(usual)}"
+                f"class {folder.name!r} of {name} has no training image, only {_by_suffix(others)}; convert them to "
+                ".png, or leave the folder out"
             )
-    return first
+    if len(folders) == 1 and merged(train.places):
+        raise CondenseError(
+            f"{name} has only one class, {folders[0].name!r}; if its sub-folders are the classes, give {folders[0]}"
+        )
 
 
-def _notes_on_colours(headers: list[Header]) -> tuple[str, ...]:
+def _notes_on_files(root: Path, splits: SplitFolders, others: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
+    """What to say about files and folders that were left out."""
     notes = []
-    gray = sum(header.gray for header in headers)
-    if 0 < gray < len(headers):
-        notes.append(f"{gray} of {len(headers)} images are grayscale and became RGB like the others")
-    transparent = sum(header.transparent for header in headers)
-    if transparent:
-        notes.append(f"{transparent} of {len(headers)} images have a transparency channel, which is left out")
+    if others:
+        notes.append(
+            f"{len(others)} file(s) without the suffix of an image were left out ({_by_suffix(others)}), for example "
+            f"{others[0]}"
+        )
+    beside = {folder for folder in (root, splits.train, splits.test) if folder is not None}
+    loose = [
+        (folder / file).relative_to(root).as_posix()
+        for folder in sorted(beside)
+        for file in files_in(folder)
+        if is_image(file)
+    ]
+    if loose:
+        notes.append(f"{len(loose)} image file(s) beside the class folders were left out, for example {loose[0]}")
+    if links:
+        notes.append(
+            f"{len(links)} link(s) to folders that are read elsewhere were not followed, for example {links[0]}"
+        )
     return tuple(notes)
+
+
+def _by_suffix(files: Sequence[str]) -> str:
+    """How many files have each suffix, the most frequent first.
+
+    >>> _by_suffix(["a.heic", "b.txt", "c.HEIC", "d"])
+    '2 .heic, 1 .txt, 1 without any'
+    """
+    counts = Counter(suffix_of(file) or "without any" for file in files)
+    rest = sum(count for _, count in counts.most_common()[_SHOWN:])
+    shown = [f"{count} {suffix}" for suffix, count in counts.most_common(_SHOWN)]
+    return ", ".join([*shown, f"{rest} others"] if rest else shown)
+
+
+def _note_on_merging(places: Sequence[Place]) -> tuple[str, ...]:
+    inside = merged(places)
+    if not inside:
+        return ()
+    folder, names = next(iter(inside.items()))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"the sub-folders of {len(inside)} class folder(s) were merged, for example {folder} has "
+        f"{', '.join(names[:_SHOWN])}{more}; if these are the classes, move them up",
+    )
+
+
+def _note_on_sharing(places: Sequence[Place]) -> tuple[str, ...]:
+    """What to say where training and a test split that was made may share clips, bursts or patients."""
+    if merged(places):
+        return (
+            "if these sub-folders are clips, bursts or patients, training and the made test split share them, so "
+            "accuracy will be too high; give --group-by-folder to keep each on one side",
+        )
+    pair = frames(places)
+    if pair is None:
+        return ()
+    return (
+        f"file names look like frames of sequences, for example {pair[0]} and {pair[1]}; if they are, training and the "
+        "made test split share them, so accuracy will be too high: put each sequence into a sub-folder of its class "
+        "and give --group-by-folder",
+    )

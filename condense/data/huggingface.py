@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from condense.data.datasets import read_datasets
-from condense.data.raw import RawData, reason
-from condense.runtime.errors import CondenseError
+from PIL import Image
 
-_TEST_SPLITS = ("test", "validation", "val", "valid")
+from condense.data.datasets import read_datasets
+from condense.data.formats import formats
+from condense.data.raw import RawData, reason
+from condense.data.splits import TEST_NAMES
+from condense.runtime.errors import CondenseError
 
 
 class _Items:
-    """The items of a hub split as (image, label) pairs."""
+    """The items of a hub split as (image, label) pairs; images are opened here, so that their headers can be seen."""
 
     def __init__(self, split: Any, image: str, label: str) -> None:
-        self._split, self._image, self._label = split, image, label
+        import datasets
+
+        self._split = split.cast_column(image, datasets.Image(decode=False))
+        self._image, self._label = image, label
         self.classes = list(split.features[label].names)
 
     def __len__(self) -> int:
@@ -25,24 +31,39 @@ class _Items:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         item = self._split[index]
-        return item[self._image], item[self._label]
+        file = item[self._image]
+        try:
+            image = Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"], formats=formats())
+        except Exception as error:  # Pillow raises anything on damaged files
+            raise CondenseError(f"image {index} of the hub's set cannot be read: {reason(error)}") from error
+        return image, item[self._label]
 
 
 def read_huggingface(name: str, image_size: tuple[int, int] | None, memory_limit: int, *, download: bool) -> RawData:
     """Read the hub's data set `name`: its first image column and its first class column.
 
-    The training split is `train`; the test split is `test` or else `validation`, or it is made. Without `download` only
-    the local cache of `datasets` is used. Raises `CondenseError` if the package is missing, if the set is not there, or
-    if it is not a classification set.
+    The training split is `train`; the test split is the first of `test`, `validation` and their like that has labels,
+    or it is made. Without `download` only the local cache of `datasets` is used. Raises `CondenseError` if the package
+    is missing, if the set is not there, or if it is not a classification set.
     """
     splits = _load(name, download=download)
     if "train" not in splits:
         raise CondenseError(f"hf:{name} has no split called train (it has: {', '.join(splits)}); condense needs one")
-    image, label = _columns(name, splits["train"].features)
-    test_name = next((split for split in _TEST_SPLITS if split in splits), None)
+    image, label, notes = _columns(name, splits["train"].features)
+    tests = [split for split in TEST_NAMES if split in splits]
+    unlabelled = [split for split in tests if not _has_labels(splits[split], label)]
+    notes += tuple(f"the split {split} of hf:{name} is not used: its images have no labels" for split in unlabelled)
+    test_name = next((split for split in tests if split not in unlabelled), None)
+    if test_name not in (None, "test"):
+        notes += (f"the split {test_name} of hf:{name} is the test split",)
     train = _Items(splits["train"], image, label)
-    test = _Items(splits[test_name], image, label) if test_name else None
-    return read_datasets(train, test, image_size, memory_limit, name=name.rsplit("/", 1)[-1])
+    test = None if test_name is None else _Items(splits[test_name], image, label)
+    return read_datasets(train, test, image_size, memory_limit, name=name.rsplit("/", 1)[-1], notes=notes)
+
+
+def _has_labels(split: Any, label: str) -> bool:
+    """Whether any image of a hub split has a class; those of test splits are often -1 for all."""
+    return label in split.features and any(value is not None and value >= 0 for value in split.unique(label))
 
 
 def _load(name: str, *, download: bool) -> Any:
@@ -81,15 +102,37 @@ def _offline(datasets: Any) -> Iterator[None]:
             setattr(module, switch, value)
 
 
-def _columns(name: str, features: Any) -> tuple[str, str]:
-    """The names of the image and of the class column."""
+def _columns(name: str, features: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """The names of the image and of the class column, and a note where there are several."""
     import datasets
 
-    image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
-    if image is None or label is None:
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    labels = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    if not images or not labels:
         raise CondenseError(
-            f"hf:{name} lacks a column of images or of classes (it has: {', '.join(features)}); "
-            "condense needs an image classification set"
+            f"hf:{name} has no column of {'class labels' if images else 'images'} (it has: {_described(features)}); "
+            f"{_way_out(features)}"
         )
-    return image, label
+    notes = [
+        f"hf:{name} has several columns of {kind} ({', '.join(keys)}); {keys[0]} is used"
+        for kind, keys in (("images", images), ("class labels", labels))
+        if len(keys) > 1
+    ]
+    return images[0], labels[0], tuple(notes)
+
+
+def _described(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {getattr(kind, 'dtype', type(kind).__name__)}" for key, kind in features.items())
+
+
+def _way_out(features: Mapping[str, Any]) -> str:
+    """What to do about columns of other kinds."""
+    numbers = [key for key, kind in features.items() if str(getattr(kind, "dtype", "")).startswith(("int", "uint"))]
+    texts = [key for key, kind in features.items() if getattr(kind, "dtype", "") == "string"]
+    if numbers or texts:
+        column = (numbers or texts)[0]
+        return (
+            f"if {column} tells the class, make it one with class_encode_column({column!r}) of the package datasets, "
+            "save the set with to_parquet in a folder, and give hf:FOLDER"
+        )
+    return "condense needs an image classification set"

@@ -27,6 +27,7 @@ from condense.runtime.files import cache_directory
 
 _IMBALANCE = 3.0  # above this ratio of the largest to the smallest class, people should know
 _HUB = "hf:"
+_ARRAY_SUFFIXES = (".npz", ".h5", ".hdf5")
 
 Source = str | Path | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]]
 
@@ -40,6 +41,7 @@ def load_data(
     memory_limit: int = 4 * 2**30,
     data_root: str | Path | None = None,
     download: bool = False,
+    group_by_folder: bool = False,
 ) -> RealData:
     """Load a data set by name, path or object.
 
@@ -56,6 +58,8 @@ def load_data(
             disk on demand.
         data_root: where torchvision's sets are, by default `$CONDENSE_DATA` or else a folder of condense's cache.
         download: whether a missing set may be fetched.
+        group_by_folder: for class folders without a test split: the one that is made takes whole sub-folders of the
+            class folders (clips, bursts, patients), so that their images are not on both sides.
 
     Raises:
         CondenseError: the source is unknown, missing, damaged or no classification set; the message says the way out.
@@ -66,9 +70,12 @@ def load_data(
     """
     size = _check_size(image_size)
     root = Path(data_root or os.environ.get("CONDENSE_DATA") or cache_directory() / "data").expanduser()
-    raw = _read(source, size, memory_limit, root, download)
+    if group_by_folder and not _is_folder(source):
+        raise CondenseError("--group-by-folder is for a path of class folders; leave it out")
+    raw = _read(source, size, memory_limit, root, download, group_by_folder)
     raw = _place(_resize(raw, size), memory_limit)
-    return _prepare(raw, normalization, mirror, memory_limit)
+    data = _prepare(raw, normalization, mirror, memory_limit)
+    return replace(data, grouped_by_folder=group_by_folder)
 
 
 def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -80,7 +87,19 @@ def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | N
     return height, width
 
 
-def _read(source: Source, size: tuple[int, int] | None, memory_limit: int, data_root: Path, download: bool) -> RawData:
+def _is_folder(source: Source) -> bool:
+    named = isinstance(source, str) and (source.startswith(_HUB) or find_data_set(source) is not None)
+    return isinstance(source, str | Path) and not named and os.path.isdir(Path(source).expanduser())  # noqa: PTH112
+
+
+def _read(
+    source: Source,
+    size: tuple[int, int] | None,
+    memory_limit: int,
+    data_root: Path,
+    download: bool,
+    group_by_folder: bool,
+) -> RawData:
     if isinstance(source, tuple | list):
         if len(source) != 2:
             raise CondenseError(f"{len(source)} data sets were given; give one torch Dataset or a pair (train, test)")
@@ -96,23 +115,31 @@ def _read(source: Source, size: tuple[int, int] | None, memory_limit: int, data_
             return read_imagenet_subset(entry, data_root, size)
         if entry is not None:
             return read_known(entry, data_root, download=download)
-    return _read_path(source, size, memory_limit)
+    return _read_path(source, size, memory_limit, group_by_folder)
 
 
-def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: int) -> RawData:
+def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: int, group_by_folder: bool) -> RawData:
     path = Path(source).expanduser()
-    if path.is_dir():
-        return read_folder(path, size)
-    if not path.exists():
-        raise _missing(source)
-    if path.suffix == ".npz":
-        return read_npz(path, memory_limit)
-    if path.suffix in (".h5", ".hdf5"):
-        return read_h5(path)
-    raise CondenseError(f"{path} is neither a folder nor an .npz or .h5 file; data comes as one of these or by name")
+    if _is_folder(source):
+        return read_folder(path, size, group_by_folder=group_by_folder)
+    suffix = path.suffix.lower()
+    if suffix not in _ARRAY_SUFFIXES or not os.path.isfile(path):  # noqa: PTH113 (takes names that are too long)
+        raise _no_data(source)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise CondenseError(
+            f"cannot read {path}: {error.strerror}; allow yourself to read it, for example with chmod u+r"
+        ) from error
+    return read_npz(path, memory_limit) if suffix == ".npz" else read_h5(path)
 
 
-def _missing(source: str | Path) -> CondenseError:
+def _no_data(source: str | Path) -> CondenseError:
+    if os.path.exists(Path(source).expanduser()):  # noqa: PTH110 (as above)
+        return CondenseError(
+            f"{source} is neither a folder nor an .npz or .h5 file; data comes as one of these or by name"
+        )
     if isinstance(source, Path) or os.sep in source or Path(source).suffix:
         return CondenseError(f"{source} does not exist; give a folder, an .npz or .h5 file, or a name of condense data")
     names = DATA_SETS.names()

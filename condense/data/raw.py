@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from condense.data.preprocessing import Preprocessing
 from condense.data.sources import PixelSource, SubsetPixels
-from condense.data.splitting import TEST_FRACTION, stratified_split
+from condense.data.splitting import TEST_FRACTION, grouped_split, stratified_split
 from condense.runtime.errors import CondenseError
 
 
@@ -20,8 +19,8 @@ class RawData:
     """Two splits as a reader found them.
 
     `mirror` and `preprocessing` are None where the source does not say. Raises `CondenseError` for data that cannot be
-    classified: a single class, two classes of one name, an empty split, a class without training images, a label
-    without class.
+    classified: a single class, two classes of one name, names that are not UTF-8, an empty split, a class without
+    training images, a label without class.
     """
 
     name: str
@@ -35,6 +34,7 @@ class RawData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_names(self.name, self.classes)
         splits = (("train", self.train, self.train_labels), ("test", self.test, self.test_labels))
         for split, pixels, labels in splits:
             self._check_counts(split, len(pixels), len(labels))
@@ -61,11 +61,40 @@ class RawData:
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         lowest, highest = int(labels.min()), int(labels.max())
-        if lowest < 0 or highest >= len(self.classes):
+        if lowest >= 0 and highest < len(self.classes):
+            return
+        wrong = lowest if lowest < 0 else highest
+        hint = ""
+        if (lowest, highest) == (1, len(self.classes)):
+            hint = "; they seem to start at 1: subtract 1"
+        elif lowest == -1:
+            hint = "; -1 usually says that an image has no label: leave such images out"
+        raise CondenseError(
+            f"the {split} split of {self.name} has label {wrong}, but its {len(self.classes)} classes are numbered 0 "
+            f"to {len(self.classes) - 1}{hint}"
+        )
+
+
+def check_names(name: str, classes: Sequence[str]) -> None:
+    """Raise `CondenseError` unless the name of a data set and those of its classes can be stored in files.
+
+    Names of folders are bytes; Python marks those that are not UTF-8 by lone surrogates.
+    """
+    for what, text in (("data set", name), *(("class", text) for text in classes)):
+        if not _is_text(text):
+            shown = ascii(text).replace("\\udc", "\\x")
             raise CondenseError(
-                f"the {split} split of {self.name} has label {lowest if lowest < 0 else highest}, but its "
-                f"{len(self.classes)} classes are numbered 0 to {len(self.classes) - 1}"
+                f"the name {shown} of a {what} is not UTF-8 text, so it cannot be stored; rename it (convmv -f latin1 "
+                "-t utf8 -r --notest does it for a whole tree)"
             )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def split_off_test(
@@ -73,17 +102,23 @@ def split_off_test(
     classes: tuple[str, ...],
     pixels: PixelSource,
     labels: Tensor,
-    keys: Sequence[Any],
+    keys: Sequence[bytes],
     *,
+    groups: Sequence[Hashable] | None = None,
     mirror: bool | None = None,
-    notes: tuple[str, ...] = (),
 ) -> RawData:
-    """Data that comes in one piece: 20 % of every class, chosen by content (`keys`), becomes the test split."""
-    kept, held_out = stratified_split(labels, keys, TEST_FRACTION)
+    """Data that comes in one piece: 20 % of every class, chosen by content (`keys`), becomes the test split.
+
+    With `groups`, one for each image, all images of a group come to one side.
+    """
+    if groups is None:
+        kept, held_out = stratified_split(labels, keys, TEST_FRACTION)
+    else:
+        kept, held_out = grouped_split(labels, keys, groups, TEST_FRACTION)
     if len(labels) and not len(held_out):
+        reason = "every class has a single image" if groups is None else "no class can spare a sub-folder"
         raise CondenseError(
-            f"{name} has no test split, and none can be split off because every class has a single image; "
-            "add a test split or more images"
+            f"{name} has no test split, and none can be split off because {reason}; add a test split or more images"
         )
     return RawData(
         name,
@@ -93,14 +128,14 @@ def split_off_test(
         SubsetPixels(pixels, held_out),
         labels[held_out],
         mirror,
-        notes=notes,
     )
 
 
-def split_note(raw: RawData) -> str:
+def split_note(raw: RawData, *, grouped: bool = False) -> str:
     """The sentence that tells about such a split."""
     test, total = len(raw.test), len(raw.train) + len(raw.test)
-    return f"{raw.name} has no test split; {test} of its {total} images (20 % of every class, at least one) became one"
+    share = "whole sub-folders, near 20 % of every class" if grouped else "20 % of every class, at least one"
+    return f"{raw.name} has no test split; {test} of its {total} images ({share}) became one"
 
 
 def reason(error: Exception) -> str:

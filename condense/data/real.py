@@ -72,12 +72,16 @@ class TestData(Split):
 
 @dataclass(frozen=True)
 class RealData:
-    """A data set: its description, its two splits, and `notes`, sentences about it that its user should read."""
+    """A data set: its description, its two splits, and `notes`, sentences about it that its user should read.
+
+    `grouped_by_folder` says that the test split was made of whole sub-folders, as `load_data` was asked to.
+    """
 
     info: DataInfo
     train: TrainingData
     test: TestData
     notes: tuple[str, ...] = ()
+    grouped_by_folder: bool = False
 
     @property
     def name(self) -> str:
@@ -103,6 +107,11 @@ class RealData:
     def fingerprint(self) -> str:
         """Digest of classes, pixels and labels."""
         return self.info.fingerprint
+
+    @property
+    def split_options(self) -> dict[str, bool]:
+        """The options of a command that make the same test split again, if it was made otherwise than usual."""
+        return {"group_by_folder": True} if self.grouped_by_folder else {}
 
     @property
     def preprocessing(self) -> Preprocessing:

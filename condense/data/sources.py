@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.data.decoding import ImageShape, decode_file, resize
+from condense.data.decoding import ImageShape, decode_file, quiet_pillow, resize
+from condense.data.unreadable import Problem, unreadable_files
 from condense.runtime.errors import CondenseError
 
 _CHUNK_BYTES = 16 * 2**20
@@ -118,27 +119,27 @@ class FilePixels(PixelSource):
         Raises `CondenseError` if one cannot be decoded; it then names every file of the source that cannot.
         """
         pixels = np.empty((len(indices), *self.image_shape), np.uint8)
-        for position, image in enumerate(self._decode(self._names[index] for index in indices.tolist())):
-            if image is None:
-                raise self.unreadable()
-            pixels[position] = image
+        names = [self._names[index] for index in indices.tolist()]
+        with quiet_pillow():
+            for position, image in enumerate(self._decode(names)):
+                if isinstance(image, str):
+                    raise self.unreadable({names[position]: image})
+                pixels[position] = image
         return torch.from_numpy(pixels)
 
-    def _decode(self, names: Iterable[str]) -> Iterator[np.ndarray | None]:
+    def _decode(self, names: Sequence[str]) -> Iterator[np.ndarray | Problem]:
         if self._threads == 1:
             yield from (decode_file(self._root / name, self.image_shape) for name in names)
             return
         with ThreadPoolExecutor(self._threads) as pool:
             yield from pool.map(lambda name: decode_file(self._root / name, self.image_shape), names)
 
-    def unreadable(self) -> CondenseError:
-        """The error that lists the files that cannot be decoded to their end; decodes all of them."""
-        damaged = [name for name, image in zip(self._names, self._decode(self._names)) if image is None]
-        more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-        return CondenseError(
-            f"{len(damaged)} of {len(self._names)} image files in {self._root} cannot be read: "
-            f"{', '.join(damaged[:5])}{more}; replace or remove them"
-        )
+    def unreadable(self, problems: Mapping[str, Problem]) -> CondenseError:
+        """The error that lists these files and all others that cannot be decoded to their end; decodes all of them."""
+        with quiet_pillow():
+            images = zip(self._names, self._decode(self._names))
+            problems = {name: image for name, image in images if isinstance(image, str)} | dict(problems)
+        return unreadable_files(self._root, len(self._names), problems)
 
 
 class Hdf5Pixels(PixelSource):

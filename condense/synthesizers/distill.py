@@ -103,7 +103,7 @@ def distill(
     job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint)
     job = replace(job, buffer=buffer, label_buffer=label_buffer)
     settings = request.settled(job)
-    configuration = _configuration(request.entry, data.info, ipc, seed, settings)
+    configuration = _configuration(request.entry, data, ipc, seed, settings)
     if buffer is not None:
         configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
     if label_buffer is not None:
@@ -162,16 +162,17 @@ def _unfinished(target: Path | None, resume: bool) -> Path | None:
     return checkpoint
 
 
-def _configuration(entry: Method, info: DataInfo, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
+def _configuration(entry: Method, data: RealData, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
     """All that decides the result, in JSON's types."""
     digest = file_digest(getattr(settings, "initialization", ""))
     start = {} if digest is None else {"initial images": digest}
     return start | {
         "method": entry.name,
         "revision": entry.revision,
-        **data_options(info),
-        "fingerprint": info.fingerprint,
-        "identity": info.identity,
+        **data_options(data.info),
+        **data.split_options,
+        "fingerprint": data.fingerprint,
+        "identity": data.info.identity,
         "ipc": ipc,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
@@ -209,7 +210,8 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
     --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
     """
-    values = {key: configuration[key] for key in ("data", "image_size", "normalization", "mirror", "ipc", "seed")}
+    about = ("data", "image_size", "normalization", "mirror", "group_by_folder", "ipc", "seed")
+    values = {key: configuration[key] for key in about if key in configuration}
     values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:
         values["buffer"] = "experts"

@@ -29,9 +29,9 @@ def how_to_record(
 ) -> str:
     """How to record the experts of `entry` with these settings on so many training images, in one line.
 
-    `special` are options of `condense experts` that the recipe asks for, `normalization` the one that its values are
-    for, where it is not that of the data; then the set has to be made with it too. Costs are counted operations at the
-    speed of two usual cores.
+    `special` are options of `condense experts` that the recipe or the data asks for, `normalization` the one that the
+    recipe's values are for, where it is not that of the data; then the set has to be made with it too. Costs are
+    counted operations at the speed of two usual cores.
     """
     window = settings.max_start - 1 + settings.span
     count = settings.max_experts or _EXPERTS

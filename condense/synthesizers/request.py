@@ -117,6 +117,7 @@ class Request:
         maker.check(data.train, ipc, settings)
         special = found.experts_for(data.name, ipc)
         if not recorded:
+            special = data.split_options | special
             raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))
         if buffer is not None:
             part = getattr(settings, "max_experts", None)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,10 +71,30 @@ class TestBothFormats:
         ("key", "value", "message"),
         [
             ("train_images", np.zeros((12, 5, 4)), "train_images of .* is float64; images must be uint8"),
-            ("train_images", np.zeros((12, 3, 5, 4), np.uint8), r"shape \(12, 3, 5, 4\); give .* last"),
+            (
+                "train_images",
+                np.zeros((12, 3, 5, 4), np.uint8),
+                r"\(12, 3, 5, 4\); give .* last \(images.transpose\(0, 2",
+            ),
+            ("train_images", np.zeros((12, 4, 5, 4), np.uint8), r"shape \(12, 4, 5, 4\); give .* last$"),
+            ("train_images", np.zeros((12, 0, 4), np.uint8), r"shape \(12, 0, 4\); images need at least one pixel"),
+            ("train_images", np.ones((12, 5, 4), bool), r"is bool; .* \(255 \* images.astype\('uint8'\)\)"),
             ("test_images", np.zeros((6, 20), np.uint8), r"shape \(6, 20\)"),
             ("test_images", np.zeros((6, 5, 5), np.uint8), r"\(1, 5, 4\) but test images of \(1, 5, 5\)"),
-            ("train_labels", np.zeros(12), "train_labels of .* is float64; labels must be integers"),
+            ("train_labels", np.zeros(12), r"train_labels of .* is float64; .* integers from 0, for example .*'int64'"),
+            ("train_labels", np.arange(12) / 2, r"is float64; .* \(regression\) are not supported"),
+            ("train_labels", np.full(12, np.nan), r"is float64; .* \(regression\) are not supported"),
+            ("train_labels", np.array(["a", "b", "c"] * 4), r"is text; .* from 0: np.unique\(labels, return_inverse"),
+            ("train_labels", np.array([b"a", b"b", b"c"] * 4), "train_labels of .* is text; labels must be integers"),
+            ("test_labels", np.arange(6) % 2 == 0, r"is bool; .* for example labels.astype\('int64'\)"),
+            ("train_labels", np.arange(12) % 3 + 1, "training labels of shapes are 1 to 3; .* subtract 1 from all"),
+            ("train_labels", np.arange(12) % 3 * 9 + 2, r"class '0' .* up to 20; add some, or number .*return_inverse"),
+            ("train_labels", np.arange(12) % 3 - 1, "a training image of shapes has label -1; .* leave images out"),
+            (
+                "test_labels",
+                np.full(6, -1),
+                "test split of shapes has label -1, .*; -1 usually says that an image has no",
+            ),
             ("train_labels", np.zeros((12, 3), int), r"shape \(12, 3\); labels must be \(N,\)"),
             ("test_labels", np.array(3), r"shape \(\); labels must be \(N,\)"),
             ("classes", np.array(["a"]), "only one class, 'a'"),
@@ -89,6 +112,38 @@ class TestBothFormats:
         with pytest.raises(CondenseError, match=message) as raised:
             load_data(save(path, arrays | {key: value}))
         assert "\n" not in str(raised.value)
+
+    def test_labels_from_1_beside_names(self, path: Path, arrays: Arrays) -> None:
+        changed = {key: arrays[key] + 1 for key in ("train_labels", "test_labels")}
+        message = "train split of shapes has label 3, but its 3 classes are numbered 0 to 2; they seem to start at 1"
+        with pytest.raises(CondenseError, match=message):
+            load_data(save(path, arrays | changed | {"classes": np.array(["a", "b", "c"])}))
+
+    @pytest.mark.parametrize("label", [10**7, 2**62])
+    def test_one_huge_label_costs_nothing(self, path: Path, arrays: Arrays, label: int) -> None:
+        arrays["train_labels"] = arrays["train_labels"].astype(np.int64)
+        arrays["train_labels"][7] = label
+        save(path, arrays)
+        tracemalloc.start()
+        with pytest.raises(
+            CondenseError, match=rf"class '3' of shapes has no training image, .* up to {label}; add some"
+        ):
+            load_data(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10**7
+
+    def test_an_upper_case_suffix(self, path: Path, arrays: Arrays) -> None:
+        before = load_data(save(path, arrays))
+        assert_same(load_data(path.rename(path.with_suffix(path.suffix.upper()))), before)
+
+    @pytest.mark.parametrize("name", ["caf\udce9", "\ud800", "a\0b"])
+    def test_names_that_are_no_text(self, path: Path, arrays: Arrays, name: str) -> None:
+        names = np.array(["a", "b", name], "U")
+        encoded = np.array([os.fsencode(text) if text != "\ud800" else b"\xff" for text in names])
+        stored = encoded if path.suffix == ".h5" else names
+        with pytest.raises(CondenseError, match=r"the name '.*' of a class is not UTF-8 text, so it cannot be stored"):
+            load_data(save(path, arrays | {"classes": stored}))
 
     def test_missing_arrays(self, path: Path, arrays: Arrays) -> None:
         del arrays["test_images"], arrays["test_labels"]
@@ -127,6 +182,35 @@ def test_a_large_npz_is_refused_and_a_large_h5_is_streamed(tmp_path: Path, array
     assert np.array_equal(streamed.train.pixels(wanted)[:, 0], arrays["train_images"][wanted.numpy()])
     assert streamed.train.pixels(wanted[:0]).shape == (0, 1, 5, 4)
     assert_same(load_data(h5, image_size=3, memory_limit=100), load_data(npz, image_size=3))
+
+
+@pytest.mark.parametrize("key", ["train_labels", "classes", "test_images"])
+def test_what_unpacks_beyond_the_memory_limit_is_refused_before_it_is(tmp_path: Path, arrays: Arrays, key: str) -> None:
+    """Every array counts: 100 MB of zeros take 100 kB in a file."""
+    size = 10**8
+    large = {"train_labels": np.zeros(size // 8, np.int64), "classes": np.zeros(1, f"S{size}")}
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in ({"classes": np.array(["a"])} | arrays).items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, large.get(key, np.zeros(size, np.uint8)) if name == key else array)
+    assert (tmp_path / "bomb.npz").stat().st_size < 10**6
+    tracemalloc.start()
+    with pytest.raises(
+        CondenseError, match=r"the arrays of .*bomb.npz take 0.10 GB, above the memory limit of 0.05 GB"
+    ):
+        load_data(tmp_path / "bomb.npz", memory_limit=5 * 10**7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7
+
+
+def test_an_entry_beside_an_array_does_not_hide_its_size(tmp_path: Path, arrays: Arrays) -> None:
+    """numpy would take an entry `train_images` for the array `train_images.npy`."""
+    path = save(tmp_path / "shapes.npz", arrays)
+    before = load_data(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("train_images", b"anything")
+    assert_same(load_data(path), before)
 
 
 def test_folder_npz_h5_and_pack_agree(tree: Tree, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,20 +122,59 @@ def test_mixed_sizes_need_image_size() -> None:
     ("item", "message"),
     [
         (torch.zeros(3, 4, 4), r"item 0 is a Tensor of shape \(3, 4, 4\); .* pairs"),
-        ((torch.zeros(4, 4), 0.5), "label 0 is 0.5; labels must be integers"),
-        ((torch.zeros(4, 4), torch.zeros(10)), r"label 0 is a Tensor of shape \(10,\)"),
-        ((torch.zeros(4, 4), "cat"), "label 0 is 'cat'"),
+        ((torch.zeros(4, 4), 0.5), r"label 0 is 0.5; labels must be integers, .*; .*\(regression\) are not supported"),
+        (
+            (torch.zeros(4, 4), torch.zeros(10)),
+            r"label 0 is a Tensor of shape \(10,\); .*; of one-hot .* give the argmax",
+        ),
+        ((torch.zeros(4, 4), "cat"), "label 0 is 'cat'; .*: number them by their place in a list of the class names"),
         ((torch.full((4, 4), -1.5), 0), r"image 0 is float32 from -1.5 to -1.5; .*leave out Normalize"),
         ((torch.zeros(4, 4, dtype=torch.int64), 0), "image 0 is int64"),
         ((torch.zeros(5, 4, 4), 0), r"image 0 is a Tensor of shape \(5, 4, 4\)"),
         ((Image.new("I;16", (4, 4)), 0), "image 0 has more than 8 bits"),
         ((3, 0), "image 0 is 3; give"),
+        ((torch.zeros(0, 4), 0), r"image 0 is a Tensor of shape \(0, 4\); give"),
+        ((torch.zeros(4, 4, dtype=torch.bool), 0), "image 0 is bool; give uint8, or floating point"),
+        ((torch.zeros(4, 4, dtype=torch.complex64), 0), "image 0 is complex64; give uint8"),
+        ((torch.zeros(4, 4).to_sparse(), 0), r"image 0 is a Tensor of shape \(4, 4\) that cannot be read \("),
+        ((torch.zeros(4, 4, device="meta"), 0), r"image 0 is a Tensor of shape \(4, 4\) that cannot be read \("),
+        (
+            (torch.zeros(4, 4), torch.tensor(1.0, dtype=torch.bfloat16)),
+            r"label 0 is .*\(regression\) are not supported",
+        ),
+        ((torch.zeros(4, 4), np.array(["cat"])), "label 0 is a ndarray"),
+        ((torch.zeros(4, 4), 2**70), "label 0 is 1180591620717411303424; labels must be integers"),
     ],
 )
 def test_items_that_cannot_be_used(item: Any, message: str) -> None:
     with pytest.raises(CondenseError, match=message) as raised:
         load_data(Items([item, item]))
     assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_pillow_image_is_named(tmp_path: Path) -> None:
+    """A data set opens it well, and only its pixels are cut short."""
+    Image.fromarray(arrays(1, (40, 40, 3))[0]).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    items = Items([(np.zeros((40, 40, 3), np.uint8), 0), (Image.open(tmp_path / "a.png"), 1)])
+    with pytest.raises(CondenseError, match=r"image 1 is a PngImageFile that cannot be read \(image file is truncated"):
+        load_data((items, items))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 3, 1], "training labels of items are 1 to 3; they must start at 0: subtract 1 from all"),
+        ([0, 3, 7, 0], "class '1' of items has no training image, though labels go up to 7; add some, or number"),
+        ([0, 1, 10**7, 0], "class '2' of items has no training image, though labels go up to 10000000"),
+        ([0, 1, -1, 0], "a training image of items has label -1"),
+    ],
+)
+def test_labels_without_names_must_be_numbers_from_0(labels: list[int], message: str) -> None:
+    items = Items(list(zip(arrays(4), labels)))
+    for source in (items, (items, items)):
+        with pytest.raises(CondenseError, match=message):
+            load_data(source)
 
 
 def test_data_sets_that_cannot_be_used() -> None:

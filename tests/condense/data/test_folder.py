@@ -193,7 +193,7 @@ def test_notes_on_imbalance_missing_classes_and_other_files(tree: Tree) -> None:
     (root / "train/dog/.thumbnails").mkdir()
     shutil.copy(next((root / "train/dog").glob("*.png")), root / "train/dog/.thumbnails/small.png")
     assert load_data(root).notes == (
-        "1 file(s) without the suffix of an image were left out, for example train/dog/notes.txt",
+        "1 file(s) without the suffix of an image were left out (1 .txt), for example train/dog/notes.txt",
         "classes are unbalanced: 'dog' has 7 training images, 'cat' has 2",
         "2 class(es) have no test image: dog, eel",
     )

@@ -1,0 +1,103 @@
+"""Which folders of a tree are its training and its test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from condense.data.tree import files_in, has_images, subfolders, suffix_of
+from condense.runtime.errors import CondenseError, near_names
+
+# In any case: `Train` taken for a class would go unnoticed. The first that is there, and for a test split has labels,
+# is used.
+TRAIN_NAMES = ("train", "training", "trn")
+TEST_NAMES = (
+    *("test", "testing", "tst", "val", "valid", "validation", "validate"),
+    *("eval", "evaluation", "dev", "holdout", "hold-out", "hold_out"),
+)
+_TABLES = frozenset({".csv", ".json", ".tsv", ".txt", ".xml", ".parquet", ".mat", ".xlsx"})  # that may hold labels
+
+
+@dataclass(frozen=True)
+class SplitFolders:
+    """The folders that hold the class folders of each split (`test` None: one has to be made), and what to say."""
+
+    train: Path
+    test: Path | None
+    notes: tuple[str, ...] = ()
+
+
+def choose_splits(root: Path) -> SplitFolders:
+    """The split folders of the tree at `root`: by their usual names, or the class folders of `root` alone.
+
+    A folder that wraps the splits is looked through. A test folder without labels, as competitions have it, loses to
+    one with class folders; if there is no other, a split has to be made. Raises `CondenseError` for a test split
+    without a training split, and for a test folder whose labels lie in a file.
+    """
+    place, notes = _look_through(root)
+    by_name = _split_names(place)
+    train = [by_name[name] for name in TRAIN_NAMES if name in by_name]
+    tests = [by_name[name] for name in TEST_NAMES if name in by_name]
+    if not train and not tests:
+        return SplitFolders(place, None, notes)
+    if not train:
+        raise CondenseError(f"{place} has {tests[0].name}/ but no train/; add one, or give {tests[0]} by itself")
+    test = _labelled(tests, [folder.name for folder in subfolders(train[0])])
+    if test is None:
+        _check_no_label_file(tests, train[0])
+    elif not test.name.lower().startswith("test"):
+        notes += (f"{test.name}/ of {place.resolve().name} is the test split",)
+    unused = [folder for folder in subfolders(place) if folder not in (train[0], test)]
+    notes += tuple(_note_on_unused(folder, tests, test) for folder in unused if has_images(folder))
+    return SplitFolders(train[0], test, notes)
+
+
+def _look_through(root: Path) -> tuple[Path, tuple[str, ...]]:
+    """Where the splits are: `root`, or a folder that wraps them and is alone in it; and what to say about that."""
+    place, entered = root, set()
+    while not _split_names(place):
+        inner = subfolders(place)
+        entered.add(place.resolve())
+        if len(inner) != 1 or inner[0].resolve() in entered:
+            return root, ()
+        place = inner[0]
+    if place == root or not set(_split_names(place)) & set(TRAIN_NAMES):
+        return root, ()
+    return place, (f"the splits of {root.resolve().name} are in its folder {place.relative_to(root).as_posix()}/",)
+
+
+def _split_names(folder: Path) -> dict[str, Path]:
+    """The folders in `folder` that are called like a split, by their names in lower case."""
+    by_name = {path.name.lower(): path for path in subfolders(folder)}
+    return {name: path for name, path in by_name.items() if name in TRAIN_NAMES + TEST_NAMES}
+
+
+def _labelled(tests: Sequence[Path], classes: Sequence[str]) -> Path | None:
+    """The first of these folders that has class folders, one with images if there is any; None if none has."""
+    labelled = [folder for folder in tests if _are_classes([path.name for path in subfolders(folder)], classes)]
+    return next((folder for folder in labelled if has_images(folder)), labelled[0] if labelled else None)
+
+
+def _are_classes(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether folders of these names are meant for `classes`, maybe misspelt, and are not one heap of images."""
+    return len(names) > 1 or any(name in classes or near_names(name, classes) for name in names)
+
+
+def _check_no_label_file(tests: Sequence[Path], train: Path) -> None:
+    for folder in tests:
+        for name in files_in(folder):
+            if suffix_of(name) in _TABLES and not name.lower().startswith(("readme", "license")):
+                raise CondenseError(
+                    f"{folder} has no class folders, and labels in a file, as {name} may have them, are not read; "
+                    f"sort its images into {folder.name}/CLASS/, or give {train} by itself to have a test split made"
+                )
+
+
+def _note_on_unused(folder: Path, tests: Sequence[Path], test: Path | None) -> str:
+    note = f"{folder.name}/ in {folder.parent.resolve().name} is not used"
+    if folder not in tests:
+        return note
+    if test is not None and tests.index(folder) > tests.index(test):
+        return f"{note}: {test.name}/ is the test split"
+    return f"{note}: it has no class folders, so its images have no labels"

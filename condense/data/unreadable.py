@@ -1,0 +1,46 @@
+"""Image files that cannot be read: why, and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from condense.runtime.errors import CondenseError
+
+Problem = Literal["damaged", "locked", "huge"]
+
+
+def problem_of(error: Exception) -> Problem:
+    """What an exception of the system or of Pillow means; its readers raise anything on damaged files."""
+    if isinstance(error, PermissionError):
+        return "locked"
+    return "huge" if isinstance(error, Image.DecompressionBombError) else "damaged"
+
+
+def unreadable_files(root: Path, count: int, problems: Mapping[str, Problem]) -> CondenseError:
+    """The error about the `problems` of files below `root`, by their names, out of `count` files that were tried.
+
+    It is about one kind of problem, the first that there is of damaged, locked and huge files.
+    """
+    kind = next(kind for kind in ("damaged", "locked", "huge") if kind in problems.values())
+    names = [name for name, problem in problems.items() if problem == kind]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    what, way_out = _sentence(kind)
+    return CondenseError(
+        f"{len(names)} of {count} image files in {root} {what}: {', '.join(names[:5])}{more}; {way_out}"
+    )
+
+
+def _sentence(kind: str) -> tuple[str, str]:
+    if kind == "damaged":
+        return "cannot be read", "replace or remove them"
+    if kind == "locked":
+        return "may not be read (permission denied)", "allow yourself to read them, for example with chmod u+r"
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+    return (
+        f"have more than {most:.0f} megapixels, the most that Pillow decodes",
+        "make them smaller first (or, in Python, raise PIL.Image.MAX_IMAGE_PIXELS)",
+    )
