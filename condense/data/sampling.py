@@ -26,13 +26,18 @@ def random_indices(data: TrainingData, ipc: int, seed: int, purpose: str) -> Ten
 
 def check_class_sizes(data: TrainingData, ipc: int) -> None:
     """Raise `CondenseError` if any class has fewer than `ipc` training images."""
-    counts = data.class_counts()
-    smallest = min(range(len(counts)), key=counts.__getitem__)
-    if counts[smallest] < ipc:
+    name, count = smallest_class(data)
+    if count < ipc:
         raise CondenseError(
-            f"--ipc {ipc} is more than the {counts[smallest]} training images of class "
-            f"{data.info.classes[smallest]!r}; give at most {counts[smallest]}"
+            f"--ipc {ipc} is more than the {count} training images of class {name!r}; give at most {count}"
         )
+
+
+def smallest_class(data: TrainingData) -> tuple[str, int]:
+    """The name of the class with the fewest training images, and how many it has."""
+    counts = data.class_counts()
+    label = min(range(len(counts)), key=counts.__getitem__)
+    return data.info.classes[label], counts[label]
 
 
 def sample(indices: Tensor, count: int, draws: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, PlainSerializer
 from torch import Tensor
 
 from condense.data import TrainingData
-from condense.data.sampling import check_class_sizes, random_indices
+from condense.data.sampling import random_indices, smallest_class
 from condense.decoders import Tiles
 from condense.making import Job
 from condense.planning import Work
@@ -38,7 +38,7 @@ def _known(name: str) -> str:
 
 def is_file(name: str) -> bool:
     """Whether an initialisation is a file."""
-    return name.endswith(".h5")
+    return name.lower().endswith(".h5")
 
 
 # Where settings are written down, a file goes by its base name: a set tells nobody's folders.
@@ -103,18 +103,24 @@ def check_start(initialization: str, data: TrainingData, ipc: int, decoder: Tile
     """Raise `CondenseError` where a class has too few images for a start."""
     if initialization == "noise" or is_file(initialization):
         return
-    each = 1 if decoder is None or initialization == "real" else decoder.tiles
-    if each == 1:
-        check_class_sizes(data, ipc)
+    tiled = decoder if initialization != "real" else None
+    each = 1 if tiled is None else tiled.tiles
+    name, count = smallest_class(data)
+    if ipc * each <= count:
         return
-    counts = data.class_counts()
-    smallest = min(range(len(counts)), key=counts.__getitem__)
-    if counts[smallest] < ipc * each:
-        raise CondenseError(
-            f"--ipc {ipc} with {each} tiles in each image needs {ipc * each} real images of every class, but "
-            f"{data.info.classes[smallest]!r} has {counts[smallest]}; give fewer images, a smaller --factor, or "
-            "--initialization real or noise"
+    ways_out = [f"--ipc {count // each} or less"] if each <= count else []
+    if tiled is not None:
+        ways_out += [f"--factor {factor}" for factor in range(1, tiled.factor) if ipc * factor**2 <= count][-1:]
+        ways_out += ["--initialization real"] if ipc <= count else []
+    ways_out.append("--initialization noise")
+    if each == 1:
+        problem = f"--ipc {ipc} is more than the {count} training images of class {name!r}, from which images start"
+    else:
+        problem = (
+            f"--ipc {ipc} with {each} tiles in each image needs {ipc * each} real images of every class, but {name!r} "
+            f"has {count}"
         )
+    raise CondenseError(f"{problem}; give {', or '.join(ways_out)}")
 
 
 def start_training(initialization: str, data: TrainingData, network: str) -> list[Work]:

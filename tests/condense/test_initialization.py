@@ -243,6 +243,45 @@ def test_more_images_than_a_class_has_are_refused_in_one_line(grouped, name: str
         refused(grouped, match, 7, method="idm", initialization=name)
 
 
+@pytest.fixture(scope="module")
+def lopsided(grouped):
+    """The last class of `grouped` has five training images left."""
+    keep = torch.cat(
+        [grouped.train.class_indices(0), grouped.train.class_indices(1), grouped.train.class_indices(2)[:5]]
+    )
+    return dataclasses.replace(grouped, train=grouped.train.subset(keep))
+
+
+@pytest.mark.parametrize(
+    ("method", "ipc", "factor", "ways_out"),
+    [
+        ("dm", 6, None, ["--ipc 5", "--initialization noise"]),
+        ("idc", 6, 2, ["--ipc 1", "--initialization noise"]),
+        ("idc", 3, 2, ["--ipc 1", "--factor 1", "--initialization real", "--initialization noise"]),
+        ("idc", 1, 3, ["--factor 2", "--initialization real", "--initialization noise"]),
+        ("idm", 5, 2, ["--ipc 1", "--factor 1", "--initialization real", "--initialization noise"]),
+        ("ncfm", 7, 2, ["--ipc 1", "--initialization noise"]),
+    ],
+)
+def test_every_way_out_of_a_class_that_is_too_small_leads_out(
+    lopsided, method: str, ipc: int, factor: int | None, ways_out: list[str]
+):
+    options = QUICK | ({} if factor is None else {"factor": factor, "initialization": "tiles"})
+    if method == "idc":
+        options |= {"matching_steps": 1, "network_images": 8}
+    if method == "idm":
+        options |= {"network_steps": 1, "network_batch": 8}
+    with pytest.raises(CondenseError) as error:
+        condense.distill(method, lopsided, ipc, **options)
+    offered = str(error.value).rsplit("; give ", 1)[1].split(", or ")
+    assert [way.removesuffix(" or less") for way in offered] == ways_out
+    for way in ways_out:
+        name, value = way.removeprefix("--").split()
+        changed = {name: value if name == "initialization" else int(value)}
+        made = condense.distill(method, lopsided, changed.pop("ipc", ipc), **options | changed)
+        assert made.images.isfinite().all()
+
+
 def test_the_classes_of_a_file_may_have_different_numbers_of_images_only_to_be_refused(grouped, tmp_path: Path):
     made = condense.distill("dm", grouped, 2, **QUICK)
     dataclasses.replace(made, stored_labels=torch.tensor([0, 0, 0, 1, 1, 2])).save(tmp_path / "uneven.h5")
