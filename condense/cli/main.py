@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +51,9 @@ _ONLY_PRINT = ("data", "methods", "networks", "protocols", "recipes", "show")
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # to print a path that is not UTF-8 must not end a run
     code = _run(words)
     try:
         sys.stdout.flush()
@@ -69,6 +74,11 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:  # who reads, for example `head`, has seen enough of a list, or too little of a run
         _let_output_go()
         return 0 if not words or words[0] in _ONLY_PRINT or {"-h", "--help"} & {*words} else 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"condense: the name {error.filename} is too long for a file; give a shorter one", file=sys.stderr)
+        return 2
 
 
 def _let_output_go() -> None:

@@ -14,6 +14,10 @@ from typing import Any
 
 from condense.runtime.errors import CondenseError
 
+_LONGEST_NAME = (
+    200  # bytes before the suffix of an output: of the 255 of a system, a temporary checkpoint takes 40 more
+)
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
@@ -66,10 +70,11 @@ def write_json(path: str | Path, content: Any) -> None:
 def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str = "--out") -> Path:
     """Make sure, before any work, that `path`, given with `option`, can become a finished file; return it.
 
-    Raises `CondenseError` if it is a folder, if its name does not end in `suffix` (which readers go by), if it exists
-    and `overwrite` is false, or if its folder cannot be written to.
+    Raises `CondenseError` if its name cannot be used, if it is a folder, if its name does not end in `suffix` (which
+    readers go by), if it exists and `overwrite` is false, or if its folder cannot be written to.
     """
     path = Path(path)
+    _check_name(path, option)
     if path.is_dir():
         raise CondenseError(
             f"{option} {path} is a folder; give the name of a file, for example {path / f'set{suffix}'}"
@@ -90,15 +95,31 @@ def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str 
 def check_folder(path: str | Path, *, option: str = "--out") -> Path:
     """Make sure, before any work, that `path`, given with `option`, is or can become a folder to write in; return it.
 
-    Nothing is made. Raises `CondenseError` if it or a folder above it is a file, or if the place cannot be written to.
+    Nothing is made. Raises `CondenseError` if its name cannot be used, if it or a folder above it is a file, or if the
+    place cannot be written to.
     """
     path = Path(path)
+    _check_name(path, option)
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
         raise CondenseError(f"{option} {path} cannot be a folder, because {there} is a file; give another name")
     if not os.access(there, os.W_OK | os.X_OK):
         raise CondenseError(f"cannot write {option} {path}: {there} may not be changed; choose another place")
     return path
+
+
+def _check_name(path: Path, option: str) -> None:
+    """The name leaves room for those of the files beside it, and safetensors can open its path."""
+    length = len(os.fsencode(path.stem))
+    if length > _LONGEST_NAME:
+        raise CondenseError(
+            f"the name of {option} {path} has {length} bytes, and those of the files beside it are longer still; give "
+            f"one of at most {_LONGEST_NAME}, its suffix aside"
+        )
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise CondenseError(f"the path of {option} {path.absolute()} is not UTF-8 text; give another one") from None
 
 
 @contextmanager

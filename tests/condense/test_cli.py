@@ -160,6 +160,84 @@ def test_outputs_that_are_folders_or_cannot_be_written(capsys, made: Path, tmp_p
     assert "cannot write" in refused(capsys, *words, made / "below" / "a-file.h5")
 
 
+LATIN = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize("length", [201, 233, 241, 252, 300])
+@pytest.mark.parametrize("character", ["x", "é"])
+def test_names_without_room_for_the_files_beside_them_are_refused_before_the_work(
+    capsys, made: Path, tmp_path: Path, length: int, character: str
+):
+    name = character * (length // 2 if character == "é" else length - 1) + "yy"
+    out = tmp_path / f"{name}.h5"
+    for words in (
+        ("distill", "dm", "--data", "absent.npz", "--ipc", 1, "--out", out),
+        ("pack", "absent.npz", "--out", out),
+        ("import", made, "--data", "absent.npz", "--out", out),
+        ("evaluate", made, "--json", out.with_suffix(".json")),
+        ("show", made, "--png", out.with_suffix(".png")),
+        ("experts", "--data", "absent.npz", "--experts", 1, "--epochs", 1, "--out", tmp_path / name),
+    ):
+        assert (
+            "bytes, and those of the files beside it are longer still; give one of at most 200, its suffix aside"
+            in refused(capsys, *words)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_of_the_full_length_lasts_to_the_end_of_a_run(capsys, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)  # a checkpoint after every update
+    out = tmp_path / f"{'x' * 200}.h5"
+    assert main(["distill", "dm", "--data", "digits", "--ipc", "1", "--out", str(out), *QUICK]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, out.with_suffix(".json").name]
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["evaluate"], ["import", "--data", "digits", "--out", "a.h5"], ["pack", "--out", "a.h5"]]
+)
+def test_names_of_inputs_that_no_file_can_have(capsys, tmp_path: Path, monkeypatch, words: list[str]):
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, words[0], "x" * 300, *words[1:])
+    assert "xxx" in message
+
+
+@pytest.mark.parametrize("place", [f"{LATIN}.h5", f"{LATIN}/a.h5"], ids=["name", "folder"])
+def test_outputs_whose_path_is_no_text_are_refused_before_the_work(capsys, tmp_path: Path, place: str):
+    """safetensors, which keeps checkpoints and experts, cannot open them."""
+    out = tmp_path / place
+    for words in (
+        ("distill", "dm", "--data", "absent.npz", "--ipc", 1, "--out", out),
+        ("pack", "absent.npz", "--out", out),
+        ("experts", "--data", "absent.npz", "--experts", 1, "--epochs", 1, "--out", out.with_suffix("")),
+    ):
+        assert "is not UTF-8 text; give another one" in refused(capsys, *words)
+
+
+def test_inputs_whose_path_is_no_text_are_read(made: Path, tmp_path: Path):
+    copied = tmp_path / f"{LATIN}.h5"
+    copied.write_bytes(made.read_bytes())
+    shown = run("show", copied)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    exported = run("export", copied, "--to", "folder", "--out", tmp_path / f"{LATIN} images")
+    assert exported.returncode == 0, exported.stderr
+    assert "caf\\udce9 images: written" in exported.stdout
+
+
+def test_class_folders_whose_names_are_no_text_are_refused_before_the_work(capsys, tmp_path: Path):
+    for part in ("train", "test"):
+        for name in ("cat", LATIN):
+            (tmp_path / "pets" / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "pets" / part / name / "0.png")
+    for words in (
+        ("distill", "random", "--ipc", 1, "--out", tmp_path / "a.h5", "--data"),
+        ("distill", "dm", "--ipc", 1, "--out", tmp_path / "a.h5", "--dry-run", "--data"),
+        ("pack", "--out", tmp_path / "a.h5"),
+    ):
+        message = refused(capsys, *words, tmp_path / "pets")
+        assert r"the name 'caf\xe9' of a class is not UTF-8 text" in message
+    assert not (tmp_path / "a.h5").exists()
+
+
 def test_outputs_beside_the_set_replace_nothing(capsys, made: Path):
     account = made.with_suffix(".json")
     before = made.read_bytes(), account.read_bytes()
