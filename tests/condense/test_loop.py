@@ -297,6 +297,10 @@ KILLED = {
     "idm": (*SMALL, "--queue", 4, "--queue-interval", 2, "--network-steps", 2, "--network-batch", 16),
     "ncfm": (*SMALL, "--networks", 2, "--network-epochs", 1, "--frequencies", 16),
     "mtt": ("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
+    "ftd": (
+        *("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
+        *("--flip-closure", "--truncate", 3, "--max-experts", 1, "--synthetic-batch", 4, "--keep-every", 10),
+    ),
 }
 
 
@@ -308,7 +312,7 @@ def test_a_killed_run_goes_on_with_all_that_its_method_keeps(
     options = ("--data", noise, "--iterations", 30, *KILLED[method])
     cache = tmp_path / "cache"
     monkeypatch.setenv("CONDENSE_CACHE", str(cache))
-    if method == "mtt":
+    if method in ("mtt", "ftd"):
         record_experts(condense.load_data(noise), "convnet-d1-w4", experts=2, epochs=2, out=tmp_path / "experts")
         options += ("--buffer", tmp_path / "experts")
     words = words_of(method, tmp_path / "pieces.h5", *options)
@@ -317,7 +321,10 @@ def test_a_killed_run_goes_on_with_all_that_its_method_keeps(
     assert f"going on at iteration {resumed}" in capsys.readouterr().err
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "another cache"))
     assert main(words_of(method, tmp_path / "whole.h5", *options)) == 0
-    assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    stored = sorted(tmp_path.glob("whole*.h5"))
+    assert len(stored) == (4 if "--keep-every" in options else 1)
+    for path in stored:
+        assert path.with_name(path.name.replace("whole", "pieces")).read_bytes() == path.read_bytes()
 
 
 # --- sets that are kept on the way
