@@ -11,10 +11,10 @@ from condense.data.catalogue import KnownSet
 from condense.data.preprocessing import Normalization
 from condense.data.raw import RawData
 from condense.data.sources import FilePixels, SubsetPixels
+from condense.data.tree import files_in, is_image, subfolders
 from condense.runtime.errors import CondenseError
 
 _ALL = 1000  # classes; the name of class i is the i-th of the folders by name
-_SUFFIXES = (".jpeg", ".jpg", ".png")
 _PARTS = ("train", "val")
 
 
@@ -59,7 +59,7 @@ def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int
 
 def _folders(part: Path, entry: KnownSet) -> list[Path]:
     """The folders of the classes, in their order."""
-    folders = sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = subfolders(part)
     if len(folders) == _ALL:
         return [folders[index] for index in entry.imagenet_classes]
     if len(folders) == len(entry.imagenet_classes):
@@ -72,8 +72,7 @@ def _folders(part: Path, entry: KnownSet) -> list[Path]:
 
 def _files(root: Path, folder: Path) -> list[str]:
     """The images of a class, relative to `root`, by name."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    return [(folder / name).relative_to(root).as_posix() for name in names]
+    return [(folder / name).relative_to(root).as_posix() for name in files_in(folder) if is_image(name)]
 
 
 def _class_names(entry: KnownSet) -> tuple[str, ...]:

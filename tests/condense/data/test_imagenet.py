@@ -35,6 +35,7 @@ def imagenet(tmp_path_factory) -> Path:
     wanted = next(entry for entry in SUBSETS if entry.name == "imagewoof").imagenet_classes
     root = tmp_path_factory.mktemp("data") / "imagenet"
     write_folder(root, [index for index in range(1000) if index not in wanted], {"train": 0, "val": 0})
+    (root / "train" / "__MACOSX").mkdir()  # what systems leave behind is no class
     return write_folder(root, list(wanted), {"train": 3, "val": 1})
 
 
