@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -59,14 +60,14 @@ def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int
 
 def _folders(part: Path, entry: KnownSet) -> list[Path]:
     """The folders of the classes, in their order."""
-    folders = subfolders(part)
+    folders = [folder for folder in subfolders(part) if re.fullmatch(r"n[0-9]{8}", folder.name)]
     if len(folders) == _ALL:
         return [folders[index] for index in entry.imagenet_classes]
     if len(folders) == len(entry.imagenet_classes):
         return [folders[sorted(entry.imagenet_classes).index(index)] for index in entry.imagenet_classes]
     raise CondenseError(
-        f"{part} has {len(folders)} class folders, so it is not known which are those of {entry.name}; it needs all "
-        f"{_ALL:,} of ImageNet, or the {len(entry.imagenet_classes)} of the subset"
+        f"{part} has {len(folders)} folders called by a WordNet number, so it is not known which are those of "
+        f"{entry.name}; it needs all {_ALL:,} of ImageNet, or the {len(entry.imagenet_classes)} of the subset"
     )
 
 

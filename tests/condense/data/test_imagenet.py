@@ -76,8 +76,13 @@ def test_what_is_missing_is_said(tmp_path: Path, imagenet: Path) -> None:
     with pytest.raises(CondenseError, match="the train split of imagefruit is empty"):
         load_data("imagefruit", data_root=imagenet, image_size=8)
     write_folder(tmp_path / "few", list(range(5)), {"train": 1, "val": 1})
-    with pytest.raises(CondenseError, match=r"has 5 class folders, .* it needs all 1,000 of ImageNet, or the 10"):
+    with pytest.raises(CondenseError, match=r"has 5 folders .* it needs all 1,000 of ImageNet, or the 10"):
         load_data("imagefruit", data_root=tmp_path / "few", image_size=8)
+    for number in range(10):
+        for part in ("train", "val"):
+            (tmp_path / "other" / part / f"class {number}").mkdir(parents=True)
+    with pytest.raises(CondenseError, match="has 0 folders called by a WordNet number"):
+        load_data("imagefruit", data_root=tmp_path / "other", image_size=8)
 
 
 def test_the_list_of_data_has_them(capsys) -> None:
