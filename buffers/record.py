@@ -21,8 +21,9 @@ from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
 from condense.data import DataInfo, RealData
 from condense.data.packing import pack
-from condense.networks import build_network, canonical_name
+from condense.networks import NetworkLike, build_network, canonical_name, network_name
 from condense.networks.layout import Layout
+from condense.planning import draws_uncompiled
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
@@ -43,7 +44,7 @@ class Recording:
 
 def record_experts(
     data: RealData,
-    network: str,
+    network: NetworkLike,
     experts: int,
     epochs: int,
     out: str | Path,
@@ -67,7 +68,8 @@ def record_experts(
 
     Args:
         data: from `load_data`; its test part only serves to tell the accuracy of experts.
-        network: name of a network; a plain `convnet` is of width 128 with instance norm.
+        network: name of a network; a plain `convnet` is of width 128 with instance norm. Or an `nn.Module`, or a
+            function that makes one (see `condense.networks.network_name`), for experts of this process.
         experts: how many, at least 1.
         epochs: of each expert; as many as a method's latest start and its span together.
         out: folder of the buffer.
@@ -89,10 +91,17 @@ def record_experts(
     """
     if experts < 1 or epochs < 1:
         raise CondenseError(f"{experts} experts of {epochs} epochs: give at least 1 of each")
-    folder = check_folder(out)
-    description = describe_request(data, network, rule or expert_rule(optimizer), epochs, dtype, seed)
-    begun = read_description(folder) if (folder / INDEX).exists() else None
     executor = executor or InProcess()
+    if not isinstance(network, str) and not isinstance(executor, InProcess):
+        raise CondenseError(
+            "a network object is in this process only, not in those of workers; leave the executor out, or make the "
+            "network an entry point of condense.networks"
+        )
+    name = network_name(network, data.image_shape, len(data.classes))
+    folder = check_folder(out)
+    description = describe_request(data, name, rule or expert_rule(optimizer), epochs, dtype, seed)
+    draws_uncompiled(description.network, data.image_shape, len(data.classes), compile)  # refuses what cannot be
+    begun = read_description(folder) if (folder / INDEX).exists() else None
     where = _device(device if device != "auto" or not begun else begun.device, executor)
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts, where)

@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from condense.networks import Network
+from condense.runtime.errors import CondenseError, first_line
+from condense.runtime.global_draws import drawing
 
 # torch loads its own forward-mode rules with a function that it has deprecated: nothing that a user could change
 warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
@@ -53,8 +57,14 @@ def apply_network(
     copied, so BatchNorm in training mode uses the batch and moves no statistics.
     """
     inner = dtype or images.dtype
-    result: Tensor = functional_call(network, _state(network, parameters, inner), (images.to(inner),))
-    return result.to(images.dtype)
+    return called(network, _state(network, parameters, inner), images.to(inner)).to(images.dtype)
+
+
+def called(network: nn.Module, state: Parameters, images: Tensor) -> Tensor:
+    """What `network` gives for `images` with this state, its draws as they should be."""
+    with drawing(network, images):
+        result: Tensor = functional_call(network, state, (images,))
+    return result
 
 
 def read_network(
@@ -63,7 +73,8 @@ def read_network(
     """What `read(network, images)` gives with these parameters, as `apply_network` does it."""
     inner = dtype or images.dtype
     state = {f"network.{name}": value for name, value in _state(network, parameters, inner).items()}
-    results: tuple[Tensor, ...] = functional_call(_Reading(network, read), state, (images.to(inner),))
+    with drawing(network, images):
+        results: tuple[Tensor, ...] = functional_call(_Reading(network, read), state, (images.to(inner),))
     return tuple(result.to(images.dtype) for result in results)
 
 
@@ -110,7 +121,8 @@ def mean_gradient(network: nn.Module, mean: Mean, parameters: Parameters, images
 
     `mean` may take derivatives itself, by `torch.func`.
     """
-    gradient, value = grad_and_value(lambda parameters: mean(network, parameters, images))(parameters)
+    with _differentiable_twice(network):
+        gradient, value = grad_and_value(lambda parameters: mean(network, parameters, images))(parameters)
     return value, gradient
 
 
@@ -146,10 +158,31 @@ def mixed_product(
     # Copies: compiled, torch fails where a dual number is a view that does not begin its memory.
     fixed = {name: value.detach().clone() for name, value in parameters.items()}
     images, labels = images.detach(), labels.detach()
-    products = jvp(gradients, (fixed,), (direction,))[1]  # compiled, the unused gradient itself is never computed
+    with _differentiable_twice(network):
+        products = jvp(gradients, (fixed,), (direction,))[1]  # compiled, the unused gradient itself is never computed
     if images_only:
         products = ({}, *products)
     return MixedProduct(products[0], products[1], products[2] if soft else None)
+
+
+def _differentiable_twice(network: nn.Module) -> AbstractContextManager[None]:
+    """Attention by its formula: torch's faster ones have no second derivatives. No network of condense has any."""
+    return sdpa_kernel(SDPBackend.MATH) if getattr(network, "foreign", False) else nullcontext()
+
+
+def check_mixed_product(network: Network, image_shape: tuple[int, int, int]) -> None:
+    """Raise `CondenseError` if torch has no second derivatives of a network that is someone else's."""
+    if not network.foreign:
+        return
+    images, labels = torch.zeros(2, *image_shape), torch.zeros(2, dtype=torch.int64)
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    try:
+        mixed_product(network, parameters, images, labels, parameters)
+    except RuntimeError as error:  # NotImplementedError is one
+        raise CondenseError(
+            f"network {network.name} cannot be matched by its gradients: {first_line(error)}; give another network, or "
+            "a method that matches features, such as dm"
+        ) from error
 
 
 def stretch(parameters: Parameters, direction: Parameters) -> Tensor:

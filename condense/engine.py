@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from condense.derivatives import (
@@ -24,6 +23,7 @@ from condense.derivatives import (
     MixedProduct,
     Parameters,
     Reader,
+    called,
     loss_gradient,
     mean_gradient,
     mixed_product,
@@ -31,6 +31,7 @@ from condense.derivatives import (
     stretch,
 )
 from condense.networks import Network
+from condense.networks.base import may_draw
 from condense.networks.layers import batch_norms
 from condense.runtime.compilation import compiled
 from condense.runtime.plan import Plan
@@ -47,6 +48,8 @@ class Engine:
 
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         self.network, self.plan = network, plan
+        if getattr(network, "draws", None) is None:
+            network.draws = may_draw(network)  # type: ignore[assignment]
         self._batch_norms = batch_norms(network)
         self._made: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._dtype = None if plan.precision == "float32" else DTYPES[plan.precision]
@@ -149,12 +152,10 @@ class Engine:
 
     @functools.cached_property
     def _loss(self) -> Callable[[Parameters, Tensor, Tensor], Tensor]:
-        return self._fast(
-            lambda state, images, labels: F.cross_entropy(functional_call(self.network, state, (images,)), labels)
-        )
+        return self._fast(lambda state, images, labels: F.cross_entropy(called(self.network, state, images), labels))
 
     def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if self.plan.compile == "off":
+        if self.plan.compile == "off" or self.network.draws:  # compiled, draws would follow other seeds
             return function
         fast = compiled(function)
         if self.plan.device != "cpu":

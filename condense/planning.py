@@ -15,17 +15,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from condense.derivatives import Parameters
 from condense.engine import REVISION, Engine
 from condense.networks import build_network
 from condense.runtime.compilation import compiler_available
+from condense.runtime.errors import CondenseError
+from condense.runtime.global_draws import global_generators
 from condense.runtime.memory import available_memory, keep_freed_memory
 from condense.runtime.plan import MICRO_BATCH, Plan
 from condense.runtime.precision import choose_precision
@@ -79,27 +83,36 @@ def forward_operations(network: str, image_shape: tuple[int, int, int], classes:
     >>> round(forward_operations("convnet-w128", (3, 32, 32), 10) / 1e6, 1)
     101.5
     """
-    module = build_network(network, image_shape, classes, seed=0).to("meta")
-    with FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, *image_shape, device="meta"))
-    return int(counter.get_total_flops())
+    with _tried(network, image_shape, classes) as (module, device), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(2, *image_shape, device=device))  # one image alone would be too few for BatchNorm
+    return int(counter.get_total_flops()) // 2
 
 
 @functools.cache
 def activation_bytes(network: str, image_shape: tuple[int, int, int], classes: int) -> int:
     """Bytes of float32 that the backward pass of one image needs from its forward pass."""
-    module = build_network(network, image_shape, classes, seed=0).to("meta")
-    own = {id(value) for value in module.parameters()}
     kept: list[int] = []
+    with _tried(network, image_shape, classes) as (module, device):
+        own = {id(value) for value in module.parameters()}
 
-    def keep(value: torch.Tensor) -> torch.Tensor:
-        kept.append(0 if id(value) in own else value.numel() * value.element_size())
-        return value
+        def keep(value: torch.Tensor) -> torch.Tensor:
+            kept.append(0 if id(value) in own else value.numel() * value.element_size())
+            return value
 
-    images = torch.zeros(2, *image_shape, device="meta")  # one image alone would be too few for BatchNorm
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        module(images)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            module(torch.zeros(2, *image_shape, device=device))
     return sum(kept) // 2
+
+
+@contextmanager
+def _tried(network: str, image_shape: tuple[int, int, int], classes: int) -> Iterator[tuple[nn.Module, str]]:
+    """A network to be looked at, and its device: one where nothing is computed, but for networks that need values."""
+    module = build_network(network, image_shape, classes, seed=0)
+    if not module.foreign:
+        yield module.to("meta"), "meta"
+    else:
+        with global_generators(0):
+            yield module, "cpu"
 
 
 def largest_micro_batch(works: Sequence[Work], device: torch.device) -> int:
@@ -137,6 +150,9 @@ def choose_plan(
     if micro_batch is None:
         micro_batch = planner.best_micro_batch() if large else MICRO_BATCH
     planner.plan = start.model_copy(update={"micro_batch": micro_batch})
+    shapes = {(work.network, work.image_shape, work.classes) for work in (*works, *once)}
+    if any(draws_uncompiled(*shape, compile) for shape in shapes):
+        return planner.plan
     wanted = compile == "on" or (compile == "auto" and large)
     if not wanted or not (works or once):
         return planner.plan
@@ -146,6 +162,20 @@ def choose_plan(
     if compile == "on" or planner.compilation_pays(iterations, seconds):
         return planner.plan.model_copy(update={"compile": "on"})
     return planner.plan
+
+
+def draws_uncompiled(network: str, image_shape: tuple[int, int, int], classes: int, compile: Asked) -> bool:
+    """Whether a network draws random numbers, which would not follow the run's seed if it were compiled.
+
+    Raises `CondenseError` if compilation is asked for nevertheless.
+    """
+    draws = bool(build_network(network, image_shape, classes, seed=0).draws)
+    if draws and compile == "on":
+        raise CondenseError(
+            f"network {network} draws random numbers while it is trained, which compiled code takes from another "
+            "generator; leave --compile on out"
+        )
+    return draws
 
 
 def expected_seconds(works: Sequence[Work], plan: Plan, device: torch.device) -> float:

@@ -20,10 +20,11 @@ from condense.engine import Engine
 from condense.networks import build_network
 from condense.planning import Asked, Work, choose_plan
 from condense.runtime.errors import CondenseError
+from condense.runtime.global_draws import drawing, network_draws
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.plan import Plan
 from condense.runtime.progress import progress_bar
-from condense.runtime.seeds import generator
+from condense.runtime.seeds import derive_seed, generator
 from condense.training_rule import TrainingRule
 
 __all__ = [
@@ -238,7 +239,9 @@ class _Training:
             plain = self.source.images(indices).to(self.device)
             images, labels = self.batch(plain, every_label[indices].to(self.device), epoch, number)
             engine = self.engine if len(indices) == self.usual_batch else self.plain
-            total += self.update(Step(engine, self.state, optimizer, images, labels, plain)) * len(indices)
+            with network_draws(derive_seed(self.seed, "network draws", epoch, number)):
+                loss = self.update(Step(engine, self.state, optimizer, images, labels, plain))
+            total += loss * len(indices)
         return total.item() / len(self.source)
 
     def _batches(self, order: Tensor) -> list[Tensor]:
@@ -284,8 +287,14 @@ def predict(network: nn.Module, source: ImageSource, device: torch.device) -> Te
     network.to(device).eval()
     batches = torch.arange(len(source)).split(_PREDICTED_AT_ONCE)
     with torch.inference_mode():
-        logits = [network(source.images(batch).to(device)).cpu() for batch in batches]
+        logits = [_predicted(network, source.images(batch).to(device)) for batch in batches]
     return torch.cat(logits)  # out here, or the result could not take part in a training
+
+
+def _predicted(network: nn.Module, images: Tensor) -> Tensor:
+    with drawing(network, images):
+        logits: Tensor = network(images)
+    return logits.cpu()
 
 
 def accuracy(network: nn.Module, source: TrainingSource, device: torch.device) -> float:

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from condense.engine import Engine
 from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError, unknown_name
+from condense.runtime.global_draws import drawing, network_draws_of_step
 from condense.runtime.plan import Plan
 
 __all__ = ["Augment", "Target", "TrajectoryGradient", "trajectory_gradient"]
@@ -102,7 +103,8 @@ class _Training:
         with torch.no_grad():
             images = self.seen(self.pick(self.images, step), step)
             labels = self.aims(self.pick(self.labels, step))
-            _, gradient = self.engine.gradient(self.layout.unflatten(theta), images, labels)
+            with network_draws_of_step(step):
+                _, gradient = self.engine.gradient(self.layout.unflatten(theta), images, labels)
             velocity = self.moved(velocity, self.layout.flatten(gradient), theta)
             return theta - self.rates[step] * velocity, velocity
 
@@ -279,13 +281,14 @@ def _through(
     seen = training.seen(batch, step)
     told = training.pick(training.labels, step).detach().requires_grad_(labels is not None)
     aims = training.aims(told)
-    product = training.engine.mixed_product(
-        training.layout.unflatten(theta),
-        seen,
-        aims,
-        training.layout.unflatten(training.loss_scale * kappa),
-        images_only=not exact,
-    )
+    with network_draws_of_step(step):
+        product = training.engine.mixed_product(
+            training.layout.unflatten(theta),
+            seen,
+            aims,
+            training.layout.unflatten(training.loss_scale * kappa),
+            images_only=not exact,
+        )
     _add(training, images, torch.autograd.grad(seen, batch, product.images)[0], step)
     if labels is not None and product.labels is not None:
         _add(training, labels, torch.autograd.grad(aims, told, product.labels)[0], step)
@@ -346,7 +349,9 @@ def _unrolled(training: _Training, start: Tensor) -> TrajectoryGradient:
     optimizer = higher.optim.get_diff_optim(sgd, network.parameters(), fmodel=pure)
     loss = start.new_zeros(())
     for step in range(training.steps):
-        logits = pure(training.seen(training.pick(images, step), step))
+        seen = training.seen(training.pick(images, step), step)
+        with network_draws_of_step(step), drawing(training.engine.network, seen):
+            logits = pure(seen)
         inner = training.loss_scale * F.cross_entropy(logits, training.aims(training.pick(labels, step)))
         rate, hold = {"lr": [rates[step]]}, None if step >= training.first else _held
         end = torch.cat([value.reshape(-1) for value in optimizer.step(inner, override=rate, grad_callback=hold)])

@@ -14,7 +14,7 @@ from condense.engine import Engine
 from condense.evaluation.material import Material, training_material
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
-from condense.networks import build_network, canonical_name, network_names
+from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
@@ -28,7 +28,7 @@ _NEAR_CHANCE = 1.5  # times chance; below this a network has not learned and is 
 def evaluate(
     synthetic: SyntheticSet | TrainingData,
     data: RealData,
-    nets: Sequence[str] = ("convnet",),
+    nets: Sequence[NetworkLike] = ("convnet",),
     runs: int | None = None,
     protocol: str | Protocol = "desk",
     seed: int = 0,
@@ -42,7 +42,8 @@ def evaluate(
         synthetic: a set; or real training images of `data`, all of them (`data.train`) or a subset.
         data: the real data that the set was made from. Its test images get the preprocessing of the set.
         nets: names of networks, and of pools of them (`pool-m`); what they leave open comes from the protocol, the
-            depth from the image size.
+            depth from the image size. Or network objects: an `nn.Module`, of which fresh copies are trained, or a
+            function of an image shape and a number of classes that makes one (see `condense.networks.network_name`).
         runs: networks trained of each kind, by default the protocol's number.
         protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
         seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
@@ -67,7 +68,8 @@ def evaluate(
     if count < 1 or not nets:
         raise CondenseError(f"--runs {count} of networks {list(nets)}: give at least one run and one network")
     notes = _check_given(synthetic, data, found)
-    names = [canonical_name(net, data.image_shape, found.network) for net in network_names(nets)]
+    given = network_names([network_name(net, data.image_shape, len(data.classes)) for net in nets])
+    names = [canonical_name(net, data.image_shape, found.network) for net in given]
     for name in names:  # a network that does not fit the images is found before hours of training, not after
         build_network(name, data.image_shape, len(data.classes), seed)
     chosen = choose_device(device)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condense.runtime.global_draws import drawing
+
 
 def averaged_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """The mean over `networks` of their logits [N, K] for `images` [N, C, H, W], without gradients.
@@ -24,8 +26,12 @@ def averaged_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     >>> averaged_logits(networks, torch.zeros(5, 1, 2, 2)).shape
     torch.Size([5, 3])
     """
+    logits = []
     with torch.no_grad():
-        return torch.stack([network(images) for network in networks]).mean(0)
+        for network in networks:
+            with drawing(network, images):
+                logits.append(network(images))
+    return torch.stack(logits).mean(0)
 
 
 def corrected_logits(logits: Tensor, classes: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from condense.networks.names import canonical_name
@@ -11,18 +12,26 @@ from condense.networks.registry import NetworkEntry, networks
 if TYPE_CHECKING:
     from condense.networks.base import Network
     from condense.networks.build import build_network
+    from condense.networks.own import NetworkFactory, NetworkLike, network_name
 
-__all__ = ["Network", "NetworkEntry", "build_network", "canonical_name", "network_names", "networks"]
+_LATE = {"build_network": "build", "Network": "base"} | dict.fromkeys(
+    ("NetworkFactory", "NetworkLike", "network_name"), "own"
+)
+__all__ = [
+    "Network",
+    "NetworkEntry",
+    "NetworkFactory",
+    "NetworkLike",
+    "build_network",
+    "canonical_name",
+    "network_name",
+    "network_names",
+    "networks",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for, so that lists of networks stay fast."""
-    if name == "build_network":
-        from condense.networks.build import build_network
-
-        return build_network
-    if name == "Network":
-        from condense.networks.base import Network
-
-        return Network
+    if name in _LATE:
+        return getattr(import_module(f"condense.networks.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

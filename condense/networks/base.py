@@ -22,7 +22,9 @@ class Network(nn.Module):
     Raises `ImagesTooSmallError` if the features do not fit images of this shape.
     """
 
-    name: str = ""  # full name, set by `build_network`
+    name: str = ""  # full name, set by `build_network`, as the next two
+    foreign: bool = False  # whether it is the user's or of another package
+    draws: bool | None = None  # whether it draws random numbers while it is trained, as dropout does; None: unknown
 
     def __init__(self, features: nn.Module, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
@@ -43,6 +45,39 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The logits [N, classes] of images [N, C, H, W]."""
         return self.classifier(self.embed(images))
+
+
+# kinds of torch's layers that never draw, by the module that they are in; but for these ones
+_CALM = tuple(
+    f"torch.nn.modules.{name}"
+    for name in [
+        "activation",
+        "batchnorm",
+        "container",
+        "conv",
+        "flatten",
+        "instancenorm",
+        "linear",
+        "normalization",
+        "padding",
+        "pooling",
+    ]
+)
+_DRAWING = (nn.RReLU, nn.MultiheadAttention, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+
+
+def may_draw(network: nn.Module) -> bool:
+    """Whether a module has layers that draw random numbers in training, or layers of which nobody knows it.
+
+    >>> may_draw(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), may_draw(nn.Sequential(nn.Dropout()))
+    (False, True)
+    """
+    return not all(_never_draws(type(module)) for module in network.modules())
+
+
+def _never_draws(kind: type[nn.Module]) -> bool:
+    calm = kind.__module__ in _CALM and not issubclass(kind, _DRAWING)
+    return calm or kind.__module__.startswith("condense.networks.")
 
 
 def count_features(features: nn.Module, image_shape: tuple[int, int, int]) -> int:

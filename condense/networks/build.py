@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from condense.networks.base import ImagesTooSmallError, Network, describe_shape
 from condense.networks.names import canonical_name, parse_name
+from condense.networks.own import OfModule
 from condense.networks.registry import networks
-from condense.runtime.errors import CondenseError
-from condense.runtime.registry import load_object
-from condense.runtime.seeds import generator
+from condense.runtime.errors import CondenseError, first_line
+from condense.runtime.global_draws import global_generators, global_states
+from condense.runtime.seeds import derive_seed, generator
 
 
 def build_network(name: str, image_shape: tuple[int, int, int], classes: int, seed: int) -> Network:
@@ -23,7 +27,8 @@ def build_network(name: str, image_shape: tuple[int, int, int], classes: int, se
     What `name` leaves open is filled in by `canonical_name`; the result's `.name` is the full name. The same arguments
     give the same parameters on every machine and for every number of threads.
 
-    Raises `CondenseError` for unknown or malformed names, and for images too small for the network.
+    Raises `CondenseError` for unknown or malformed names, for images too small for the network, and for a network of
+    someone else's that does not work.
 
     >>> network = build_network("convnet-w32", (1, 8, 8), classes=10, seed=0)
     >>> network.name, network.embed(torch.zeros(2, 1, 8, 8)).shape
@@ -31,25 +36,134 @@ def build_network(name: str, image_shape: tuple[int, int, int], classes: int, se
     """
     full_name = canonical_name(name, image_shape)
     try:
-        network = copy.deepcopy(_skeleton(full_name, image_shape, classes))
+        return _blueprint(full_name, tuple(image_shape), classes).build(seed)
     except ImagesTooSmallError as error:
         fitting = ", ".join(_fitting_names(image_shape))
         shape = describe_shape(image_shape)
         raise CondenseError(f"network {full_name} needs larger images than {shape}; these fit: {fitting}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Blueprint:
+    """What all networks of a name have in common, and how one is made."""
+
+    name: str
+    make: Callable[[int], Network]
+    foreign: bool = False
+    draws: bool = False
+
+    def build(self, seed: int) -> Network:
+        network = self.make(seed)
+        network.name, network.foreign, network.draws = self.name, self.foreign, self.draws
+        return network
+
+
+@functools.lru_cache(maxsize=64)  # several times the cost of the rest, and methods build a network in every iteration
+def _blueprint(full_name: str, image_shape: tuple[int, int, int], classes: int) -> _Blueprint:
+    entry, words = parse_name(full_name)
+    options = {option.name: option.value(words[option.name]) for option in entry.options if option.name in words}
+    make = functools.partial(entry.factory(), image_shape, classes, **options)
+    if entry.built_in:
+        return _Blueprint(full_name, functools.partial(_initialized, _skeleton(make)))
+    return _foreign(full_name, entry.factory(), make, image_shape, classes)
+
+
+def _skeleton(make: Callable[[], nn.Module]) -> Network:
+    """The network without values: its parameters are on the meta device, where initialisation draws nothing."""
+    with torch.device("meta"):
+        network = make()
+    assert isinstance(network, Network), "networks of condense are of this class, others are asked before"
+    return network
+
+
+def _initialized(skeleton: Network, seed: int) -> Network:
+    """A copy of the skeleton, with the values of `initialize`."""
+    network = copy.deepcopy(skeleton)
     network.to_empty(device="cpu")
     initialize(network, generator(seed, "network"))
     return network
 
 
-@functools.lru_cache(maxsize=64)  # several times the cost of the rest, and methods build a network in every iteration
-def _skeleton(full_name: str, image_shape: tuple[int, int, int], classes: int) -> Network:
-    """The network without values: its parameters are on the meta device, where initialisation draws nothing."""
-    entry, words = parse_name(full_name)
-    options = {option.name: option.value(words[option.name]) for option in entry.options if option.name in words}
-    with torch.device("meta"):
-        network: Network = load_object(entry.target)(image_shape, classes, **options)
-    network.name = full_name
-    return network
+def _constructed(make: Callable[[], nn.Module], image_shape: tuple[int, int, int], seed: int) -> Network:
+    """A network with the values of its own constructor, which draws from the global generators."""
+    with global_generators(derive_seed(seed, "network")):
+        module = make()
+    return module if isinstance(module, Network) else OfModule(module, _two_images(image_shape))
+
+
+def _foreign(
+    name: str,
+    factory: Callable[..., nn.Module],
+    make: Callable[[], nn.Module],
+    shape: tuple[int, int, int],
+    classes: int,
+) -> _Blueprint:
+    """The blueprint of a network of someone else's, after trying whether it works."""
+    try:
+        skeleton = _skeleton_of_known_layers(factory, make)
+        if skeleton is None:
+            build: Callable[[int], Network] = functools.partial(_constructed, make, shape)
+        else:
+            build = functools.partial(_initialized, skeleton)
+        draws = _tried(build, _two_images(shape), classes)
+    except ImagesTooSmallError as error:
+        raise CondenseError(_no_use(name, shape, classes, error.__cause__ or error)) from error
+    except CondenseError as error:
+        raise CondenseError(f"network {name}: {error}") from error
+    except Exception as error:  # the code of others may raise anything
+        raise CondenseError(_no_use(name, shape, classes, error)) from error
+    return _Blueprint(name, build, foreign=True, draws=draws)
+
+
+def _no_use(name: str, shape: tuple[int, int, int], classes: int, error: BaseException) -> str:
+    where = f"images of {describe_shape(shape)} and {classes} classes"
+    return f"network {name} does not work for {where} ({first_line(error)}); correct it, or give another one"
+
+
+def _skeleton_of_known_layers(factory: Callable[..., nn.Module], make: Callable[[], nn.Module]) -> Network | None:
+    """The skeleton of a `Network` whose values `initialize` can give; None for others, which give their own."""
+    if not (isinstance(factory, type) and issubclass(factory, Network)):
+        return None
+    try:
+        with global_generators(0):
+            skeleton = _skeleton(make)
+    except Exception:  # some layers need real values to be made
+        return None
+    return skeleton if all(_is_known(module) for module in skeleton.modules()) else None
+
+
+def _two_images(image_shape: tuple[int, int, int]) -> Tensor:
+    return torch.randn(2, *image_shape, generator=generator(0, "images to try a network"))
+
+
+def _tried(build: Callable[[int], Network], images: Tensor, classes: int) -> bool:
+    """Whether a network draws random numbers in training; raises where it cannot be trained, or not reproducibly."""
+    network = build(0).train()
+    twin = build(0)
+    for (key, value), other in zip(network.state_dict().items(), twin.state_dict().values()):
+        if not torch.equal(value, other):
+            raise CondenseError(
+                f"its initial values do not follow torch's seed ({key} differs between two of one seed)"
+            )
+    logits, moved = _forward(network, images, seed=0)
+    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
+        shown = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        wanted = [len(images), classes]
+        raise CondenseError(f"it gives {shown} for {len(images)} images; give one whose logits have the shape {wanted}")
+    F.cross_entropy(logits, torch.zeros(len(images), dtype=torch.int64)).backward()
+    again, _ = _forward(network, images, seed=0)
+    other, _ = _forward(network, images, seed=1)
+    if not torch.equal(logits, again) or (not moved and not torch.equal(logits, other)):
+        raise CondenseError("it draws random numbers from a generator of its own, which no seed of a run can set")
+    return moved
+
+
+def _forward(network: nn.Module, images: Tensor, seed: int) -> tuple[Tensor, bool]:
+    """The output of a forward under this seed of the global generators, and whether they moved."""
+    with global_generators(seed):
+        before = global_states()
+        output = network(images)
+        return output, global_states() != before
 
 
 def _fitting_names(image_shape: tuple[int, int, int]) -> list[str]:
@@ -64,8 +178,8 @@ def _fitting_names(image_shape: tuple[int, int, int]) -> list[str]:
 
 def _fits(full_name: str, image_shape: tuple[int, int, int]) -> bool:
     try:
-        _skeleton(full_name, image_shape, classes=1)
-    except ImagesTooSmallError:
+        _blueprint(full_name, tuple(image_shape), 2)
+    except CondenseError:
         return False
     return True
 
@@ -88,8 +202,17 @@ def initialize(network: nn.Module, source: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=source)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
+        elif isinstance(module, _NORMS):
             module.reset_parameters()
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             kind = type(module).__name__
             raise TypeError(f"no seeded initialisation is known for {kind}; give it a method `initialize(source)`")
+
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether `initialize` gives a layer the values that it should have: it has none, or it is of these very kinds."""
+    empty = not [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return empty or hasattr(module, "initialize") or type(module) in (nn.Conv2d, nn.Linear, *_NORMS)

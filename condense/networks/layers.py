@@ -70,7 +70,7 @@ def make_norm(norm: str, channels: int, size: tuple[int, int] | None = None) -> 
 
 def batch_norms(network: nn.Module) -> list[nn.Module]:
     """The layers of BatchNorm: in training mode what they give for an image depends on the batch that it is in."""
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def first_padding(image_shape: tuple[int, int, int], usual: int, digits: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from condense.networks.registry import NetworkEntry, networks
+from condense.networks.registry import NetworkEntry, find_network
 from condense.runtime.errors import CondenseError, near_names
 
 DEFAULT_NETWORK = "convnet-w128-in"  # what most published sets are made with and evaluated on
@@ -18,7 +18,7 @@ def parse_name(name: str) -> tuple[NetworkEntry, dict[str, str]]:
     ('convnet', {'width': 'w64', 'norm': 'bn'})
     """
     family, *words = name.lower().replace("_", "-").split("-")
-    entry = networks().find(family)
+    entry = find_network(family)
     chosen: dict[str, str] = {}
     for word in words:
         option = next((option for option in entry.options if option.accepts(word)), None)

@@ -6,10 +6,13 @@ A package adds its own through an entry point in the group `condense.networks` w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from condense.runtime.registry import Registry, with_entry_points
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import Registry, load_object, with_entry_points
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Option:
 class NetworkEntry:
     """A family of networks.
 
-    `target` is `module:class` of a `condense.networks.Network`, which takes (image_shape, classes, and one keyword for
-    every option) and draws nothing: `build_network` gives its parameters their values.
+    `target` is `module:class` of a `condense.networks.Network`, or of any `nn.Module`, which takes (image_shape,
+    classes, and one keyword for every option). A `Network` of layers that `build_network` knows is given its values by
+    that; other networks have those of their constructor, drawn from torch's global generator, seeded for it.
     """
 
     name: str
@@ -50,6 +54,15 @@ class NetworkEntry:
     summary: str
     options: tuple[Option, ...] = ()
     aliases: tuple[str, ...] = ()
+
+    def factory(self) -> Callable[..., Any]:
+        """What makes the network, its class; imported here."""
+        return load_object(self.target)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with condense."""
+        return self.target.startswith("condense.")
 
     @property
     def grammar(self) -> str:
@@ -149,3 +162,23 @@ _BUILT_IN = (
 def networks() -> Registry[NetworkEntry]:
     """The built-in networks and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
     return with_entry_points("network", _BUILT_IN, "condense.networks")
+
+
+_OWN: dict[str, NetworkEntry] = {}  # by name: those that a program gave as objects
+
+
+def add_own(entry: NetworkEntry) -> None:
+    """Make a network known by its name in this process."""
+    _OWN.setdefault(entry.name, entry)
+
+
+def find_network(family: str) -> NetworkEntry:
+    """The family of this name; raises `CondenseError` if there is none, or its object is in another program."""
+    if family in _OWN:
+        return _OWN[family]
+    if "." in family:
+        raise CondenseError(
+            f"network {family!r} is an object of the Python program that used it; give the object there, or make it an "
+            "entry point of condense.networks"
+        )
+    return networks().find(family)

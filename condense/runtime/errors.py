@@ -35,3 +35,13 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str], aliases: Iterabl
     """
     names = sorted(allowed)
     return CondenseError(f"unknown {kind} {given!r} (known: {', '.join(names)}){near_names(given, [*names, *aliases])}")
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong in one line, without a full stop.
+
+    >>> first_line(RuntimeError("a.\\nb"))
+    'RuntimeError: a'
+    """
+    text = str(error).strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

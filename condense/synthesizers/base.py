@@ -15,7 +15,9 @@ from condense.data import TrainingData
 from condense.decoders import Tiles
 from condense.making import Job, Product, class_major_labels
 from condense.planning import Work
+from condense.runtime.global_draws import network_draws
 from condense.runtime.progress import say
+from condense.runtime.seeds import derive_seed
 from condense.runtime.validation import Closed
 from condense.spaces import SPACES, Space
 from condense.synthesizers.initialization import NAMES, Initialization, check_start, initial_images, start_training
@@ -109,7 +111,8 @@ class Synthesizer(ABC):
 
     def advance(self, iteration: int) -> dict[str, float]:
         """`step`, and what follows every one of them."""
-        metrics = self.step(iteration)
+        with network_draws(derive_seed(self.job.seed, "network draws", iteration)):
+            metrics = self.step(iteration)
         if self.average is not None:
             self.average.lerp_(self.images.detach(), 1 - self.settings.image_average)
         return metrics

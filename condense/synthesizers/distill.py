@@ -77,7 +77,8 @@ def distill(
         keep_every: also store the set as it is after every so many updates, as `NAME-000500.h5` beside `out`: what a
             run of as many iterations would have stored. It changes nothing about the run.
         progress: show a progress bar on standard error.
-        options: settings of the method by name; they win over the recipe.
+        options: settings of the method by name; they win over the recipe. `network` may also be an `nn.Module`, or a
+            function that makes one (see `condense.networks.network_name`).
 
     Raises:
         CondenseError: for anything wrong in the request, before any work is lost.

@@ -18,7 +18,7 @@ from torch import Tensor
 from condense.augmentation import AugmentationName, Draws, augment
 from condense.data import TrainingData
 from condense.data.sampling import sample
-from condense.derivatives import Parameters
+from condense.derivatives import Parameters, check_mixed_product
 from condense.engine import Engine
 from condense.making import Job
 from condense.matching import (
@@ -32,6 +32,7 @@ from condense.networks import build_network
 from condense.networks.layers import batch_norms
 from condense.planning import Work
 from condense.runtime.errors import CondenseError
+from condense.runtime.global_draws import drawing
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
@@ -127,9 +128,10 @@ class GradientMatching(ClassMatching):
 
     @classmethod
     def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
-        """A distance between convolutions needs some."""
+        """A distance between convolutions needs some, and the network second derivatives."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
+        check_mixed_product(network, data.info.image_shape)
         if settings.distance in ("l1", "l2") and all(value.dim() < 4 for value in network.parameters()):
             raise CondenseError(
                 f"--distance {settings.distance} compares convolutions, and {network.name} has none; "
@@ -211,8 +213,9 @@ class GradientMatching(ClassMatching):
             )
             for label in range(self.classes)
         ]
-        with torch.no_grad():
-            self.network(self.data.images(torch.cat(chosen)).to(self.job.device))
+        images = self.data.images(torch.cat(chosen)).to(self.job.device)
+        with torch.no_grad(), drawing(self.network, images):
+            self.network(images)
         for norm in self.norms:
             norm.eval()
 

@@ -12,7 +12,7 @@ import torch
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
 from condense.making import ExpertSource, Job, Maker
-from condense.networks import canonical_name
+from condense.networks import canonical_name, network_name
 from condense.planning import Work, choose_plan
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
@@ -53,6 +53,8 @@ def resolve_settings(
                 raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
     if minutes is not None and minutes <= 0:
         raise CondenseError(f"--minutes {minutes} must be more than 0")
+    if not isinstance(options.get("network", ""), str):
+        options["network"] = network_name(options["network"], info.image_shape, len(info.classes))
     values = load_recipe(entry.name, recipe).settings_for(info.name, ipc, **options)
     if iterations is not None:
         values["iterations"] = iterations

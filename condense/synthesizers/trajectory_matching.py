@@ -18,6 +18,7 @@ from torch import Tensor
 
 from condense.augmentation import Augmentation, augment, draw_per_image
 from condense.data import TrainingData
+from condense.derivatives import check_mixed_product
 from condense.engine import Engine
 from condense.networks import build_network, canonical_name
 from condense.planning import Kind, Work
@@ -150,7 +151,10 @@ class TrajectoryMatching(Synthesizer):
         assert job.buffer is not None, "a request without experts is refused"
         self.buffer = job.buffer
         name = canonical_name(settings.network, info.image_shape)
-        self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
+        network = build_network(name, info.image_shape, len(info.classes), seed=0)
+        if settings.gradient != "unrolled":
+            check_mixed_product(network, info.image_shape)
+        self.network = network.to(job.device)
         self.engine = Engine(self.network, job.plan)
         self.opinions = ExpertOpinions(self.buffer, info, job.device)
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror, align_corners=True)

@@ -73,6 +73,76 @@ class Tiny(Network):
 '''
 
 
+OTHERS = """
+from condense.networks import NetworkEntry
+
+NETWORKS = [
+    NetworkEntry(name=name, target=f"others:{name.capitalize()}", summary=name)
+    for name in ("prelu", "drop", "tokens", "plain")
+]
+PRELU, DROP, TOKENS, PLAIN = NETWORKS
+"""
+
+OTHERS_CODE = """
+import torch
+from condense.networks import Network
+from torch import nn
+
+
+def convolution(image_shape, *layers):
+    return nn.Sequential(nn.Conv2d(image_shape[0], 8, 3, padding=1), *layers, nn.AvgPool2d(4))
+
+
+class Prelu(Network):
+    def __init__(self, image_shape, classes):
+        super().__init__(convolution(image_shape, nn.PReLU()), image_shape, classes)
+
+
+class Drop(Network):
+    def __init__(self, image_shape, classes):
+        super().__init__(convolution(image_shape, nn.ReLU(inplace=True), nn.Dropout(0.5)), image_shape, classes)
+
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(channels, 16, 4, 4), nn.Parameter(torch.zeros(1, 1, 16))
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.block(torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1))[:, 0]
+
+
+class Tokens(Network):
+    def __init__(self, image_shape, classes):
+        super().__init__(Block(image_shape[0]), image_shape, classes)
+
+
+class Plain(nn.Module):
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        pixels = image_shape[1] * image_shape[2]
+        layers = nn.Conv2d(image_shape[0], 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * pixels, classes)
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.net(images)
+"""
+
+
+def install_networks(folder: Path) -> dict[str, str]:
+    """A package of networks of layers that condense does not know, and of ordinary modules."""
+    metadata = folder / "others-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "others.py").write_text(OTHERS_CODE)
+    (folder / "others_entries.py").write_text(OTHERS)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    points = "".join(f"{name} = others_entries:{name.upper()}\n" for name in ("prelu", "drop", "tokens", "plain"))
+    (metadata / "entry_points.txt").write_text(f"[condense.networks]\n{points}")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
 def install(folder: Path, entry: str = "shrinking:SHRINK") -> dict[str, str]:
     """Lay the package out as pip would install it, and give the environment that finds it."""
     (folder / "shrinking").mkdir(parents=True)
@@ -120,6 +190,30 @@ def test_an_installed_package_adds_a_network(tmp_path: Path):
     assert made.returncode == 0, made.stderr
     scored = condense(environment, "evaluate", str(out), "--nets", "tiny,mlp", "--protocol", "demo", "--runs", "1")
     assert [line.split(":")[0] for line in scored.stdout.splitlines()] == ["tiny", "mlp"], scored.stderr
+
+
+USE = """
+import condense
+
+data = condense.load_data("digits")
+made = condense.distill("random", data, 1)
+for _ in range(2):
+    result = condense.evaluate(made, data, nets=["prelu", "drop", "tokens", "plain"], runs=1, protocol="demo")
+    print(*(f"{each.network} {each.mean:.6f}" for each in result.results))
+for method, network in (("dm", "plain"), ("dc", "tokens"), ("dc", "drop"), ("dsa", "prelu")):
+    made = condense.distill(method, data, 1, network=network, iterations=1, real_batch=4)
+    print(method, network, bool(made.images.isfinite().all()))
+"""
+
+
+def test_networks_of_any_layers_and_ordinary_modules_are_used(tmp_path: Path):
+    """In one process, as each takes a while to start: scores of one seed are equal, dropout or not."""
+    environment = install_networks(tmp_path / "site")
+    ran = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True, check=False)
+    first, again, *made = ran.stdout.splitlines() or [ran.stderr, ""]
+    assert first.split()[::2] == ["prelu", "drop", "tokens", "plain"], ran.stderr
+    assert first == again
+    assert made == ["dm plain True", "dc tokens True", "dc drop True", "dsa prelu True"], ran.stderr
 
 
 def test_an_entry_point_that_is_no_method_or_takes_a_name_is_refused(tmp_path: Path):
