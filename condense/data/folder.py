@@ -141,9 +141,9 @@ def _check_images(root: Path, folders: Sequence[Path], train: _Listing) -> None:
         left_out = f" (only {_by_suffix(train.others)})" if train.others else ""
         raise CondenseError(f"no image files (.png, .jpg, ...) in class folders of {root}{left_out}; use {_LAYOUT}")
     counts = train.labels.bincount(minlength=len(folders)).tolist()
-    for folder, count in zip(folders, counts):
+    for folder in (folder for folder, count in zip(folders, counts) if not count):
         others = [file for file in train.others if (root / file).is_relative_to(folder)]
-        if not count and others:
+        if others:
             raise CondenseError(
                 f"class {folder.name!r} of {name} has no training image, only {_by_suffix(others)}; convert them to "
                 ".png, or leave the folder out"
