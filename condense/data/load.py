@@ -136,7 +136,16 @@ def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: i
 
 
 def _no_data(source: str | Path) -> CondenseError:
-    if os.path.exists(Path(source).expanduser()):  # noqa: PTH110 (as above)
+    try:
+        Path(source).expanduser().stat()
+    except PermissionError as error:
+        return CondenseError(
+            f"cannot look at {source}: {error.strerror}; allow yourself to enter the folders above it, for example "
+            "with chmod u+x"
+        )
+    except (OSError, ValueError):  # absent, or no name that a file can have
+        pass
+    else:
         return CondenseError(
             f"{source} is neither a folder nor an .npz or .h5 file; data comes as one of these or by name"
         )

@@ -49,7 +49,7 @@ def choose_splits(root: Path) -> SplitFolders:
     elif not test.name.lower().startswith("test"):
         notes += (f"{test.name}/ of {place.resolve().name} is the test split",)
     unused = [folder for folder in subfolders(place) if folder not in (train[0], test)]
-    notes += tuple(_note_on_unused(folder, tests, test) for folder in unused if has_images(folder))
+    notes += tuple(_note_on_unused(folder, tests, test) for folder in unused if _may_have_images(folder))
     return SplitFolders(train[0], test, notes)
 
 
@@ -92,6 +92,13 @@ def _check_no_label_file(tests: Sequence[Path], train: Path) -> None:
                     f"{folder} has no class folders, and labels in a file, as {name} may have them, are not read; "
                     f"sort its images into {folder.name}/CLASS/, or give {train} by itself to have a test split made"
                 )
+
+
+def _may_have_images(folder: Path) -> bool:
+    try:
+        return has_images(folder)
+    except CondenseError:  # locked, which is nobody's concern as long as it is not used
+        return True
 
 
 def _note_on_unused(folder: Path, tests: Sequence[Path], test: Path | None) -> str:

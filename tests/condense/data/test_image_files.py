@@ -61,6 +61,21 @@ def test_a_locked_folder_is_not_empty(locked_out: Callable[[str], Path], name: s
         load_data(root)
 
 
+def test_a_locked_folder_that_is_not_used_is_left_alone(locked_out: Callable[[str], Path], tree: Tree) -> None:
+    tree({"backup": 1})
+    data = load_data(locked_out("backup"))
+    assert "backup/ in pets is not used" in data.notes
+
+
+@pytest.mark.parametrize("name", ["train/dog", "a.npz"])
+def test_a_place_that_may_not_be_entered_is_not_called_absent(locked_out: Callable[[str], Path], name: str) -> None:
+    root = locked_out("train")
+    with pytest.raises(
+        CondenseError, match=rf"cannot look at .*{name}: Permission denied; allow yourself to enter the"
+    ):
+        load_data(root / "train" / Path(name).name)
+
+
 def test_locked_arrays(locked_out: Callable[[str], Path]) -> None:
     root = locked_out("train/a.npz")
     with pytest.raises(CondenseError, match=r"cannot read .*a.npz: Permission denied; allow yourself to read it"):
