@@ -364,7 +364,8 @@ def naive_loss(method: str, network: torch.nn.Module, real: Tensor, synthetic: T
 @pytest.mark.parametrize("ipc", [1, 40])
 def test_groups_of_classes_have_the_gradient_of_one_big_batch(digits, method: str, network: str, ipc: int):
     """At 40 images per class in several groups; BatchNorm sees all 400 images in one forward."""
-    made = synthesizer(method, digits.train, ipc, network=network, image_momentum=0.0, image_lr=1.0)
+    power = {"power": 1.0} if method == "datadam" else {}  # of the reference above
+    made = synthesizer(method, digits.train, ipc, network=network, image_momentum=0.0, image_lr=1.0, **power)
     images = made.images.detach().clone().requires_grad_()
     plain = build_network(network, (1, 8, 8), 10, derive_seed(0, "network", 0))
     draws, indices = made.class_draws(0), made.real_batches(0)
