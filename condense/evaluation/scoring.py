@@ -68,8 +68,8 @@ def evaluate(
     if count < 1 or not nets:
         raise CondenseError(f"--runs {count} of networks {list(nets)}: give at least one run and one network")
     notes = _check_given(synthetic, data, found)
-    given = network_names([network_name(net, data.image_shape, len(data.classes)) for net in nets])
-    names = [canonical_name(net, data.image_shape, found.network) for net in given]
+    words = network_names([network_name(net, data.image_shape, len(data.classes)) for net in nets])
+    names = [canonical_name(word, data.image_shape, found.network) for word in words]
     for name in names:  # a network that does not fit the images is found before hours of training, not after
         build_network(name, data.image_shape, len(data.classes), seed)
     chosen = choose_device(device)

@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,27 +140,27 @@ def _two_images(image_shape: tuple[int, int, int]) -> Tensor:
 def _tried(build: Callable[[int], Network], images: Tensor, classes: int) -> bool:
     """Whether a network draws random numbers in training; raises where it cannot be trained, or not reproducibly."""
     network = build(0).train()
-    twin = build(0)
-    for (key, value), other in zip(network.state_dict().items(), twin.state_dict().values()):
+    state = copy.deepcopy(network.state_dict())
+    for (key, value), other in zip(state.items(), build(0).state_dict().values()):
         if not torch.equal(value, other):
-            raise CondenseError(
-                f"its initial values do not follow torch's seed ({key} differs between two of one seed)"
-            )
-    logits, moved = _forward(network, images, seed=0)
+            raise CondenseError(f"its initial values do not follow torch's seed: {key} differs between two networks")
+    logits, moved = _forward(network, state, images, seed=0)
     if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
         shown = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         wanted = [len(images), classes]
         raise CondenseError(f"it gives {shown} for {len(images)} images; give one whose logits have the shape {wanted}")
+    if not logits.isfinite().all():
+        raise CondenseError("it gives logits that are not finite for images of normal noise; correct it")
     F.cross_entropy(logits, torch.zeros(len(images), dtype=torch.int64)).backward()
-    again, _ = _forward(network, images, seed=0)
-    other, _ = _forward(network, images, seed=1)
+    again, other = (_forward(network, state, images, seed)[0] for seed in (0, 1))
     if not torch.equal(logits, again) or (not moved and not torch.equal(logits, other)):
         raise CondenseError("it draws random numbers from a generator of its own, which no seed of a run can set")
     return moved
 
 
-def _forward(network: nn.Module, images: Tensor, seed: int) -> tuple[Tensor, bool]:
-    """The output of a forward under this seed of the global generators, and whether they moved."""
+def _forward(network: Network, state: dict[str, Any], images: Tensor, seed: int) -> tuple[Tensor, bool]:
+    """The output under this seed of the global generators, and whether they moved; the network begins in `state`."""
+    network.load_state_dict(state)
     with global_generators(seed):
         before = global_states()
         output = network(images)

@@ -74,31 +74,35 @@ def network_name(network: NetworkLike, image_shape: tuple[int, int, int], classe
 def _made(make: NetworkFactory, word: str, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     with global_generators(0):
         try:
-            module = make(image_shape, classes)
+            module, other = make(image_shape, classes), make(image_shape, classes)
         except Exception as error:  # the user's code may raise anything
             what = f"images {list(image_shape)} and {classes} classes"
             raise CondenseError(f"network {word} cannot be made for {what}: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise CondenseError(f"network {word} gives {type(module).__name__} when it is called, not an nn.Module")
+    if module is other:
+        raise CondenseError(
+            f"network {word} gives the same object every time; let it make a new one, or give the object itself"
+        )
     return module
 
 
-def _digest(given: object, module: nn.Module) -> str:
+def _digest(network: object, module: nn.Module) -> str:
     """12 hex digits of what a network computes, as far as its layers, their shapes and their source tell it."""
     kinds = {type(part) for part in module.modules() if not type(part).__module__.startswith("torch.nn.")}
     sources = sorted(_source(kind) for kind in kinds)
     shapes = [f"{name} {list(value.shape)}" for name, value in module.state_dict().items()]
-    made_by = "" if isinstance(given, nn.Module) else _source(given)
+    made_by = "" if isinstance(network, nn.Module) else _source(network)
     text = "\n".join([repr(module), *shapes, *sources, made_by])
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _source(given: object) -> str:
+def _source(part: object) -> str:
     """The source, where there is a file of it, else the name."""
     try:
-        return inspect.getsource(given)  # type: ignore[arg-type]
+        return inspect.getsource(part)  # type: ignore[arg-type]
     except (OSError, TypeError):
-        return f"{getattr(given, '__module__', '')}.{getattr(given, '__qualname__', type(given).__qualname__)}"
+        return f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__qualname__)}"
 
 
 class _Reset:
@@ -170,8 +174,8 @@ def _split(module: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Module]:
     features = copy.deepcopy(module)
     classifier: nn.Module = features.get_submodule(name)
     features.set_submodule(name, nn.Identity())
-    found = _evaluated(nn.Sequential(features, nn.Flatten(), classifier), images)
-    return (features, classifier) if torch.equal(found, expected) else (module, Outputs(classes))
+    joined = _evaluated(nn.Sequential(features, nn.Flatten(), classifier), images)
+    return (features, classifier) if torch.equal(joined, expected) else (module, Outputs(classes))
 
 
 def _evaluated(module: nn.Module, images: Tensor) -> Tensor:

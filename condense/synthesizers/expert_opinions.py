@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from condense.data import DataInfo
+from condense.derivatives import called
 from condense.making import ExpertSource
 from condense.networks import build_network
 
@@ -32,5 +32,5 @@ class ExpertOpinions:
         state = self._buffer.layout.unflatten(vector) | self._buffer.statistics(expert, epoch)
         state = {name: value.to(self._device) for name, value in state.items()}
         with torch.no_grad():
-            parts = [functional_call(self._network, state, (part.to(self._device),)) for part in images.split(_AT_ONCE)]
+            parts = [called(self._network, state, part.to(self._device)) for part in images.split(_AT_ONCE)]
         return torch.cat(parts).to(images.device)

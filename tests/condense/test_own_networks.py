@@ -245,6 +245,7 @@ class Unseeded(Plain):
         self.head.bias.data.fill_(torch.rand(1, generator=_NEVER_SEEDED).item())
 
 
+_ONE = Plain()
 _NEVER_SEEDED = torch.Generator().manual_seed(0)
 
 
@@ -268,6 +269,7 @@ class Broken(Plain):
         (Unseeded, "its initial values do not follow torch's seed"),
         (Broken, r"does not work for images of 1x8x8 and 10 classes \(RuntimeError: mat1 and mat2"),
         (lambda shape, classes: 3, "gives int when it is called, not an nn.Module"),
+        (lambda shape, classes: _ONE, "gives the same object every time; let it make a new one, or give the object"),
         (lambda shape: nn.Linear(1, 1), r"cannot be made for images \[1, 8, 8\] and 10 classes: TypeError"),
         (3, "a network is a name, an nn.Module, or a function .* not int"),
         (nn.Sequential(nn.Flatten(), nn.AvgPool1d(6), nn.ReLU()), "does not require grad"),
@@ -277,6 +279,18 @@ def test_what_cannot_be_a_network_is_refused_in_one_line(digits, small, net, mes
     with pytest.raises(CondenseError, match=message) as caught:
         condense.evaluate(small, digits, nets=[net], runs=1, protocol=QUICK)
     assert "\n" not in str(caught.value)
+
+
+def test_layers_that_change_their_buffers_in_training_do_not_pass_for_drawing_ones(digits, small):
+    """A spectral norm goes on with its power iteration in every forward."""
+
+    def spectral(image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        layers = nn.utils.parametrizations.spectral_norm(nn.Linear(64, 16)), nn.BatchNorm1d(16), nn.ReLU()
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(16, classes))
+
+    assert built(spectral).draws is False
+    first, again = (condense.evaluate(small, digits, nets=[spectral], runs=1, protocol=QUICK) for _ in range(2))
+    assert first.accuracies == again.accuracies
 
 
 def test_a_network_without_second_derivatives_is_for_features_only(digits):
