@@ -13,7 +13,16 @@ from typing import Any
 from benchmarks.cells import Work
 from benchmarks.grid import Grid, load_grid
 from benchmarks.plan import plan
-from benchmarks.records import Parts, Record, account_path, read_record, record_path, set_path, write_record
+from benchmarks.records import (
+    Parts,
+    Record,
+    account_path,
+    read_account,
+    read_record,
+    record_path,
+    set_path,
+    write_record,
+)
 from benchmarks.report import write_report
 from benchmarks.work import make_set, score
 from condense.runtime.executors import Executor
@@ -134,13 +143,13 @@ def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
         fields |= circumstances()
         return Record(status="failed", error=result, **fields)
     fields |= result
-    account: dict[str, Any] = {}
+    account = None
     if cell.made is not None:
-        account = json.loads(account_path(cell, folder).read_text(encoding="utf-8"))
-        fields["made_with"] = {name: account[name] for name in ("plan", "versions", "hardware", "commit")}
-        fields |= {name: account.get(name) for name in ("iterations", "expert_seconds")}
+        account = read_account(cell, folder)
+        fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
+        fields |= account.model_dump(include={"iterations", "expert_seconds"})
     for name in ("seconds", "peak_memory"):
-        fields[name] = Parts(making=account.get(name), evaluating=result[name])
+        fields[name] = Parts(making=getattr(account, name, None), evaluating=result[name])
     return Record(status="done", **fields)
 
 

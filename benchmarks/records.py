@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from benchmarks.cells import Cell
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json
+from condense.runtime.inputs import read_json
 from condense.runtime.validation import Closed, validated
 
 
@@ -62,6 +64,19 @@ class Record(Closed):
     configuration: Cell
 
 
+class Account(BaseModel):
+    """What a benchmark takes from the JSON that `distill` writes beside a set."""
+
+    plan: dict[str, Any]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    commit: str | None
+    iterations: int | None = None
+    expert_seconds: float | None = None
+    seconds: int | float | None = None
+    peak_memory: int | float | None = None
+
+
 def set_path(cell: Cell, folder: Path) -> Path:
     """Where the set of a cell is kept in the folder of the benchmark."""
     return folder / "sets" / cell.set_name
@@ -77,6 +92,14 @@ def record_path(cell: Cell, folder: Path) -> Path:
     return folder / "cells" / cell.file_name
 
 
+def read_account(cell: Cell, folder: Path) -> Account:
+    """How the set of a cell was made; raises `CondenseError` if the file that tells it is damaged."""
+    path = account_path(cell, folder)
+    content = read_json(path, "the account of a set, or remove it to have the set made again")
+    origin = f"{path} is damaged; remove it to have its set made again: "
+    return validated(Account, content if isinstance(content, dict) else {}, origin=origin)
+
+
 def write_record(path: Path, record: Record) -> None:
     """Write a record, atomically."""
     write_json(path, record.model_dump(mode="json"))
@@ -87,12 +110,12 @@ def read_record(path: Path) -> Record | None:
 
     Raises `CondenseError` if the file is not a record.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return validated(Record, content if isinstance(content, dict) else {})
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:  # a CondenseError is a ValueError
+    try:
+        content = read_json(path, "a record")
+        return validated(Record, content if isinstance(content, dict) else {})
+    except CondenseError as error:
         raise CondenseError(
             f"{path} is no record of this version ({error}); remove it to have its cell computed again"
         ) from error

@@ -17,6 +17,7 @@ import torch
 from condense.pictures import to_picture
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.files import atomic_write
+from condense.runtime.inputs import read_json
 
 if TYPE_CHECKING:
     from condense.synthetic_set import SyntheticSet
@@ -186,6 +187,6 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 def _is_export(path: Path) -> bool:
     try:
-        return json.loads((path / _METADATA).read_text(encoding="utf-8"))["format"] == _FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(path / _METADATA, "an export")["format"] == _FORMAT)
+    except (CondenseError, KeyError, TypeError, IndexError):
         return False

@@ -10,8 +10,15 @@ class CondenseError(ValueError):
     """A request or a file is wrong.
 
     The message is one line that says what was given, what is allowed and the way out. The command line prints it
-    on standard error and exits with 2.
+    on standard error and exits with 2. What a file or a name has put into it (a line break, the codes that colour a
+    terminal) stands there as an escape.
+
+    >>> CondenseError("no class 'a\\nb'").args
+    ("no class 'a\\\\nb'",)
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message))
 
 
 def near_names(given: str, allowed: Iterable[str]) -> str:

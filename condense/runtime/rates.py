@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
 
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import cache_directory, write_json
+from condense.runtime.inputs import read_json
 from condense.runtime.processor import busy_seconds, processor_description
-from condense.runtime.validation import Closed
+from condense.runtime.validation import Closed, validated
 
 _MEASURED_FOR = 0.5  # seconds
 _LITTLE = 0.25  # of a processor, which other work may take from a measurement
@@ -50,7 +49,7 @@ class Rates:
         key = f"{processor_description()}, torch {torch.__version__}: {work}"
         known, here = self._read(), (self._path, key)
         if key in known:
-            return Rate(**known[key])
+            return known[key]
         rate, then = _disturbed.get(here, (None, 0.0))
         if rate is None or time.monotonic() - then > _BELIEVED_FOR:
             rate = measure()
@@ -58,13 +57,15 @@ class Rates:
                 _disturbed[here] = rate, time.monotonic()
             else:
                 with suppress(CondenseError):  # where nothing can be written, the next run measures again
-                    write_json(self._path, self._read() | {key: rate.model_dump()})  # others may have added some
+                    rates = self._read() | {key: rate}  # others may have added some
+                    write_json(self._path, {name: value.model_dump() for name, value in rates.items()})
         return rate
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Rate]:
         try:
-            return dict(json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):  # not there yet, or damaged: it can be measured again
+            content = read_json(self._path, "measured rates")
+            return {key: validated(Rate, value) for key, value in content.items()}
+        except (CondenseError, AttributeError, TypeError, ValueError):  # not there yet, or damaged: it can be measured
             return {}
 
 

@@ -40,6 +40,57 @@ def test_yaml_refuses_repeated_keys_bad_syntax_and_objects(tmp_path: Path):
         load_yaml(tmp_path / "missing.yaml")
 
 
+ODD_YAML = {
+    "a list that is too deep": "[" * 5000 + "]" * 5000,
+    "a mapping that is too deep": "{a: " * 5000 + "1" + "}" * 5000,
+    "levels that are too many": "\n".join("  " * level + "a:" for level in range(70)),
+    "an alias of itself": "&a [*a]",
+    "a mapping in itself": "&a {x: *a}",
+    "a billion": "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(12)),
+    "a tag that is unknown": "!mine {a: 1}",
+    "a tag of 1.1": "!!timestamp 2001-01-01",
+    "bytes": "!!binary aGVsbG8=",
+    "a set": "!!set {a, b}",
+    "pairs": "!!pairs [a: 1]",
+    "no integer": "!!int x",
+    "no number": "!!float x",
+    "no boolean": "!!bool x",
+    "a list that is none": "!!seq x",
+    "a mapping that is none": "!!map [1]",
+    "a key that is a list": "? [a, b]\n: c",
+    "a key that is a mapping": "{{a: 1}: 2}",
+    "too many digits": "9" * 5000,
+    "two documents": "a: 1\n---\nb: 2",
+    "an unknown alias": "*a",
+    "a control character": "a: \x07",
+}
+
+
+@pytest.mark.parametrize("name", ODD_YAML)
+def test_yaml_that_nobody_expects_is_refused_in_one_line(name: str):
+    with pytest.raises(CondenseError) as caught:
+        parse_yaml(ODD_YAML[name], "mine.yaml")
+    assert str(caught.value).startswith("mine.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_many_keys_take_no_longer_each_than_a_few(tmp_path: Path):
+    """Comparing each with each would be 200 million comparisons: minutes."""
+    keys = {f"key{number}": number for number in range(20_000)}
+    assert parse_yaml("\n".join(f"{key}: {number}" for key, number in keys.items()), "text") == keys
+    assert parse_yaml("a: &x {b: [1, 2]}\nc: *x\n!!str d: !!str 1", "text") == {
+        "a": {"b": [1, 2]},
+        "c": {"b": [1, 2]},
+        "d": "1",
+    }
+
+
+def test_a_long_file_is_not_read(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("#" * 2**20 + "\n")
+    with pytest.raises(CondenseError, match="has 1,048,577 bytes, and at most 1,048,576 are read"):
+        load_yaml(tmp_path / "a.yaml")
+
+
 def test_every_recipe_is_valid_for_its_method_at_every_size():
     assert "dm-published" in recipe_names()
     for method in methods():
