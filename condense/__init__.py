@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from condense._version import __version__
-from condense.runtime.files import cache_directory
+from condense.runtime.files import cache_directory, may_be_written
 
 if TYPE_CHECKING:
     from condense.data import RealData, load_data
@@ -29,8 +29,10 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # Where torch.compile keeps what it built. Torch's own choice is a folder that does not outlive the machine's next
-# start, and it is made, for child processes too, by whatever of torch looks at it first.
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "compiled"))
+# start, and it is made, for child processes too, by whatever of torch looks at it first: one that cannot be made would
+# end even a run that compiles nothing.
+if may_be_written(cache_directory()):
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "compiled"))
 
 _PUBLIC = {
     "CondenseError": "condense.runtime.errors",

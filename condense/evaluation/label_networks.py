@@ -11,11 +11,11 @@ from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
 from condense.labels.static import averaged_logits
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.errors import CondenseError
+from condense.runtime.cache import save_if_possible
 from condense.runtime.files import cached_file
-from condense.runtime.progress import progress_bar, say
+from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole, save_tensors
+from condense.runtime.tensor_files import load_if_whole
 from condense.training import ImageSource, train_network, training_engine
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
@@ -55,10 +55,7 @@ def _label_networks(
             for index, network in enumerate(networks)
             for key, value in network.state_dict().items()
         }
-        try:
-            save_tensors(kept, states, {})
-        except CondenseError as error:  # they are trained, and serve this evaluation
-            say(f"note: label networks are not kept for the next evaluation: {error} ($CONDENSE_CACHE says where)")
+        save_if_possible(kept, states, {}, "label networks")
     for index, network in enumerate(networks):
         network.load_state_dict({key: states[f"{index}.{key}"] for key in network.state_dict()})
         network.to(device).eval()

@@ -148,6 +148,12 @@ def cache_directory() -> Path:
     return Path(os.environ.get("CONDENSE_CACHE") or Path.home() / ".cache" / "condense")
 
 
+def may_be_written(folder: Path) -> bool:
+    """Whether a folder may be written to, or made where it is not there yet; nothing is made."""
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
 def cached_file(kind: str, name: str, *parts: Any) -> Path:
     """Where the cache keeps a safetensors file that depends on `parts` (JSON) and on nothing else."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -17,9 +17,10 @@ from condense.engine import Engine
 from condense.making import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.planning import Work
+from condense.runtime.cache import save_if_possible
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole, save_tensors
+from condense.runtime.tensor_files import load_if_whole
 from condense.runtime.validation import Closed
 from condense.selection.base import Selector
 from condense.training import TrainingRule, train_network, training_work
@@ -94,7 +95,7 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
     engine = Engine(network, job.plan)
     train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
     features = _embedded(network, job)
-    save_tensors(kept, {"features": features}, {"seconds": str(time.monotonic() - started)})
+    save_if_possible(kept, {"features": features}, {"seconds": str(time.monotonic() - started)}, "features")
     return features, 0.0
 
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from safetensors import SafetensorError
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
+from condense.runtime.inputs import parse_json
 from condense.runtime.tensor_files import load_facts, load_tensors, save_tensors
+from condense.runtime.validation import Closed, validated
 
-_FORMAT = 1
+_FORMAT = 2  # checkpoints of format 1 had no checksum: nobody can tell a whole one from a damaged one
 MOST_SECONDS_LOST = 10.0  # a killed run loses at most this much work, or one update if that takes longer
 LARGEST_COST = 0.05  # and saving takes at most this share of the time
 
@@ -52,36 +54,58 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, configuration: Mapping[s
     save_tensors(path, tensors, {"condense": json.dumps(header)})
 
 
+class _Header(Closed):
+    model_config = ConfigDict(strict=True)
+
+    format: Literal[2]
+    iteration: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    configuration: dict[str, Any]
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """Format, iteration, seconds and configuration of a checkpoint.
 
-    Raises `CondenseError` for a damaged or foreign file.
+    Raises `CondenseError` for a damaged or foreign file and for one of an earlier version, which has no checksum.
     """
     try:
-        header = json.loads(load_facts(path)["condense"])
-        if header["format"] != _FORMAT:
-            raise KeyError("format")
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise CondenseError(
-            f"{path} is damaged or not a checkpoint of this version; start again with --no-resume"
-        ) from error
-    return dict(header)
+        header = parse_json(load_facts(path)["condense"])
+        return validated(_Header, header if isinstance(header, dict) else {}).model_dump()
+    except (KeyError, ValueError) as error:  # a CondenseError is a ValueError
+        raise _damaged(path) from error
+
+
+def recorded_part(path: Path, part: Literal["settings", "plan"]) -> dict[str, Any]:
+    """The settings or the plan that an unfinished run began with; raises `CondenseError` as `read_header` does."""
+    values = read_header(path)["configuration"].get(part)
+    if not isinstance(values, dict):
+        raise _damaged(path)
+    return values
 
 
 def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint at `path`.
 
     Raises `CondenseError` if it was made with another configuration (naming the first field that differs) or is
-    damaged.
+    damaged: its checksum covers everything in it.
     """
     header = read_header(path)
     _check_same(path, header["configuration"], json.loads(json.dumps(configuration)))
-    tensors, _ = load_tensors(path)
+    try:
+        tensors, _ = load_tensors(path)
+    except CondenseError as error:
+        raise _damaged(path) from error
     parts: dict[str, dict[str, Tensor]] = {"state": {}, "metrics": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
+        if part not in parts or (part == "metrics" and tensor.ndim != 1):
+            raise _damaged(path)
         parts[part][rest] = tensor
     return Checkpoint(header["iteration"], header["seconds"], parts["state"], parts["metrics"])
+
+
+def _damaged(path: Path) -> CondenseError:
+    return CondenseError(f"{path} is damaged or not a checkpoint of this version; start again with --no-resume")
 
 
 def _check_same(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:

@@ -61,7 +61,12 @@ class _Run:
             self._resume(load_checkpoint(job.checkpoint, job.configuration))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        self.synthesizer.load_state(checkpoint.state)
+        try:
+            self.synthesizer.load_state(checkpoint.state)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CondenseError(
+                f"{self.job.checkpoint} has a state that does not fit its run; start again with --no-resume"
+            ) from error
         self.iteration, self._earlier_seconds = checkpoint.iteration, checkpoint.seconds
         self.series = {name: values.tolist() for name, values in checkpoint.metrics.items()}
         self.resumed_at = checkpoint.iteration

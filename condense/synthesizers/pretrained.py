@@ -12,9 +12,10 @@ from condense.derivatives import Parameters
 from condense.engine import Engine
 from condense.making import Job
 from condense.networks import build_network, canonical_name
+from condense.runtime.cache import save_if_possible
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole, save_tensors
+from condense.runtime.tensor_files import load_if_whole
 from condense.synthesizers.inner_network import float_values, under
 from condense.training import TrainingRule, train_network
 
@@ -50,7 +51,8 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
         train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
     tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
     if not job.rehearsal:
-        save_tensors(kept, tensors, {"seconds": str(time.monotonic() - started)})
+        facts = {"seconds": str(time.monotonic() - started)}
+        save_if_possible(kept, tensors, facts, "networks trained on the real data")
     return _pair(tensors, job.device), 0.0
 
 

@@ -22,7 +22,7 @@ from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import Closed, option_name, validated
 from condense.synthesizers.base import Synthesizer, SynthesizerSettings
-from condense.synthesizers.checkpoints import read_header
+from condense.synthesizers.checkpoints import recorded_part
 from condense.synthesizers.recording import how_to_record
 from condense.synthesizers.registry import Method, methods
 from condense.synthesizers.rehearsal import rehearse
@@ -147,7 +147,7 @@ class Request:
             return given
         assert isinstance(given, SynthesizerSettings), "only updates can be spread over a run"
         if job.checkpoint is not None and job.checkpoint.exists():
-            recorded = read_header(job.checkpoint)["configuration"]["settings"]
+            recorded = recorded_part(job.checkpoint, "settings")
             # that of another method has others, and is refused where the two are compared
             return given.model_copy(update={name: recorded.get(name) for name in self.for_the_whole_run})
         if self.minutes is None:
@@ -179,7 +179,7 @@ class Request:
         explicit = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
         recorded = {}
         if unfinished is not None and unfinished.exists():
-            recorded = read_header(unfinished)["configuration"]["plan"]
+            recorded = recorded_part(unfinished, "plan")
         plan = validated(Plan, recorded | explicit | {"device": self.device.type}, spell=option_name)
         set_threads(plan.threads if recorded else asked.threads)
         if recorded:

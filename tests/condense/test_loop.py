@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import condense
 from buffers import record_experts
 from condense.cli.main import main
 from condense.making import Job
 from condense.runtime.errors import CondenseError
+from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.synthesizers import checkpoints, loop, request
 from condense.synthesizers.checkpoints import checkpoint_path, load_checkpoint, read_header
 from condense.synthesizers.distribution_matching import DistributionMatching
@@ -144,6 +146,77 @@ def test_a_checkpoint_of_another_configuration_names_the_field(digits, tmp_path:
         condense.distill("dm", digits, ipc=1, out=out, iterations=1, **SETTINGS)
     condense.distill("dm", digits, ipc=1, out=out, iterations=1, resume=False, **SETTINGS)
     assert not path.exists()
+
+
+def unfinished(digits, out: Path, monkeypatch) -> bytes:
+    """The checkpoint of a run that was interrupted after two updates."""
+    with monkeypatch.context() as patch:
+        patch.setattr(DistributionMatching, "step", interrupted_at(2, DistributionMatching.step))
+        with pytest.raises(KeyboardInterrupt):
+            condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
+    return checkpoint_path(out).read_bytes()
+
+
+def test_a_damaged_checkpoint_is_refused_and_never_resumed_from(digits, tmp_path: Path, monkeypatch):
+    """One bit anywhere: in the header, in the plan, in the images, in what the optimiser keeps."""
+    out = tmp_path / "set.h5"
+    content = unfinished(digits, out, monkeypatch)
+    for place in range(8, len(content), len(content) // 40):
+        checkpoint_path(out).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(CondenseError, match=r"damaged or not a checkpoint.*--no-resume") as caught:
+            condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
+        assert "\n" not in str(caught.value)
+    checkpoint_path(out).write_bytes(content)
+    resumed = condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
+    assert torch.equal(resumed.stored, condense.distill("dm", digits, ipc=1, iterations=4, **SETTINGS).stored)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(digits, tmp_path: Path, monkeypatch):
+    """It had no checksum, so nobody can tell whether it is whole."""
+    out = tmp_path / "set.h5"
+    unfinished(digits, out, monkeypatch)
+    tensors, facts = load_tensors(checkpoint_path(out))
+    before = json.dumps(json.loads(facts["condense"]) | {"format": 1})
+    save_file(tensors, checkpoint_path(out), metadata={"condense": before})
+    with pytest.raises(CondenseError, match=r"not a checkpoint of this version; start again with --no-resume"):
+        condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {},
+        {"configuration": None},
+        {"configuration": {}},
+        {"configuration": {"plan": 3}},
+        {"iteration": -1},
+        {"iteration": "2"},
+        {"seconds": None},
+        {"format": "2"},
+        {"more": 1},
+    ],
+)
+def test_a_forged_header_is_refused(digits, tmp_path: Path, monkeypatch, header: object):
+    """Whoever forges it can write a checksum that fits."""
+    out = tmp_path / "set.h5"
+    unfinished(digits, out, monkeypatch)
+    tensors, facts = load_tensors(checkpoint_path(out))
+    forged = json.loads(facts["condense"]) | header if header and isinstance(header, dict) else header
+    save_tensors(checkpoint_path(out), tensors, {"condense": json.dumps(forged)})
+    with pytest.raises(CondenseError, match="--no-resume"):
+        condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
+
+
+def test_a_forged_state_is_refused(digits, tmp_path: Path, monkeypatch):
+    out = tmp_path / "set.h5"
+    unfinished(digits, out, monkeypatch)
+    tensors, facts = load_tensors(checkpoint_path(out))
+    images = next(name for name in tensors if name.startswith("state."))
+    for forged in ({}, {name: value for name, value in tensors.items() if name != images}, {"other.a": torch.ones(1)}):
+        save_tensors(checkpoint_path(out), forged, facts)
+        with pytest.raises(CondenseError, match="--no-resume"):
+            condense.distill("dm", digits, ipc=1, out=out, iterations=4, **SETTINGS)
 
 
 def test_a_run_by_the_clock_is_made_again_by_its_iterations(digits, tmp_path: Path):
