@@ -46,8 +46,12 @@ def _training(mine: BufferDescription) -> dict[str, str]:
 
 def _machines(buffer: ExpertBuffer) -> dict[str, str]:
     """Where experts were trained; the last bits depend on the threads."""
-    known = [made["hardware"] for made in map(buffer.made_with, range(buffer.experts)) if made]
-    texts = [f"{hardware['processor']}, threads {hardware['threads']}" for hardware in known]
+    machines = [made.get("hardware") for made in map(buffer.made_with, range(buffer.experts))]
+    texts = [
+        f"{machine['processor']}, threads {machine['threads']}"
+        for machine in machines
+        if isinstance(machine, dict) and machine.keys() >= {"processor", "threads"}
+    ]
     return {"trained on": "; ".join(dict.fromkeys(texts))} if texts else {}
 
 

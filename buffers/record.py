@@ -19,7 +19,7 @@ from buffers.index import (
 )
 from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
-from condense.data import DataInfo, RealData
+from condense.data import DataInfo, RealData, load_data
 from condense.data.packing import pack
 from condense.networks import NetworkLike, build_network, canonical_name, network_name
 from condense.networks.layout import Layout
@@ -258,4 +258,10 @@ def _short(value: object) -> str:
 def _packed(data: RealData) -> Path:
     """The data as one file that jobs can name, written once."""
     path = cache_directory() / "packed" / f"{data.info.identity}" / f"{data.name}.h5"
-    return path if path.exists() else pack(data, path)
+    if path.exists():
+        try:
+            load_data(path)
+            return path
+        except CondenseError:  # damaged, or of a later version: it can be made again
+            pass
+    return pack(data, path)

@@ -3,50 +3,33 @@
     buffer.json               network, names and shapes of its parameters, data, preprocessing, how experts are trained,
                               and accuracies, seconds and digest of every finished one (see `buffers.index`)
     preprocessing.safetensors the numbers of the preprocessing, so that it can be compared with one fitted elsewhere
-    expert-0000.h5            snapshots [epochs + 1, P], statistics [epochs + 1, S], test accuracies, digest, machine
+    expert-0000.h5            snapshots, statistics, test accuracies, digest, machine (see `buffers.expert_file`)
     expert-0001.partial/      an expert in training: what it takes to go on (see `buffers.experts`)
 
-A snapshot is one chunk, so reading one costs its own bytes and no more. Expert files appear when they are whole.
+Expert files appear when they are whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from buffers.expert_file import ExpertFile, Trajectory, open_expert, write_expert
 from buffers.index import BufferDescription, ExpertFacts, preprocessed_alike, read_description, write_description
 from condense.data.info import DataInfo
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import atomic_write
+from condense.runtime.hdf5_objects import version_of
+from condense.runtime.inputs import regular_file
 from condense.runtime.seeds import generator
 
-
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """One whole expert: `snapshots` float32 [epochs + 1, P], `statistics` [epochs + 1, S], test accuracy by epoch."""
-
-    snapshots: Tensor
-    statistics: Tensor
-    accuracies: tuple[float, ...]
-    seconds: float
-    made_with: dict[str, Any] = field(default_factory=dict)  # machine, packages, commit
-
-    @property
-    def digest(self) -> str:
-        """Of its parameters and statistics as they are here, whatever they will be stored as."""
-        digest = hashlib.blake2b(self.snapshots.numpy().tobytes(), digest_size=16)
-        digest.update(self.statistics.numpy().tobytes())
-        return digest.hexdigest()
+__all__ = ["ExpertBuffer", "Trajectory", "expert_path", "list_experts", "number_of", "write_expert"]
 
 
 class ExpertBuffer:
@@ -60,6 +43,7 @@ class ExpertBuffer:
         self.folder, self.description, self._count = Path(folder), description, count
         self.layout = description.layout
         self.epochs = description.epochs
+        self._opened: dict[Path, ExpertFile] = {}
 
     @classmethod
     def open(cls, folder: str | Path) -> ExpertBuffer:
@@ -106,7 +90,8 @@ class ExpertBuffer:
     @cached_property
     def files(self) -> list[Path]:
         """The finished experts."""
-        return sorted(self.folder.glob("expert-*.h5"))[: self._count]
+        named = (path for path in self.folder.glob("expert-*.h5") if path.stem.split("-", 1)[1].isdecimal())
+        return sorted(named)[: self._count]
 
     @property
     def experts(self) -> int:
@@ -153,45 +138,54 @@ class ExpertBuffer:
 
     def accuracies(self, expert: int) -> list[float]:
         """Test accuracy, a fraction, after each epoch."""
-        with self._file(expert) as file:
-            return [float(value) for value in file["accuracies"]]
+        return list(self._file(expert).accuracies)
 
     def digest(self, expert: int) -> str:
         """That of its parameters and statistics, as they were recorded."""
-        with self._file(expert) as file:
-            return str(file.attrs["digest"])
+        return self._file(expert).digest
 
     def seconds(self, expert: int) -> float:
         """That its training took."""
-        with self._file(expert) as file:
-            return float(file.attrs["seconds"])
+        return self._file(expert).seconds
 
     def made_with(self, expert: int) -> dict[str, Any]:
         """Machine, packages and commit of the process that finished it; empty where nobody knows."""
-        with self._file(expert) as file:
-            found: dict[str, Any] = json.loads(file.attrs.get("made_with", "{}"))
-        return found
+        return self._file(expert).made_with
 
     @property
     def bytes(self) -> int:
         """Of all finished experts."""
         return sum(path.stat().st_size for path in self.files)
 
-    def _rows(self, name: str, expert: int, *epochs: int) -> list[Tensor]:
+    def _rows(self, name: Literal["snapshots", "statistics"], expert: int, *epochs: int) -> list[Tensor]:
+        layout = self.layout if name == "snapshots" else self.description.statistics_layout
+        if not layout.size:
+            return [torch.zeros(0) for _ in epochs]
+        file = self._file(expert)
+        rows = file.snapshots if name == "snapshots" else file.statistics
+        if rows is None or rows.shape != (self.epochs + 1, layout.size):
+            raise CondenseError(
+                f"{self.files[expert]} has {name} of another shape than {(self.epochs + 1, layout.size)}, which its "
+                "buffer tells; remove it and record it again"
+            )
         try:
-            with self._file(expert) as file:
-                rows = [file[name][epoch] for epoch in epochs]  # HDF5 verifies the checksum of each chunk
-        except OSError as error:
+            values = rows.each(*epochs)
+        except CondenseError as error:
             raise CondenseError(
                 f"{self.files[expert]} is damaged at epoch {' or '.join(map(str, epochs))}; remove it"
             ) from error
-        return [torch.from_numpy(row.astype(np.float32, copy=False)) for row in rows]
+        return [torch.from_numpy(row.astype(np.float32, copy=False)) for row in values]
 
-    def _file(self, expert: int) -> h5py.File:
+    def _file(self, expert: int) -> ExpertFile:
+        """What an expert's file tells; it is read again when it was written to."""
+        path = self.files[expert]
         try:
-            return h5py.File(self.files[expert], "r")
-        except OSError as error:
-            raise CondenseError(f"{self.files[expert]} is damaged; remove it and record it again") from error
+            file = self._opened.get(path)
+            if file is None or file.version != version_of(regular_file(path, "the expert")):
+                file = self._opened[path] = open_expert(path)
+        except CondenseError as error:
+            raise CondenseError(f"an expert is damaged or gone: {error}") from error
+        return file
 
     def check_matches(self, network: str, info: DataInfo) -> None:
         """Raise `CondenseError` with the field that differs unless the experts are such networks on this data."""
@@ -241,19 +235,3 @@ def _facts(buffer: ExpertBuffer, expert: int) -> ExpertFacts:
         seconds=None if math.isnan(seconds) else seconds,
         digest=buffer.digest(expert),
     )
-
-
-def write_expert(path: Path, trajectory: Trajectory, dtype: str) -> None:
-    """Write a whole expert, atomically."""
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        for name, values, kept_as in (
-            ("snapshots", trajectory.snapshots, dtype),
-            ("statistics", trajectory.statistics, "float32"),  # few, and a variance may be beyond the range of float16
-        ):
-            rows = values.numpy().astype(kept_as)
-            chunks = (1, rows.shape[1]) if rows.shape[1] else None
-            file.create_dataset(name, data=rows, chunks=chunks, fletcher32=bool(chunks), track_times=False)
-        file.attrs["digest"] = trajectory.digest
-        file.create_dataset("accuracies", data=np.array(trajectory.accuracies, np.float64))
-        file.attrs["seconds"] = trajectory.seconds
-        file.attrs["made_with"] = json.dumps(trajectory.made_with, sort_keys=True)

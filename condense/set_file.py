@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import preprocessing_from_arrays
-from condense.decoders import decoder_from_attributes, decoder_to_attributes
+from condense.decoders import Tiles, decoder_from_attributes, decoder_to_attributes
 from condense.runtime.errors import CondenseError
-from condense.storage import Contents, read_contents, write_contents
+from condense.runtime.hdf5 import Contents, read_contents
+from condense.runtime.hdf5_writing import write_contents
+from condense.runtime.inputs import parse_json
+from condense.runtime.validation import validated
 
 if TYPE_CHECKING:
     from condense.synthetic_set import SyntheticSet
 
 KIND = "condense synthetic set"
 SCHEMA = 1
+_LARGEST_FACTOR = 1000  # tiles on a side of a stored image: no image has as many pixels
 _FACTS = ("protocol", "learned_lr")  # attributes that are absent where the set has None
 
 
@@ -81,35 +87,92 @@ def read_set(path: str | Path) -> dict[str, Any]:
         raise CondenseError(f"{path}: {error}") from error
 
 
+class _Facts(BaseModel):
+    """Attributes of an object, of the types that they are written with; others are not looked at."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Root(_Facts):
+    label_kind: Literal["hard", "probabilities", "logits"]
+    temperature: float
+    provenance: str
+    augmentation: str | None = None
+    protocol: str | None = None
+    learned_lr: float | None = None
+
+
+class _Images(_Facts):
+    space: str
+
+
+class _Data(_Facts):
+    name: str
+    classes: list[str]
+    image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    mirror: bool
+    fingerprint: str
+
+
+class _Kind(_Facts):
+    kind: str
+
+
+class _Decoder(_Kind):
+    factor: int = Field(le=_LARGEST_FACTOR)
+    factors: list[int] | None = None
+
+
 def _arguments(contents: Contents) -> dict[str, Any]:
-    root, arrays = contents.attributes["/"], contents.arrays
+    root, arrays = validated(_Root, contents.attributes["/"]), contents.arrays
     decoder = contents.attributes.get("decoder")
-    augmentation = root.get("augmentation")
     return {
-        "stored": torch.from_numpy(arrays["images"]),
-        "stored_labels": torch.from_numpy(arrays["labels"]),
-        "space": contents.attributes["images"]["space"],
-        "decoder": None if decoder is None else decoder_from_attributes(decoder),
-        "stored_targets": torch.from_numpy(arrays["targets"]) if "targets" in arrays else None,
-        "label_kind": root["label_kind"],
-        "temperature": root["temperature"],
+        "stored": _tensor(arrays, "images"),
+        "stored_labels": _tensor(arrays, "labels"),
+        "space": validated(_Images, contents.attributes["images"]).space,
+        "decoder": None if decoder is None else _decoder(validated(_Decoder, decoder)),
+        "stored_targets": _tensor(arrays, "targets") if "targets" in arrays else None,
+        "label_kind": root.label_kind,
+        "temperature": root.temperature,
         "info": _data_info(contents),
-        "augmentation": None if augmentation is None else json.loads(augmentation),
-        "provenance": json.loads(root["provenance"]),
-        "metrics": {name: torch.from_numpy(series) for name, series in _below(arrays, "metrics/").items()},
-        **{name: root.get(name) for name in _FACTS},
+        "augmentation": None if root.augmentation is None else _mapping("augmentation", root.augmentation),
+        "provenance": _mapping("provenance", root.provenance),
+        "metrics": {name: _tensor({name: series}, name) for name, series in _below(arrays, "metrics/").items()},
+        **{name: getattr(root, name) for name in _FACTS},
     }
 
 
+def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:
+    try:
+        return torch.from_numpy(arrays[name])
+    except (TypeError, ValueError) as error:  # texts, and numbers that torch does not have
+        raise CondenseError(f"its {name} are {arrays[name].dtype}; make it again") from error
+
+
+def _mapping(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise CondenseError(f"its {name} cannot be read ({error}); make it again") from error
+    if not isinstance(value, dict):
+        raise CondenseError(f"its {name} is no mapping; make it again")
+    return value
+
+
+def _decoder(facts: _Decoder) -> Tiles:
+    return decoder_from_attributes(facts.model_dump(exclude_none=True))
+
+
 def _data_info(contents: Contents) -> DataInfo:
-    data, kind = contents.attributes["data"], contents.attributes["preprocessing"]["kind"]
-    channels, height, width = data["image_shape"]
+    data = validated(_Data, contents.attributes["data"])
+    kind = validated(_Kind, contents.attributes["preprocessing"]).kind
+    channels, height, width = data.image_shape
     return DataInfo(
-        name=data["name"],
-        classes=tuple(data["classes"]),
+        name=data.name,
+        classes=tuple(data.classes),
         image_shape=(channels, height, width),
-        mirror=data["mirror"],
-        fingerprint=data["fingerprint"],
+        mirror=data.mirror,
+        fingerprint=data.fingerprint,
         preprocessing=preprocessing_from_arrays(kind, _below(contents.arrays, "preprocessing/")),
     )
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["condense.selection"],
     [
         *("condense.training", "condense.training_rule", "condense.making", "condense.recipes"),
-        *("condense.synthetic_set", "condense.set_file", "condense.storage", "condense.spaces", "condense.description"),
+        *("condense.synthetic_set", "condense.set_file", "condense.spaces", "condense.description"),
         *("condense.exporting", "condense.importing", "condense.pictures", "condense.classic_augmentation"),
     ],
     [

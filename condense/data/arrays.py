@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.lib import format as npy
 
 from condense.data.depth import to_uint8
 from condense.data.labels import class_indices, numbered_classes
+from condense.data.packing import KIND, SCHEMA
 from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
 from condense.data.raw import RawData, reason
 from condense.data.sources import Hdf5Pixels, PixelSource, TensorPixels, channels_first
+from condense.data.survey import Survey
 from condense.runtime.errors import CondenseError
+from condense.runtime.hdf5 import CHECKSUMS, Rows, open_rows, read_contents
+from condense.runtime.hdf5_objects import Hdf5File, open_hdf5
+from condense.runtime.inputs import regular_file
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -26,6 +32,7 @@ def read_npz(path: Path, memory_limit: int) -> RawData:
 
     Raises `CondenseError` for a damaged file, wrong arrays, and arrays above `memory_limit` bytes.
     """
+    regular_file(path, "a folder, an .npz or an .h5 of images")
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = _unpack(path, archive, memory_limit)
@@ -36,7 +43,7 @@ def read_npz(path: Path, memory_limit: int) -> RawData:
     for split in ("train", "test"):
         _check_images(path, f"{split}_images", arrays[f"{split}_images"])
     train, test = (TensorPixels(channels_first(arrays[key])) for key in ("train_images", "test_images"))
-    return _raw(path, path.stem, arrays, train, test)
+    return _raw(path, path.stem, arrays, train, test, files=(path,))
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> dict[str, np.ndarray]:
@@ -51,40 +58,86 @@ def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> dict[str
             "and an .npz is read whole; give a larger --memory-limit once, to pack it into an .h5, which is read piece "
             "by piece"
         )
-    arrays = {}
-    for key, entry in wanted.items():
-        with archive.open(entry) as stream:
-            arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
-    return arrays
+    return {key: _read_entry(archive, entry) for key, entry in wanted.items()}
 
 
-def read_h5(path: Path) -> RawData:
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """An array of an `.npz`; raises `ValueError` if it declares more than its entry has."""
+    with archive.open(entry) as stream:
+        version = npy.read_magic(stream)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{entry.filename} declares more than it has")
+    with archive.open(entry) as stream:
+        return np.asarray(npy.read_array(stream, allow_pickle=False))
+
+
+def read_h5(path: Path, memory_limit: int) -> RawData:
     """Read an `.h5` of the same arrays; what `pack` stored beside them (name, mirror, preprocessing) is taken over.
 
     Images stay in the file until they are read. Raises `CondenseError` for a damaged file and wrong arrays.
     """
+    with open_hdf5(path, "an .h5 of images", "pack the data again") as file:
+        if file.attribute(file.item("/"), "format") != KIND and CHECKSUMS not in file.names():
+            return _read_others(file, memory_limit)
+    return _read_packed(path)
+
+
+def _read_packed(path: Path) -> RawData:
+    """A file of `pack`, which vouches for itself."""
+    contents = read_contents(path, kind=KIND, schema=SCHEMA)
+    arrays, root = contents.arrays, contents.attributes["/"]
+    _check_keys(path, arrays | contents.rows)
+    train, test = (_rows_of_images(path, key, contents.rows.get(key)) for key in ("train_images", "test_images"))
     try:
-        with h5py.File(path) as file:
-            _check_keys(path, file)
-            for key in ("train_images", "test_images"):
-                _check_images(path, key, file[key])
-            arrays = {key: np.asarray(file[key][()]) for key in ("train_labels", "test_labels")}
-            if "classes" in file:
-                arrays["classes"] = np.asarray(file["classes"][()])
-            name, mirror = file.attrs.get("name", path.stem), file.attrs.get("mirror")
-            preprocessing = _stored_preprocessing(file)
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise CondenseError(f"cannot read {path}: {reason(error)}; pack the data again") from error
-    train, test = Hdf5Pixels(path, "train_images"), Hdf5Pixels(path, "test_images")
-    mirror = None if mirror is None else bool(mirror)
-    return _raw(path, _text(name), arrays, train, test, mirror=mirror, preprocessing=preprocessing)
+        kind = contents.attributes["preprocessing"]["kind"]
+        numbers = {name.removeprefix("preprocessing/"): array for name, array in arrays.items()}
+        surveys = _stored_survey(arrays, "train"), _stored_survey(arrays, "test")
+        stored = {"mirror": bool(root["mirror"]), "preprocessing": preprocessing_from_arrays(kind, numbers)}
+        return _raw(path, _text(root["name"]), arrays, train, test, files=(path,), surveys=surveys, **stored)
+    except KeyError as error:
+        raise CondenseError(f"{path} lacks {error}; pack the data again") from error
 
 
-def _stored_preprocessing(file: h5py.File) -> Preprocessing | None:
-    if "preprocessing" not in file:
+def _stored_survey(arrays: Mapping[str, np.ndarray], split: str) -> Survey:
+    return Survey(arrays[f"survey/{split}_digest"].tobytes(), arrays[f"survey/{split}_histogram"])
+
+
+def _read_others(file: Hdf5File, memory_limit: int) -> RawData:
+    """A file that another program made, or an earlier version of `pack`: nothing in it vouches for the rest."""
+    names, root = file.names(), file.item("/")
+    _check_keys(file.path, names)
+    train, test = (_rows_of_images(file.path, key, open_rows(file, key)) for key in ("train_images", "test_images"))
+    whole = [key for key in (*KEYS, "classes") if key in names and not key.endswith("images")]
+    arrays = {key: file.array(key, memory_limit) for key in whole}
+    mirror = file.attribute(root, "mirror")
+    return _raw(
+        file.path,
+        _text(file.attribute(root, "name", file.path.stem)),
+        arrays,
+        train,
+        test,
+        files=(file.path,),
+        mirror=None if mirror is None else bool(mirror),
+        preprocessing=_stored_preprocessing(file, memory_limit),
+    )
+
+
+def _stored_preprocessing(file: Hdf5File, memory_limit: int) -> Preprocessing | None:
+    group = file.item("preprocessing")
+    if group is None:
         return None
-    group = file["preprocessing"]
-    return preprocessing_from_arrays(group.attrs["kind"], {key: group[key][()] for key in group})
+    names = [name for name in ("mean", "std", "matrix", "eps") if file.item(f"preprocessing/{name}") is not None]
+    arrays = {name: file.array(f"preprocessing/{name}", memory_limit) for name in names}
+    return preprocessing_from_arrays(file.attribute(group, "kind"), arrays)
+
+
+def _rows_of_images(path: Path, key: str, rows: Rows | None) -> Hdf5Pixels:
+    if rows is None:
+        raise CondenseError(f"{path} has no checksums for {key}; pack the data again")
+    _check_images(path, key, rows)
+    return Hdf5Pixels(rows)
 
 
 def _raw(
@@ -109,13 +162,13 @@ def _check_keys(path: Path, present: Any) -> None:
     missing = [key for key in KEYS if key not in present]
     if missing:
         raise CondenseError(
-            f"{path} lacks {', '.join(missing)} (it has: {', '.join(sorted(present)) or 'nothing'}); it needs "
+            f"{path} lacks {', '.join(missing)} (it has: {', '.join(sorted(present)[:20]) or 'nothing'}); it needs "
             f"{', '.join(KEYS)} and may have classes"
         )
 
 
 def _check_images(path: Path, key: str, images: Any) -> None:
-    """`images` is an array or an HDF5 dataset; only its dtype and shape are looked at."""
+    """`images` is an array or rows of one; only its dtype and shape are looked at."""
     if images.dtype != np.uint8:
         raise CondenseError(
             f"{key} of {path} is {images.dtype}; images must be uint8, 0 to 255 ({to_uint8(images.dtype)})"

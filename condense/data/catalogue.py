@@ -22,9 +22,10 @@ class KnownSet:
     """A data set that is found by name.
 
     `target` is the function that reads it, `torchvision` the class in `torchvision.datasets` with the arguments that
-    select each split, `system_folder` where a Linux distribution's package puts it as IDX files. `mirror` says whether
-    a mirrored image keeps its class, `constants` are the published normalisation (none: computed), `found` tells
-    people where it comes from. `imagenet_classes` are, for a part of ImageNet-1k, the indices of its classes there.
+    select each split, `files` the pattern of its files below torchvision's root, `system_folder` where a Linux
+    distribution's package puts it as IDX files. `mirror` says whether a mirrored image keeps its class, `constants` are
+    the published normalisation (none: computed), `found` tells people where it comes from. `imagenet_classes` are, for
+    a part of ImageNet-1k, the indices of its classes there.
     """
 
     name: str
@@ -35,6 +36,7 @@ class KnownSet:
     aliases: tuple[str, ...] = ()
     constants: ChannelConstants | None = None
     torchvision: str = ""
+    files: str = ""
     train_arguments: Mapping[str, object] = field(default_factory=dict)
     test_arguments: Mapping[str, object] = field(default_factory=dict)
     system_folder: str = ""
@@ -44,6 +46,7 @@ class KnownSet:
 def _torchvision(
     name: str,
     class_name: str,
+    files: str,
     summary: str,
     *,
     mirror: bool,
@@ -62,6 +65,7 @@ def _torchvision(
         aliases=aliases,
         constants=constants,
         torchvision=class_name,
+        files=files,
         train_arguments={"split": "train"} if by_split else {"train": True},
         test_arguments={"split": "test"} if by_split else {"train": False},
         system_folder=system_folder,
@@ -97,6 +101,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "mnist",
             "MNIST",
+            "MNIST/raw/*",
             "handwritten digits, 28x28 grayscale, 10 classes, 60,000 + 10,000 images",
             mirror=False,
             constants=ChannelConstants((0.1307,), (0.3081,)),
@@ -104,6 +109,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "fashion-mnist",
             "FashionMNIST",
+            "FashionMNIST/raw/*",
             "clothes, 28x28 grayscale, 10 classes, 60,000 + 10,000 images",
             mirror=True,
             aliases=("fashionmnist", "fmnist"),
@@ -113,18 +119,21 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "kmnist",
             "KMNIST",
+            "KMNIST/raw/*",
             "cursive Japanese characters, 28x28 grayscale, 10 classes, 60,000 + 10,000 images",
             mirror=False,
         ),
         _torchvision(
             "usps",
             "USPS",
+            "usps*",
             "handwritten digits, 16x16 grayscale, 10 classes, 7,291 + 2,007 images",
             mirror=False,
         ),
         _torchvision(
             "svhn",
             "SVHN",
+            "*_32x32.mat",
             "house numbers, 32x32 RGB, 10 classes, 73,257 + 26,032 images",
             mirror=False,
             constants=ChannelConstants((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
@@ -133,6 +142,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "cifar10",
             "CIFAR10",
+            "cifar-10-batches-py/*",
             "objects and animals, 32x32 RGB, 10 classes, 50,000 + 10,000 images",
             mirror=True,
             aliases=("cifar-10",),
@@ -141,6 +151,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "cifar100",
             "CIFAR100",
+            "cifar-100-python/*",
             "objects and animals, 32x32 RGB, 100 classes, 50,000 + 10,000 images",
             mirror=True,
             aliases=("cifar-100",),
@@ -149,6 +160,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
         _torchvision(
             "stl10",
             "STL10",
+            "stl10_binary/*",
             "objects and animals, 96x96 RGB, 10 classes, 5,000 + 8,000 images",
             mirror=True,
             aliases=("stl-10",),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condense.data.image_files import open_images
 from condense.data.raw import RawData, check_names, split_note, split_off_test
+from condense.data.remembering import remembered_keys
 from condense.data.sequences import Place, frames, merged
 from condense.data.sources import SubsetPixels
 from condense.data.splits import SplitFolders, choose_splits
@@ -64,7 +65,8 @@ def read_folder(root: Path, image_size: tuple[int, int] | None, *, group_by_fold
     indices = torch.arange(len(pixels))
     train_pixels, test_pixels = (SubsetPixels(pixels, part) for part in indices.tensor_split([len(train.names)]))
     notes += _note_on_merging(train.places + test.places) + more
-    return RawData(name, classes, train_pixels, train.labels, test_pixels, test.labels, notes=notes)
+    files = tuple(root / file for file in train.names + test.names)
+    return RawData(name, classes, train_pixels, train.labels, test_pixels, test.labels, notes=notes, files=files)
 
 
 def _split_by_content(
@@ -80,12 +82,14 @@ def _split_by_content(
     if group_by_folder and not any(place.subfolder for place in places):
         raise CondenseError(f"the class folders of {name} have no sub-folders: leave --group-by-folder out")
     pixels, more = open_images(root, listing.names, image_size)
-    keys = [content_key((root / file).read_bytes()) for file in listing.names]
+    files = tuple(root / file for file in listing.names)
+    keys = remembered_keys(files, lambda: [content_key(file.read_bytes()) for file in files])
     groups = [place.subfolder or file for place, file in zip(places, listing.names)] if group_by_folder else None
     raw = split_off_test(name, classes, pixels, listing.labels, keys, groups=groups)
     if not group_by_folder:
         notes += _note_on_merging(places) + _note_on_sharing(places)
-    return dataclasses.replace(raw, notes=(split_note(raw, grouped=group_by_folder), *notes, *more))
+    notes = (split_note(raw, grouped=group_by_folder), *notes, *more)
+    return dataclasses.replace(raw, notes=notes, files=files)
 
 
 def _check_classes(splits: SplitFolders, train: Sequence[Path], test: Sequence[Path]) -> None:

@@ -55,6 +55,7 @@ def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int
         labels[1],
         mirror=entry.mirror,
         preprocessing=Normalization(constants.mean, constants.std) if constants else None,
+        files=tuple(root / name for name in names),
     )
 
 

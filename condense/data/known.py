@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from condense.data.catalogue import KnownSet
 from condense.data.idx import read_idx
 from condense.data.preprocessing import Normalization
 from condense.data.raw import RawData, reason, split_off_test
+from condense.data.remembering import remembered_keys
 from condense.data.sources import TensorPixels, channels_first
 from condense.data.splitting import content_keys
 from condense.runtime.errors import CondenseError
@@ -32,13 +34,15 @@ def read_digits(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
 
     They have no official test split: 20 % of every class become one, chosen by content.
     """
-    from sklearn.datasets import load_digits
+    import sklearn.datasets
 
-    digits = load_digits()
+    digits = sklearn.datasets.load_digits()
+    files = (Path(sklearn.datasets.__file__).parent / "data" / "digits.csv.gz",)
     pixels = TensorPixels(channels_first(np.round(digits.images * (255 / 16)).astype(np.uint8)))
     labels = torch.from_numpy(digits.target.astype(np.int64))
     classes = tuple(str(name) for name in digits.target_names)
-    return split_off_test(entry.name, classes, pixels, labels, content_keys(pixels), mirror=entry.mirror)
+    keys = remembered_keys(files, lambda: content_keys(pixels))
+    return replace(split_off_test(entry.name, classes, pixels, labels, keys, mirror=entry.mirror), files=files)
 
 
 def read_torchvision(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
@@ -48,13 +52,13 @@ def read_torchvision(entry: KnownSet, data_root: Path, *, download: bool) -> Raw
     for place in places:
         found = _open(dataset_class, entry, place)
         if found is not None:
-            return _from_torchvision(entry, *found)
+            return _from_torchvision(entry, place, *found)
     if entry.system_folder:
         places.append(Path(entry.system_folder))
         if places[-1].is_dir():
             return _from_idx(entry, places[-1], tuple(dataset_class.classes))
     if download:
-        return _from_torchvision(entry, *_download(dataset_class, entry, data_root))
+        return _from_torchvision(entry, data_root, *_download(dataset_class, entry, data_root))
     raise CondenseError(
         f"{entry.name} is not, or not complete, in {', '.join(map(str, places))}; give --download to fetch it into the "
         "first, or the --data-root (or $CONDENSE_DATA) under which torchvision has put it"
@@ -87,14 +91,15 @@ def _splits(dataset_class: Any, entry: KnownSet, root: Path, *, download: bool) 
     return train, dataset_class(str(root), download=download, **entry.test_arguments)
 
 
-def _from_torchvision(entry: KnownSet, train: Any, test: Any) -> RawData:
+def _from_torchvision(entry: KnownSet, root: Path, train: Any, test: Any) -> RawData:
     train_labels, test_labels = (
         torch.as_tensor(np.asarray(split.labels if hasattr(split, "labels") else split.targets), dtype=torch.int64)
         for split in (train, test)
     )
     names = getattr(train, "classes", None) or range(int(train_labels.max()) + 1)
     classes = tuple(str(name) for name in names)
-    return _raw(entry, classes, _pixels(train.data), train_labels, _pixels(test.data), test_labels)
+    files = tuple(sorted(path for path in root.glob(entry.files) if path.is_file()))
+    return _raw(entry, classes, _pixels(train.data), train_labels, _pixels(test.data), test_labels, files)
 
 
 def _pixels(data: Any) -> Tensor:
@@ -104,12 +109,12 @@ def _pixels(data: Any) -> Tensor:
 
 
 def _from_idx(entry: KnownSet, folder: Path, classes: tuple[str, ...]) -> RawData:
-    arrays = [
-        read_idx(folder / f"{part}-{content}-ubyte.gz")
+    files = tuple(
+        folder / f"{part}-{content}-ubyte.gz"
         for part in ("train", "t10k")
         for content in ("images-idx3", "labels-idx1")
-    ]
-    train, train_labels, test, test_labels = arrays
+    )
+    train, train_labels, test, test_labels = map(read_idx, files)
     return _raw(
         entry,
         classes,
@@ -117,11 +122,18 @@ def _from_idx(entry: KnownSet, folder: Path, classes: tuple[str, ...]) -> RawDat
         torch.from_numpy(train_labels).to(torch.int64),
         channels_first(test),
         torch.from_numpy(test_labels).to(torch.int64),
+        files,
     )
 
 
 def _raw(
-    entry: KnownSet, classes: tuple[str, ...], train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
+    entry: KnownSet,
+    classes: tuple[str, ...],
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    files: tuple[Path, ...],
 ) -> RawData:
     constants = entry.constants
     return RawData(
@@ -133,4 +145,5 @@ def _raw(
         test_labels,
         mirror=entry.mirror,
         preprocessing=Normalization(constants.mean, constants.std) if constants else None,
+        files=files,
     )

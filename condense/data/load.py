@@ -20,8 +20,9 @@ from condense.data.info import DataInfo
 from condense.data.known import read_known
 from condense.data.raw import RawData
 from condense.data.real import RealData, TestData, TrainingData
-from condense.data.sources import ResizedPixels, TensorPixels
-from condense.data.survey import fingerprint, survey
+from condense.data.remembering import surveys_of
+from condense.data.sources import LatePixels, ResizedPixels, TensorPixels
+from condense.data.survey import fingerprint
 from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.files import cache_directory
 
@@ -132,7 +133,7 @@ def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: i
         raise CondenseError(
             f"cannot read {path}: {error.strerror}; allow yourself to read it, for example with chmod u+r"
         ) from error
-    return read_npz(path, memory_limit) if suffix == ".npz" else read_h5(path)
+    return read_npz(path, memory_limit) if suffix == ".npz" else read_h5(path, memory_limit)
 
 
 def _no_data(source: str | Path) -> CondenseError:
@@ -164,7 +165,8 @@ def _resize(raw: RawData, size: tuple[int, int] | None) -> RawData:
         train, test = (
             part if part.image_shape[1:] == size else ResizedPixels(part, *size) for part in (raw.train, raw.test)
         )
-        raw = replace(raw, train=train, test=test)
+        same = train is raw.train and test is raw.test
+        raw = replace(raw, train=train, test=test, surveys=raw.surveys if same else None)
     if raw.train.image_shape != raw.test.image_shape:
         raise CondenseError(
             f"{raw.name} has training images of (C, H, W) {raw.train.image_shape} but test images of "
@@ -174,10 +176,11 @@ def _resize(raw: RawData, size: tuple[int, int] | None) -> RawData:
 
 
 def _place(raw: RawData, memory_limit: int) -> RawData:
-    """Move the pixels into memory if they fit."""
+    """Have the pixels in memory from their first use on, if they fit."""
     size = raw.train.decoded_bytes + raw.test.decoded_bytes
     if size <= memory_limit or isinstance(raw.train, TensorPixels):
-        return replace(raw, train=raw.train.in_memory(), test=raw.test.in_memory())
+        train, test = (part if isinstance(part, TensorPixels) else LatePixels(part) for part in (raw.train, raw.test))
+        return replace(raw, train=train, test=test)
     note = (
         f"{raw.name} takes {size / 1e6:,.1f} MB decoded, more than the memory limit of {memory_limit / 1e6:,.1f} MB, "
         "so images are decoded whenever they are needed"
@@ -186,7 +189,11 @@ def _place(raw: RawData, memory_limit: int) -> RawData:
 
 
 def _prepare(raw: RawData, normalization: str | None, mirror: bool | None, memory_limit: int) -> RealData:
-    surveys = survey(raw.train), survey(raw.test)
+    surveys = surveys_of(raw)
+    if raw.surveys is None:  # else each image that is read is verified
+        for part, surveyed in zip((raw.train, raw.test), surveys):
+            if isinstance(part, LatePixels) and part.in_files:
+                part.digest = surveyed.digest
     shape = raw.train.image_shape
     known_mirror = raw.mirror if raw.mirror is not None else shape[0] == 3
     info = DataInfo(

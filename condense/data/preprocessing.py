@@ -155,7 +155,10 @@ class Whitening(Preprocessing):
 
     @cached_property
     def _inverse(self) -> Tensor:
-        return torch.linalg.inv(self.matrix.double()).to(self.matrix)
+        try:
+            return torch.linalg.inv(self.matrix.double()).to(self.matrix)
+        except torch.linalg.LinAlgError as error:
+            raise CondenseError("the whitening has no inverse; the file is damaged: make it again") from error
 
     def _transform(self, images: Tensor, matrix: Tensor, mean: Tensor) -> Tensor:
         from kornia.enhance import linear_transform  # here, because importing kornia takes a while
@@ -186,7 +189,7 @@ class Whitening(Preprocessing):
 def preprocessing_from_arrays(kind: str, arrays: Mapping[str, np.ndarray]) -> Preprocessing:
     """The preprocessing that a file stored as `kind` and `to_arrays()`.
 
-    Raises `CondenseError` for a kind that this version does not know and for missing arrays.
+    Raises `CondenseError` for a kind that this version does not know and for arrays that are missing or others.
 
     >>> preprocessing_from_arrays("normalize", {"mean": np.array([0.5]), "std": np.array([0.25])})
     Normalization(mean=(0.5,), std=(0.25,))
@@ -195,12 +198,27 @@ def preprocessing_from_arrays(kind: str, arrays: Mapping[str, np.ndarray]) -> Pr
         if kind == None_.kind:
             return None_()
         if kind == Normalization.kind:
-            return Normalization(tuple(arrays["mean"].tolist()), tuple(arrays["std"].tolist()))
+            mean, std = (_numbers(arrays, key, np.float64).reshape(-1).tolist() for key in ("mean", "std"))
+            return Normalization(tuple(mean), tuple(std))
         if kind == Whitening.kind:
-            mean, matrix = (torch.from_numpy(np.array(arrays[key], np.float32)) for key in ("mean", "matrix"))
-            return Whitening(mean, matrix, float(arrays["eps"]))
+            offset, matrix = (torch.from_numpy(_numbers(arrays, key, np.float32)) for key in ("mean", "matrix"))
+            return Whitening(offset, matrix, float(_numbers(arrays, "eps", np.float64).item()))
     except KeyError as error:
         raise CondenseError(
             f"the preprocessing {kind!r} lacks its {error}; the file is damaged: make it again"
         ) from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, CondenseError):
+            raise
+        raise CondenseError(
+            f"the preprocessing {kind!r} has something else for its numbers; the file is damaged: make it again"
+        ) from error
     raise unknown_name("preprocessing", kind, [None_.kind, Normalization.kind, Whitening.kind])
+
+
+def _numbers(arrays: Mapping[str, np.ndarray], key: str, dtype: type[np.floating]) -> np.ndarray:
+    """A copy of finite numbers; raises `ValueError` for others and for what is none."""
+    values = np.array(arrays[key], dtype)
+    if arrays[key].dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise ValueError(key)
+    return values

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from condense.data.preprocessing import Preprocessing
 from condense.data.sources import PixelSource, SubsetPixels
 from condense.data.splitting import TEST_FRACTION, grouped_split, stratified_split
+from condense.data.survey import Survey
 from condense.runtime.errors import CondenseError
 
 
@@ -18,9 +20,10 @@ from condense.runtime.errors import CondenseError
 class RawData:
     """Two splits as a reader found them.
 
-    `mirror` and `preprocessing` are None where the source does not say. Raises `CondenseError` for data that cannot be
-    classified: a single class, two classes of one name, names that are not UTF-8, an empty split, a class without
-    training images, a label without class.
+    `mirror` and `preprocessing` are None where the source does not say, `surveys` (of training and test images) where
+    it has none that can be trusted; `files` are all that decide the images and their order, empty where nobody can
+    tell. Raises `CondenseError` for data that cannot be classified: a single class, two classes of one name, names that
+    are not UTF-8, an empty split, a class without training images, a label without class.
     """
 
     name: str
@@ -32,6 +35,8 @@ class RawData:
     mirror: bool | None = None
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
+    surveys: tuple[Survey, Survey] | None = None
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.name, self.classes)

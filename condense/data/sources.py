@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch import Tensor
 from condense.data.decoding import ImageShape, decode_file, quiet_pillow, resize
 from condense.data.unreadable import Problem, unreadable_files
 from condense.runtime.errors import CondenseError
+from condense.runtime.files import cache_directory
+from condense.runtime.hdf5 import Rows
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -24,6 +27,7 @@ class PixelSource(ABC):
     """N images of one shape, read by index as uint8."""
 
     image_shape: ImageShape
+    in_files = False  # whether images come from files that may change before they are read
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -31,6 +35,11 @@ class PixelSource(ABC):
     @abstractmethod
     def read(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [n], any order, repeats allowed), uint8 [n, C, H, W]."""
+
+    @property
+    def arrangement(self) -> str:
+        """Which images of the files that they come from are here, in which order and how large."""
+        return f"{type(self).__name__} {len(self)} {self.image_shape}"
 
     @property
     def decoded_bytes(self) -> int:
@@ -73,15 +82,55 @@ class TensorPixels(PixelSource):
         return self
 
 
+class LatePixels(TensorPixels):
+    """The images of another source, which get into memory when one of them is first read.
+
+    `digest` is that of all their bytes, where they were surveyed at another time; None to believe what is read.
+    """
+
+    digest: bytes | None = None
+
+    def __init__(self, source: PixelSource) -> None:
+        self._source: PixelSource | None = source  # until then
+        self._length, self._arrangement = len(source), source.arrangement
+        self.image_shape, self.in_files = source.image_shape, source.in_files
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def arrangement(self) -> str:
+        """That of the other source."""
+        return self._arrangement
+
+    @cached_property
+    def _pixels(self) -> Tensor:  # type: ignore[override]
+        assert self._source is not None, "it is given up once it is read"
+        pixels = self._source.in_memory()._pixels
+        if self.digest is not None and hashlib.blake2b(pixels.numpy().data, digest_size=16).digest() != self.digest:
+            raise CondenseError(
+                f"images have changed since {len(self):,} of them were first read; remove {cache_directory() / 'read'} "
+                "and start again"
+            )
+        self._source = None
+        return pixels
+
+
 class SubsetPixels(PixelSource):
     """Some images of another source, in the order of `indices`."""
 
     def __init__(self, source: PixelSource, indices: Tensor) -> None:
         self._source, self._indices = source, indices
-        self.image_shape = source.image_shape
+        self.image_shape, self.in_files = source.image_shape, source.in_files
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    @property
+    def arrangement(self) -> str:
+        """That of the other source, and the indices."""
+        indices = hashlib.blake2b(self._indices.contiguous().numpy().data, digest_size=16).hexdigest()
+        return f"{indices} of {self._source.arrangement}"
 
     def read(self, indices: Tensor) -> Tensor:
         """The images at these positions of the subset."""
@@ -92,11 +141,16 @@ class ResizedPixels(PixelSource):
     """Another source, with every image resized when it is read."""
 
     def __init__(self, source: PixelSource, height: int, width: int) -> None:
-        self._source = source
+        self._source, self.in_files = source, source.in_files
         self.image_shape = (source.image_shape[0], height, width)
 
     def __len__(self) -> int:
         return len(self._source)
+
+    @property
+    def arrangement(self) -> str:
+        """That of the other source, and the size."""
+        return f"{self.image_shape} from {self._source.arrangement}"
 
     def read(self, indices: Tensor) -> Tensor:
         """Read, cut to the new aspect and resize."""
@@ -106,12 +160,20 @@ class ResizedPixels(PixelSource):
 class FilePixels(PixelSource):
     """Image files, decoded by `threads` threads when they are read; `names` are relative to `root`."""
 
+    in_files = True
+
     def __init__(self, root: Path, names: Sequence[str], image_shape: ImageShape, threads: int = 1) -> None:
         self._root, self._names, self._threads = root.absolute(), names, threads
         self.image_shape = image_shape
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def arrangement(self) -> str:
+        """The names of the files in their order, and the size."""
+        names = "\0".join(self._names).encode(errors="surrogateescape")
+        return f"{hashlib.blake2b(names, digest_size=16).hexdigest()} {self.image_shape}"
 
     def read(self, indices: Tensor) -> Tensor:
         """Decode these files.
@@ -143,34 +205,29 @@ class FilePixels(PixelSource):
 
 
 class Hdf5Pixels(PixelSource):
-    """A dataset (N, H, W) or (N, H, W, C), uint8, in an HDF5 file; rows are read from disk on demand."""
+    """Images (N, H, W) or (N, H, W, C), uint8, in an HDF5 file; rows are read from disk on demand."""
 
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path.absolute(), key
-        with h5py.File(path) as file:
-            count, height, width, *channels = file[key].shape
-        self._count = count
+    in_files = True
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        _, height, width, *channels = rows.shape
         self.image_shape = (channels[0] if channels else 1, height, width)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._rows)
 
     def read(self, indices: Tensor) -> Tensor:
         """Read each row once, neighbours together, in the order of the file.
 
-        Raises `CondenseError` where the file is damaged.
+        Raises `CondenseError` where the file is damaged, gone or another one than it was.
         """
         if len(indices) == 0:
             return torch.empty(0, *self.image_shape, dtype=torch.uint8)
         rows, positions = indices.unique(return_inverse=True)  # ascending
         starts = (rows.diff() != 1).nonzero().flatten() + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in rows.tensor_split(starts)]
-        try:
-            with h5py.File(self._path) as file:
-                images = np.concatenate([file[self._key][start:stop] for start, stop in runs])
-        except OSError as error:
-            raise CondenseError(f"cannot read {self._key} from {self._path}: {error}; pack the data again") from error
-        return channels_first(images)[positions]
+        spans = [(int(run[0]), int(run[-1]) + 1) for run in rows.tensor_split(starts)]
+        return channels_first(self._rows.read(*spans))[positions]
 
 
 def channels_first(images: np.ndarray) -> Tensor:

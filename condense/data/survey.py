@@ -27,16 +27,35 @@ class Survey:
     histogram: np.ndarray
 
 
+class Surveyor:
+    """A survey in the making: it takes the images of a split in their order, and is done when it has had all of them.
+
+    `histogram` int64 [C, 256] grows with every piece.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.histogram = np.zeros((channels, 256), np.int64)
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, images: Tensor) -> None:
+        """Take the next images, uint8 [n, C, H, W]."""
+        pixels = images.contiguous().numpy()
+        self._digest.update(pixels.data)
+        for channel, counts in enumerate(self.histogram):
+            counts += np.bincount(pixels[:, channel].ravel(), minlength=256)
+
+    @property
+    def digest(self) -> bytes:
+        """That of all images so far."""
+        return self._digest.digest()
+
+
 def survey(source: PixelSource) -> Survey:
     """Read every image of `source` once."""
-    digest = hashlib.blake2b(digest_size=16)
-    histogram = np.zeros((source.image_shape[0], 256), np.int64)
+    surveyor = Surveyor(source.image_shape[0])
     for chunk in source.chunks():
-        pixels = chunk.numpy()  # [n, C, H, W]
-        digest.update(pixels.data)
-        for channel, counts in enumerate(histogram):
-            counts += np.bincount(pixels[:, channel].ravel(), minlength=256)
-    return Survey(digest.digest(), histogram)
+        surveyor.add(chunk)
+    return Survey(surveyor.digest, surveyor.histogram)
 
 
 def fingerprint(

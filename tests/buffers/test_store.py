@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import json
+import re
+import resource
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,36 +88,22 @@ def large(tmp_path: Path, folder: Path) -> ExpertBuffer:
     return ExpertBuffer.open(tmp_path)
 
 
-class CountedFile(io.FileIO):
-    """A file that remembers how much is read of it."""
-
-    bytes_read = 0
-
-    def readinto(self, buffer) -> int:
-        count = super().readinto(buffer)
-        type(self).bytes_read += count
-        return count
+def bytes_read() -> int:
+    """What this process has read from files so far, by whatever means, as Linux counts it."""
+    text = Path("/proc/self/io").read_text()
+    return int(re.search(r"^rchar: (\d+)", text, re.MULTILINE)[1])
 
 
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> type[CountedFile]:
-    """Counts what HDF5 reads from files, whatever it is asked for."""
-    usual = h5py.File
-    monkeypatch.setattr(h5py, "File", lambda path, mode: usual(CountedFile(path), mode))
-    monkeypatch.setattr(CountedFile, "bytes_read", 0)
-    return CountedFile
-
-
-def test_a_pair_reads_two_chunks_and_no_more(large: ExpertBuffer, counted: type[CountedFile]):
+def test_a_pair_reads_two_chunks_and_no_more(large: ExpertBuffer):
     chunk, around = 4 * SIZE, 100_000  # bytes of a snapshot, and of what says where it is
     for iteration in range(20):
-        counted.bytes_read = 0
+        before = bytes_read()
         large.sample(0, iteration, max_start=10, span=2)
-        assert 2 * chunk <= counted.bytes_read < 2 * chunk + around
-    counted.bytes_read = 0
+        assert 2 * chunk <= bytes_read() - before < 2 * chunk + around
+    before = bytes_read()
     with h5py.File(large.files[0], "r") as file:
         file["snapshots"][:]
-    assert counted.bytes_read >= (EPOCHS + 1) * chunk, "a whole expert would be noticed"
+    assert bytes_read() - before >= (EPOCHS + 1) * chunk, "a whole expert would be noticed"
 
 
 def peak(call: Callable[[], object]) -> int:
@@ -139,6 +127,151 @@ def test_pairs_take_little_memory(large: ExpertBuffer):
 
     assert peak(expert) > 20e6, "a whole expert would be noticed"
     assert peak(pairs) < 10e6
+
+
+def trajectory(size: int) -> Trajectory:
+    rows = torch.randn(4, size, generator=torch.Generator().manual_seed(0))
+    return Trajectory(rows, rows[:, :3].contiguous(), (0.1, 0.2, 0.3, 0.4), 1.0, {"commit": "abc"})
+
+
+def test_an_expert_is_the_same_bytes_again_and_a_disk_without_room_is_an_error(tmp_path: Path):
+    path = tmp_path / "expert-0000.h5"
+    write_expert(path, trajectory(1000), "float32")
+    before, size = path.read_bytes(), path.stat().st_size
+    write_expert(path, trajectory(1000), "float32")
+    assert path.read_bytes() == before
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 1000, size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(CondenseError, match=r"cannot write .*expert-0000\.h5: File too large"):
+                write_expert(path, trajectory(1001), "float32")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def write_as_before(path: Path, expert: Trajectory) -> None:
+    """The form of earlier versions: chunks with a checksum of HDF5."""
+    with h5py.File(path, "w") as file:
+        for name, values in (("snapshots", expert.snapshots), ("statistics", expert.statistics)):
+            chunks = (1, values.shape[1]) if values.shape[1] else None
+            file.create_dataset(name, data=values.numpy(), chunks=chunks, fletcher32=bool(chunks), track_times=False)
+        file.attrs["digest"], file.attrs["seconds"] = expert.digest, expert.seconds
+        file.create_dataset("accuracies", data=np.array(expert.accuracies))
+        file.attrs["made_with"] = json.dumps(expert.made_with)
+
+
+@pytest.mark.parametrize("write", [write_as_before, lambda path, expert: write_expert(path, expert, "float32")])
+def test_experts_of_earlier_versions_are_read(folder: Path, tmp_path: Path, write: Callable[..., None]):
+    expert = trajectory(1000)
+    changes = {"parameters": (("weight", (1000,)),), "statistics": (("mean", (3,)),)}
+    write_description(tmp_path, read_description(folder).model_copy(update=changes))
+    path = tmp_path / "expert-0000.h5"
+    write(path, expert)
+    buffer = ExpertBuffer.open(tmp_path)
+    assert torch.equal(torch.stack(buffer.snapshots(0, 2, 0, 3)), expert.snapshots[[2, 0, 3]])
+    assert torch.equal(buffer.statistics(0, 1)["mean"], expert.statistics[1])
+    assert buffer.accuracies(0) == list(expert.accuracies)
+    assert (buffer.digest(0), buffer.seconds(0), buffer.made_with(0)) == (expert.digest, 1.0, {"commit": "abc"})
+    content = path.read_bytes()
+    place = content.index(expert.snapshots[2].numpy().tobytes()) + 40
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert torch.equal(buffer.snapshot(0, 1), expert.snapshots[1])
+    with pytest.raises(CondenseError, match="damaged at epoch 2; remove it"):
+        buffer.snapshot(0, 2)
+
+
+def _no_snapshots(file: h5py.File) -> None:
+    del file["snapshots"]
+
+
+def _no_accuracies(file: h5py.File) -> None:
+    del file["accuracies"]
+
+
+def _other_shape(file: h5py.File) -> None:
+    del file["snapshots"]
+    file["snapshots"] = np.zeros((4, 999), np.float32)
+
+
+def _integers(file: h5py.File) -> None:
+    del file["snapshots"]
+    file["snapshots"] = np.zeros((4, 1000), np.int32)
+
+
+def _no_digest(file: h5py.File) -> None:
+    del file.attrs["digest"]
+
+
+def _seconds_in_words(file: h5py.File) -> None:
+    file.attrs["seconds"] = "many"
+
+
+def _made_with_nothing(file: h5py.File) -> None:
+    file.attrs["made_with"] = "[" * 3000
+
+
+def _a_link(file: h5py.File) -> None:
+    del file["accuracies"]
+    file["accuracies"] = h5py.ExternalLink("other.h5", "/accuracies")
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        *(_no_snapshots, _no_accuracies, _other_shape, _integers),
+        *(_no_digest, _seconds_in_words, _made_with_nothing, _a_link),
+    ],
+)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_damaged_structure_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, alter: Callable[[h5py.File], None], before: bool
+):
+    changes = {"parameters": (("weight", (1000,)),), "statistics": (("mean", (3,)),)}
+    write_description(tmp_path, read_description(folder).model_copy(update=changes))
+    path = tmp_path / "expert-0000.h5"
+    if before:
+        write_as_before(path, trajectory(1000))
+    else:
+        write_expert(path, trajectory(1000), "float32")
+    with h5py.File(path, "r+") as file:
+        alter(file)
+    with pytest.raises(CondenseError, match=r"expert-0000\.h5") as caught:
+        ExpertBuffer.open(tmp_path).snapshot(0, 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": "1"},
+        {"schema_version": [2]},
+        {"epochs": "three"},
+        {"parameters": {"a": 1}},
+        {"parameters": [["weight", [-3]]]},
+        {"parameters": [["weight", "x"]]},
+        {"classes": 3},
+        {"experts": {"first": {}}},
+        {"rule": None},
+    ],
+)
+def test_an_index_of_other_types_is_refused_in_one_line(folder: Path, tmp_path: Path, changes: dict[str, object]):
+    content = json.loads((folder / "buffer.json").read_text()) | changes
+    (tmp_path / "buffer.json").write_text(json.dumps(content))
+    (tmp_path / "expert-0000.h5").write_bytes((folder / "expert-0000.h5").read_bytes())
+    with pytest.raises(CondenseError) as caught:
+        ExpertBuffer.open(tmp_path).sample(0, 0, 1, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_other_names_are_no_experts(folder: Path, tmp_path: Path):
+    for path in folder.glob("*"):
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "expert-last.h5").write_bytes(b"nothing")
+    assert ExpertBuffer.open(tmp_path).experts == 2
 
 
 def test_half_precision_is_half_as_large_and_rounds(tmp_path: Path):

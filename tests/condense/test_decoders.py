@@ -19,8 +19,9 @@ from condense.decoders import Tiles, decoder_from_attributes
 from condense.description import describe_set
 from condense.evaluation import PROTOCOLS
 from condense.runtime.errors import CondenseError
+from condense.runtime.hdf5 import Contents, read_contents
+from condense.runtime.hdf5_writing import write_contents
 from condense.set_file import KIND
-from condense.storage import Contents, read_contents, write_contents
 from condense.synthetic_set import SyntheticSet
 
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.4)

@@ -15,11 +15,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from buffers.expert_file import Trajectory, write_expert
+from condense.data import load_data, pack
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
 from condense.description import describe_set
 from condense.runtime.errors import CondenseError
-from condense.storage import Contents, read_contents, write_contents
+from condense.runtime.hdf5 import Contents, read_contents
+from condense.runtime.hdf5_writing import write_contents
 from condense.synthetic_set import SyntheticSet
 
 CLASSES = ("cat", "dog", "épée")
@@ -336,6 +339,87 @@ def test_an_unknown_decoder_and_missing_parts_are_refused(tmp_path: Path) -> Non
     assert "labels run from 9 to 11" in refusal(path)
 
 
+FORGED: dict[str, tuple[str, dict[str, Any]]] = {  # attributes of other types than they are written with
+    "a kind of labels": ("/", {"label_kind": 3}),
+    "an unknown kind of labels": ("/", {"label_kind": "soft"}),
+    "a temperature in words": ("/", {"temperature": "warm"}),
+    "many temperatures": ("/", {"temperature": [1.0] * 1000}),
+    "no temperature": ("/", {"temperature": None}),
+    "a rate in words": ("/", {"learned_lr": "fast"}),
+    "provenance that is no JSON": ("/", {"provenance": "{"}),
+    "provenance that is a list": ("/", {"provenance": "[1]"}),
+    "provenance that is nested": ("/", {"provenance": '{"a": ' * 2000 + "1" + "}" * 2000}),
+    "provenance that is a number": ("/", {"provenance": 5}),
+    "an augmentation that is a list": ("/", {"augmentation": "[1]"}),
+    "a protocol that is a number": ("/", {"protocol": 5}),
+    "no space": ("images", {"space": None}),
+    "a space that is a list": ("images", {"space": ["unit"]}),
+    "one class": ("data", {"classes": "cat"}),
+    "classes that are numbers": ("data", {"classes": [1, 2, 3]}),
+    "a shape of one number": ("data", {"image_shape": 5}),
+    "a shape of four": ("data", {"image_shape": [3, 4, 6, 1]}),
+    "a negative shape": ("data", {"image_shape": [3, -4, 6]}),
+    "a huge shape": ("data", {"image_shape": [2**40, 2**40, 2**40]}),
+    "a mirror that is a number": ("data", {"mirror": 2}),
+    "a name that is a number": ("data", {"name": 7}),
+    "a preprocessing that is a number": ("preprocessing", {"kind": 7}),
+    "a preprocessing without its numbers": ("preprocessing", {"kind": "zca"}),
+    "a decoder without a factor": ("decoder", {"kind": "tiles"}),
+    "a decoder with a factor in words": ("decoder", {"kind": "tiles", "factor": "two"}),
+    "a decoder with a huge factor": ("decoder", {"kind": "tiles", "factor": 2**40}),
+    "a decoder with as many factors": ("decoder", {"kind": "multi-tiles", "factor": 2**40}),
+    "a decoder without its factors": ("decoder", {"kind": "bound-tiles", "factor": 2}),
+    "a decoder with one for its factors": ("decoder", {"kind": "bound-tiles", "factor": 2, "factors": 2}),
+    "a decoder with factors of nothing": ("decoder", {"kind": "bound-tiles", "factor": 2, "factors": [0, 2]}),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_attributes_are_refused(tmp_path: Path, name: str) -> None:
+    """Whoever forges them can write a checksum that fits."""
+    path, (place, changes) = tmp_path / "set.h5", FORGED[name]
+    make_set().save(path)
+    contents = read_contents(path, kind=KIND, schema=1)
+    forged = contents.attributes.get(place, {}) | changes
+    forged = {name: value for name, value in forged.items() if value is not None}
+    write_contents(path, Contents(contents.arrays, contents.attributes | {place: forged}), kind=KIND, schema=1)
+    refusal(path)
+
+
+FORGED_ARRAYS: dict[str, Any] = {
+    "images": [np.zeros((6, 3, 4, 6)), np.array([b"a"] * 6), np.zeros((0, 3, 4, 6), np.float32), np.float32(1)],
+    "labels": [np.zeros(6), np.zeros((6, 1), np.int64), np.array(0), np.arange(6, dtype=np.uint64)],
+    "preprocessing/mean": [np.array([b"a"] * 3), np.zeros(2), np.array([np.nan] * 3), np.zeros((3, 3))],
+    "preprocessing/std": [np.zeros(3), np.array(1.0), np.array([True] * 3)],
+    "metrics/loss": [np.array([b"a"]), np.zeros((2, 2))],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "array"), [(name, array) for name, arrays in FORGED_ARRAYS.items() for array in arrays]
+)
+def test_forged_arrays_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
+    path = tmp_path / "set.h5"
+    make_set().save(path)
+    contents = read_contents(path, kind=KIND, schema=1)
+    forged = Contents(contents.arrays | {name: np.asarray(array)}, contents.attributes)
+    write_contents(path, forged, kind=KIND, schema=1)
+    refusal(path)
+
+
+def test_a_small_file_that_declares_a_large_set_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    make_set().save(path)
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file["images"].attrs)
+        del file["images"]
+        shape = (2**31 // 72, 3, 4, 6)
+        file.create_dataset("images", shape, "u1", chunks=(1000, 3, 4, 6), compression="gzip")
+        file["images"].attrs.update(attributes)
+    assert path.stat().st_size < 20_000
+    assert "declares more of images than it has stored" in refusal(path)
+
+
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.6, 0.9, 0.999])
 def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     path = tmp_path / "set.h5"
@@ -426,7 +510,7 @@ def test_the_examples_of_the_page_read_a_set(
     monkeypatch.chdir(tmp_path)
     synthetic = make_set(dtype, info=data_info(PREPROCESSINGS[kind]))
     synthetic.save("set.h5")
-    reading, verifying = page_examples()
+    reading, verifying, _ = page_examples()
     names: dict[str, Any] = {}
     exec(reading, names)
     np.testing.assert_allclose(names["images"], synthetic.images.numpy(), atol=1e-5)
@@ -441,6 +525,30 @@ def test_the_examples_of_the_page_read_a_set(
         file["labels"][0] = 1
     with pytest.raises(AssertionError):
         exec(verifying, {})
+
+
+def test_the_example_for_large_arrays_verifies_packed_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack(load_data("digits"), "packed.h5")
+    *_, by_rows = page_examples()
+    exec(by_rows, {})
+    with h5py.File("packed.h5", "r+") as file:
+        file["train_images"][7, 0, 0] += 1
+    with pytest.raises(AssertionError):
+        exec(by_rows, {})
+
+
+def test_the_page_names_everything_in_packed_data_and_experts(tmp_path: Path) -> None:
+    page = FORMAT_PAGE.read_text(encoding="utf-8")
+    pack(load_data("digits"), tmp_path / "packed.h5")
+    write_expert(tmp_path / "expert.h5", Trajectory(torch.ones(2, 3), torch.ones(2, 1), (0.1, 0.2), 1.0), "float16")
+    for name in ("packed.h5", "expert.h5"):
+        with h5py.File(tmp_path / name) as file:
+            names: list[str] = []
+            file.visit(names.append)
+            datasets = [name for name in names if isinstance(file[name], h5py.Dataset)]
+            attributes = list(file.attrs)
+        assert all(f"`{name}`" in page for name in [*datasets, *attributes])
 
 
 def test_the_page_names_everything_in_a_file(tmp_path: Path) -> None:

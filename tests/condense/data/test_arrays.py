@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
+import resource
 import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -160,7 +163,7 @@ class TestBothFormats:
         content = save(path, arrays).read_bytes()
         for damaged in (b"", b"text", content[: len(content) // 2]):
             path.write_bytes(damaged)
-            with pytest.raises(CondenseError, match=r"cannot read .*shapes"):
+            with pytest.raises(CondenseError, match=r"cannot read .*shapes|shapes.* is (not an HDF5 file|damaged)"):
                 load_data(path)
 
 
@@ -243,6 +246,76 @@ def test_pack_is_atomic_and_repeatable(tmp_path: Path, arrays: Arrays) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "shapes.npz"]
     with pytest.raises(CondenseError, match="cannot write"):
         pack(data, tmp_path / "a.h5" / "b.h5")
+
+
+def test_a_disk_without_room_for_a_packed_file(tmp_path: Path, arrays: Arrays) -> None:
+    data = load_data(save(tmp_path / "shapes.npz", arrays))
+    size = pack(data, tmp_path / "a.h5").stat().st_size
+    (tmp_path / "a.h5").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 100, size // 2, size - 1, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            if room < size:
+                with pytest.raises(CondenseError, match=r"cannot write .*a\.h5: File too large; choose another place"):
+                    pack(data, tmp_path / "a.h5")
+                assert [path.name for path in tmp_path.iterdir()] == ["shapes.npz"]
+            else:
+                pack(data, tmp_path / "a.h5")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_same(load_data(tmp_path / "a.h5"), data)
+
+
+def npy(array: np.ndarray, **header: Any) -> bytes:
+    """An array as `.npz` files hold it, its header changed."""
+    stream = io.BytesIO()
+    said = np.lib.format.header_data_from_array_1_0(array) | header
+    np.lib.format.write_array_header_1_0(stream, said)
+    return stream.getvalue() + array.tobytes()
+
+
+@pytest.mark.parametrize("key", ["train_images", "train_labels", "classes"])
+def test_an_npz_declares_no_more_than_it_has(tmp_path: Path, arrays: Arrays, key: str) -> None:
+    arrays["classes"] = np.array(["a", "b", "c"])
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, array in arrays.items():
+            changes = {"shape": (2**40, *array.shape[1:])} if name == key else {}
+            archive.writestr(f"{name}.npy", npy(array, **changes))
+    with pytest.raises(CondenseError, match=f"cannot read .*{key}.npy declares more than it has"):
+        load_data(tmp_path / "a.npz")
+
+
+def test_a_changed_byte_of_an_npz_is_noticed(tmp_path: Path, arrays: Arrays) -> None:
+    path = save(tmp_path / "a.npz", arrays)
+    content = path.read_bytes()
+    place = content.index(arrays["train_images"].tobytes()) + 5
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(CondenseError, match="Bad CRC-32"):
+        load_data(path)
+
+
+def test_a_packed_file_whose_format_is_forgotten_is_not_taken_for_another_program_s(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    path = pack(load_data(save(tmp_path / "shapes.npz", arrays)), tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["format"]
+    with pytest.raises(CondenseError, match="damaged, or an HDF5 file of another program"):
+        load_data(path)
+
+
+def test_a_damaged_image_of_a_packed_file_is_refused_when_it_is_read(tmp_path: Path, arrays: Arrays) -> None:
+    path = pack(load_data(save(tmp_path / "shapes.npz", arrays)), tmp_path / "a.h5")
+    content = path.read_bytes()
+    place = content.index(arrays["train_images"].tobytes()) + 20 * 3
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    data = load_data(path, memory_limit=10)
+    assert np.array_equal(data.train.pixels(torch.tensor([4, 2]))[:, 0], arrays["train_images"][[4, 2]])
+    with pytest.raises(CondenseError, match="rows of train_images do not fit their checksums"):
+        data.train.pixels(torch.tensor([3]))
+    with pytest.raises(CondenseError, match="rows of train_images do not fit their checksums"):
+        load_data(path).train.pixels(torch.tensor([0]))  # all of them get into memory
 
 
 def test_a_packed_file_can_be_packed_onto_itself(tmp_path: Path, arrays: Arrays) -> None:
