@@ -117,7 +117,11 @@ def _make_index(folder: Path) -> Path:
 
 
 def _make_numbers(folder: Path) -> Path:
-    return _make_experts(folder).with_name("preprocessing.safetensors")
+    """With the index of experts whose data was whitened elsewhere: then the numbers are read and compared."""
+    index = _make_index(folder)
+    content = json.loads(index.read_text(encoding="utf-8"))
+    index.write_text(json.dumps(content | {"identity": "that of another processor"}), encoding="utf-8")
+    return index.with_name("preprocessing.safetensors")
 
 
 def _read_experts(path: Path) -> str:
