@@ -15,7 +15,7 @@ class DataInfo:
     `name` is a base name, never a path. `classes` are in label order. `image_shape` is (C, H, W) with C 1 or 3.
     `mirror` says whether a mirrored image still belongs to its class (true for photographs, false for digits).
     `fingerprint` is the hex digest of `condense.data.survey`: equal fingerprints mean equal classes, pixels and
-    labels in both splits.
+    labels in both splits. That of a subset is a digest of what it is a part of and of which part it is.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from abc import ABC
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,14 +23,19 @@ from condense.runtime.seeds import generator
 
 
 class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be done with them)
-    """Labelled images: `source` holds the pixels, `labels` is int64 [N], `info` describes the whole data set."""
+    """Labelled images: `source` holds the pixels, `labels` is int64 [N], `info` describes the whole data set.
 
-    def __init__(self, source: PixelSource, labels: Tensor, info: DataInfo) -> None:
+    `part_of` is the fingerprint of the data set that the images belong to: that of `info`, but for a subset, whose
+    `info` has a fingerprint of its own.
+    """
+
+    def __init__(self, source: PixelSource, labels: Tensor, info: DataInfo, *, part_of: str | None = None) -> None:
         if len(source) != len(labels):
             raise CondenseError(f"{info.name} has {len(source)} images but {len(labels)} labels in one split")
         self.source = source
         self.labels = labels
         self.info = info
+        self.part_of = part_of or info.fingerprint
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,8 +62,14 @@ class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be 
         return self.labels.argsort(stable=True).split(counts.tolist())
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at `indices` (int64 [n]) as a split of the same type; no pixels are copied."""
-        return type(self)(SubsetPixels(self.source, indices), self.labels[indices], self.info)
+        """The images at `indices` (int64 [n]) as a split of the same type; no pixels are copied.
+
+        Its fingerprint is a digest of this one's and of the indices, so nothing that was computed for other images, and
+        is kept by their fingerprint, is taken for these.
+        """
+        pixels, labels = SubsetPixels(self.source, indices), self.labels[indices]
+        part = _digest(self.info.fingerprint.encode(), indices.numpy().tobytes())
+        return type(self)(pixels, labels, dataclasses.replace(self.info, fingerprint=part), part_of=self.part_of)
 
 
 class TrainingData(Split):
@@ -74,7 +86,8 @@ class TestData(Split):
 class RealData:
     """A data set: its description, its two splits, and `notes`, sentences about it that its user should read.
 
-    `grouped_by_folder` says that the test split was made of whole sub-folders, as `load_data` was asked to.
+    `grouped_by_folder` says that the test split was made of whole sub-folders, as `load_data` was asked to. Where a
+    split is a subset of that of a data set, the fingerprint is a digest of those of both splits.
     """
 
     info: DataInfo
@@ -82,6 +95,12 @@ class RealData:
     test: TestData
     notes: tuple[str, ...] = ()
     grouped_by_folder: bool = False
+
+    def __post_init__(self) -> None:
+        splits = (self.train, self.test)
+        if any(split.info.fingerprint != split.part_of for split in splits):
+            part = _digest(*(split.info.fingerprint.encode() for split in splits))
+            object.__setattr__(self, "info", dataclasses.replace(self.info, fingerprint=part))
 
     @property
     def name(self) -> str:
@@ -136,3 +155,7 @@ class RealData:
         return RealData(
             info, TrainingData(train.source, train.labels, info), TestData(test.source, test.labels, info), self.notes
         )
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.blake2b(b" ".join(parts), digest_size=16).hexdigest()

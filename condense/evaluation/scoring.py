@@ -84,7 +84,7 @@ def evaluate(
 def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str, ...]:
     """Make sure that the images may be trained on and tested with `data`; returns notes for the user."""
     if isinstance(given, TrainingData):
-        if given.info.fingerprint != data.fingerprint:
+        if given.part_of != data.train.part_of:
             raise CondenseError(
                 f"the training images are of another data set or split ({given.info.name}) than the test images "
                 f"({data.name}); give both of one load_data"

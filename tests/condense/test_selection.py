@@ -1,6 +1,7 @@
 """Selection rules against brute force and on data where the right answer is known."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,14 @@ def test_trained_features_separate_the_classes_better_than_pixels(digits, tmp_pa
         return (torch.pdist(means).square().mean() / within).item()
 
     assert separation("trained") > 1.5 * separation("pixels")
+
+
+def test_features_of_the_whole_are_not_taken_for_those_of_a_subset(digits, tmp_path: Path, monkeypatch):
+    """After a choice from all images, one from the last hundred is what it is where nothing was chosen before."""
+    small = replace(digits, train=digits.train.subset(torch.arange(len(digits.train) - 100, len(digits.train))))
+
+    def chosen(cache: str, *sets: condense.RealData) -> torch.Tensor:
+        monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / cache))
+        return [condense.distill("herding", data, ipc=1, network="convnet-d1-w8").stored for data in sets][-1]
+
+    assert torch.equal(chosen("used", digits, small), chosen("new", small))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,34 @@ def test_subset_keeps_the_type_and_the_order() -> None:
     assert len(part) == 2
     assert torch.equal(part.pixels(torch.arange(2)), data.train.pixels(torch.tensor([7, 9])))
     assert torch.equal(part.labels, data.train.labels[torch.tensor([7, 9])])
+
+
+def test_a_subset_is_other_data_than_the_whole_and_than_other_subsets() -> None:
+    data = load_data("digits")
+    some, others = data.train.subset(torch.arange(100)), data.train.subset(torch.arange(100, 200))
+    infos = [
+        data.info,
+        some.info,
+        others.info,
+        some.subset(torch.arange(50)).info,
+        data.test.subset(torch.arange(9)).info,
+    ]
+    for name in ("fingerprint", "identity"):
+        assert len({getattr(info, name) for info in infos}) == len(infos)
+    assert data.train.subset(torch.arange(100)).info == some.info
+    assert some.subset(torch.arange(9)).part_of == data.fingerprint
+
+
+def test_data_with_a_subset_as_a_split_is_other_data() -> None:
+    data = load_data("digits")
+    fewer = dataclasses.replace(data, train=data.train.subset(torch.arange(500)))
+    tested = dataclasses.replace(data, test=data.test.subset(torch.arange(100)))
+    both = dataclasses.replace(fewer, test=tested.test)
+    assert len({data.fingerprint, fewer.fingerprint, tested.fingerprint, both.fingerprint}) == 4
+    assert dataclasses.replace(fewer, notes=("a note",)).info == fewer.info
+    kept = fewer.holdout(0.5)
+    assert kept.train.part_of == kept.fingerprint == kept.train.info.fingerprint
+    assert kept.fingerprint not in (data.holdout(0.5).fingerprint, fewer.fingerprint)
 
 
 def test_images_and_labels_must_agree_in_number() -> None:
