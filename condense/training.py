@@ -36,6 +36,7 @@ __all__ = [
     "TrainingSource",
     "Update",
     "accuracy",
+    "answers",
     "descend",
     "make_optimizer",
     "predict",
@@ -299,6 +300,10 @@ def _predicted(network: nn.Module, images: Tensor) -> Tensor:
 
 def accuracy(network: nn.Module, source: TrainingSource, device: torch.device) -> float:
     """The fraction of images whose largest logit is that of their class index; logits that are not finite are wrong."""
+    return (answers(network, source, device) == source.labels).double().mean().item()
+
+
+def answers(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:
+    """The class index of the largest logit for each image, int64 [N]; -1 where a logit is not finite."""
     logits = predict(network, source, device)
-    right = (logits.argmax(1) == source.labels) & logits.isfinite().all(1)
-    return right.double().mean().item()
+    return logits.argmax(1).where(logits.isfinite().all(1), -1)

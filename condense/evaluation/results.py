@@ -20,7 +20,8 @@ class NetworkResult:
         protocol: name of the protocol.
         protocol_hash: only results with equal hash and network may be compared.
         accuracies: fractions, one for each network trained; network k always starts from (`seed`, k), whatever the set.
-        diverged: the k whose loss became infinite or whose accuracy is below 1.5 times chance; they count in the mean.
+        diverged: the k whose loss became infinite or that are not right more often than by chance (see
+            `better_than_chance`); they count in the mean.
         seconds: for training and testing all of them, label networks aside.
         images: number of training images.
         stored_images: number of images that are stored; less, if each is decoded to several.

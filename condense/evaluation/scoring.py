@@ -14,15 +14,14 @@ from condense.engine import Engine
 from condense.evaluation.material import Material, training_material
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
+from condense.evaluation.statistics import better_than_chance
 from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.synthetic_set import SyntheticSet
-from condense.training import Diverged, TrainingRule, accuracy, train_network, training_engine
-
-_NEAR_CHANCE = 1.5  # times chance; below this a network has not learned and is listed
+from condense.training import Diverged, TrainingRule, answers, train_network, training_engine
 
 
 def evaluate(
@@ -146,9 +145,9 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     )
     with progress_bar(f"evaluating {name}", runs, enabled=shared.progress, unit="networks") as bar:
         for index in range(runs):
-            value, finite = _train_and_test(name, index, engine, shared)
+            value, learned = _train_and_test(name, index, engine, shared)
             accuracies.append(value)
-            if not finite or value < _NEAR_CHANCE / len(shared.test.info.classes):
+            if not learned:
                 diverged.append(index)
             bar.update(index + 1, {"accuracy": value})
     return NetworkResult(
@@ -171,7 +170,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
 
 
 def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) -> tuple[float, bool]:
-    """The test accuracy of network `index`, and whether its loss stayed finite."""
+    """The test accuracy of network `index`, and whether its loss stayed finite and it knows more than nothing."""
     info, device = shared.test.info, shared.device
     first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
     network = build_network(name, info.image_shape, len(info.classes), first)
@@ -185,6 +184,11 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
             engine=engine,
             progress=shared.progress,
         )
+        finite = True
     except Diverged:
-        return accuracy(network, shared.test, device), False
-    return accuracy(network, shared.test, device), True
+        finite = False
+    found, labels = answers(network, shared.test, device), shared.test.labels
+    right = found == labels
+    classes = len(info.classes)
+    counts = (torch.bincount(values, minlength=classes).tolist() for values in (found[found >= 0], labels))
+    return right.double().mean().item(), finite and better_than_chance(int(right.sum()), *counts)

@@ -102,3 +102,25 @@ def welch_difference(first: Sequence[float], second: Sequence[float], confidence
     freedom = total**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (first, second)))
     reach = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total)
     return Difference(mean, mean - reach, mean + reach)
+
+
+_BY_CHANCE = 0.001  # that a network which knows nothing passes for one that has learned
+
+
+def better_than_chance(right: int, answered: Sequence[int], belong: Sequence[int]) -> bool:
+    """Whether so many `right` answers say that a network has learned anything, by a one-sided binomial test.
+
+    `answered` counts the answers for each class, `belong` the images of each class. Answers that have nothing to do
+    with the images are right for a fraction sum_k answered_k belong_k / N^2 of all N: for the share of the largest
+    class if that is always the answer, for 1 / K where K classes are equally large, whatever the answers.
+
+    >>> better_than_chance(72, [50, 50], [50, 50]), better_than_chance(60, [50, 50], [50, 50])
+    (True, False)
+    >>> better_than_chance(90, [100, 0], [90, 10])
+    False
+    """
+    from scipy.special import bdtrc
+
+    total = sum(belong)
+    chance = sum(a * b for a, b in zip(answered, belong)) / total**2
+    return right > 0 and float(bdtrc(right - 1, total, min(chance, 1.0))) < _BY_CHANCE

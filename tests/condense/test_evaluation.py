@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import condense
-from condense.data import RealData, TrainingData
+from condense.data import RealData, TestData, TrainingData
 from condense.data.sampling import random_indices
+from condense.data.sources import SubsetPixels
 from condense.evaluation import PROTOCOLS, Protocol, evaluate, full
 from condense.evaluation.label_networks import static_logits
 from condense.evaluation.material import training_material
@@ -198,9 +199,26 @@ def test_diverged_networks_are_listed_and_counted(digits, small):
 
 def test_networks_near_chance_are_listed(digits, small):
     result = evaluate(small, digits, protocol=FROZEN, runs=4)
-    near = tuple(index for index, value in enumerate(result.accuracies) if value < 0.15)
+    near = tuple(index for index, value in enumerate(result.accuracies) if value < 0.15)  # of 359 images, by chance
     assert near
     assert result.results[0].diverged == near
+
+
+def test_two_classes_that_are_told_apart_in_part_are_learned(digits):
+    """Right for fewer than 1.5 times as many images as by chance, and certainly not by chance."""
+    pair = [three_or_eight(split) for split in (digits.train, digits.test)]
+    info = replace(digits.info, classes=("3", "8"), fingerprint="3 or 8")
+    data = RealData(info, *(kind(*part, info) for kind, part in zip((TrainingData, TestData), pair)))
+    few = condense.distill("random", data, ipc=1, seed=4)
+    (result,) = evaluate(few, data, nets=["mlp"], protocol=QUICK, runs=6).results
+    for index, value in enumerate(result.accuracies):
+        assert (index in result.diverged) == (value < 0.69)  # the chance of 50 of 72 is 0.0006, of 49 it is 0.0015
+    assert any(0.69 < value < 0.75 for value in result.accuracies)
+
+
+def three_or_eight(split):
+    rows = ((split.labels == 3) | (split.labels == 8)).nonzero().flatten()
+    return SubsetPixels(split.source, rows), (split.labels[rows] == 8).long()
 
 
 # Static labels
@@ -328,6 +346,19 @@ def test_full_data_can_be_labelled_too(digits):
     few = digits.train.subset(torch.arange(50))
     result = evaluate(few, digits, protocol=STATIC, nets=["mlp"], runs=1)
     assert result.results[0].bytes == 50 * (64 + 8 + 40)
+
+
+def test_a_subset_has_label_networks_of_its_own(digits, small):
+    """Not those of the whole data, which were trained before."""
+    fewer = replace(digits, train=digits.train.subset(torch.arange(300)))
+    images = TensorSource(small.images, small.labels, digits.info)
+    device = torch.device("cpu")
+    of_all, of_some = (
+        static_logits(images, data.train, "convnet-w8-in", STATIC.labels, device=device) for data in (digits, fewer)
+    )
+    assert not torch.equal(of_all, of_some)
+    few = digits.train.subset(torch.arange(50))
+    assert evaluate(few, fewer, protocol=STATIC, nets=["mlp"], runs=1).results[0].images == 50
 
 
 def test_averaged_logits_against_a_loop():

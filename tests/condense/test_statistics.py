@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind
+from scipy.stats import binomtest, ttest_ind
 
-from condense.evaluation.statistics import deviation, spread, welch_difference
+from condense.evaluation.statistics import better_than_chance, deviation, spread, welch_difference
 from condense.runtime.errors import CondenseError
 
 
@@ -86,3 +86,31 @@ def test_no_deviation_at_all():
 def test_intervals_need_two_values_and_a_confidence(first: list[float], confidence: float):
     with pytest.raises(CondenseError, match="at least 2 values"):
         welch_difference(first, [0.1, 0.2], confidence)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_what_is_better_than_chance_against_scipy(classes: int):
+    """On equally large classes, whatever the answers are: 72 % of two classes is much, of 100 images or of 10,000."""
+    images = 100 * classes
+    equally = [100] * classes
+    one_sided = [0, *([1] * (classes - 2)), images - (classes - 2)]
+    for right in (0, 100, images // classes + 3, int(0.72 * images), images):
+        expected = binomtest(right, images, 1 / classes, alternative="greater").pvalue < 0.001
+        assert better_than_chance(right, equally, equally) == expected
+        assert better_than_chance(right, one_sided, equally) == expected
+    assert better_than_chance(int(0.72 * images), equally, equally)
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.9, 0.1], [0.1] * 10, [0.55, 0.2, 0.2, 0.05]])
+def test_who_knows_nothing_seldom_passes(shares: list[float]):
+    """Answers that are drawn without a look at the images, of which the majority or all are of one class."""
+    draws = np.random.default_rng(0)
+    passed = 0
+    for _ in range(2000):
+        labels, answers = (draws.choice(len(shares), 300, p=shares) for _ in range(2))
+        counts = [np.bincount(values, minlength=len(shares)).tolist() for values in (answers, labels)]
+        passed += better_than_chance(int((labels == answers).sum()), *counts)
+    assert passed <= 8
+    always = [300, *([0] * (len(shares) - 1))]
+    assert not better_than_chance(counts[1][0], always, counts[1])
+    assert better_than_chance(300, counts[1], counts[1])
