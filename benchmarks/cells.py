@@ -46,7 +46,8 @@ class SetDescription(Closed):
     """What decides a synthetic set, data aside.
 
     `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels. `plan` is what the
-    grid asks of precision and compilation; left out of the identity where it asks for nothing.
+    grid asks of precision and compilation. A file that images start from goes by its base name and by the digest of
+    its images. The last three are left out of the identity where there is nothing to say.
     """
 
     method: str
@@ -60,11 +61,13 @@ class SetDescription(Closed):
     seed: int
     plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
     experts: dict[str, Any] | None = None  # how those are recorded that the method matches
+    initial_images: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name not in ("plan", "experts") or value}
+        optional = ("plan", "experts", "initial_images")
+        return {name: value for name, value in fields.items() if name not in optional or value}
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -175,8 +178,10 @@ def _slug(*words: str) -> str:
 
 
 class Work(Closed):
-    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, and recipe."""
+    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, the recipe, and
+    the path of the set that images start from, if they start from one."""
 
     cell: Cell
     source: DataEntry
     recipe: str | None = None
+    initial_set: str | None = None

@@ -14,6 +14,7 @@ from condense.evaluation.protocols import PROTOCOLS, Protocol, full
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
+from condense.synthesizers.initialization import file_digest, is_file
 from condense.synthesizers.registry import Method, methods
 from condense.synthesizers.request import resolve_settings
 
@@ -74,13 +75,13 @@ def _works(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterato
             if not method.is_for(entry):
                 continue
             with _place(f"{origin}: methods.{index}: "):
-                sets = _sets(method, data, ipc)
+                sets, start = _sets(method, data, ipc)
             for made in sets:
                 for protocol, net in columns:
                     seeds = grid.network_seeds or protocol.networks
                     column = _column(protocol, net, data)
                     cell = Cell(data=description, made=made, column=column, network_seeds=seeds)
-                    yield Work(cell=cell, source=entry, recipe=method.recipe)
+                    yield Work(cell=cell, source=entry, recipe=method.recipe, initial_set=start)
     for protocol, net in columns if grid.full else []:
         column = _column(full(protocol), net, data, beside=protocol.name)
         yield Work(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
@@ -106,7 +107,8 @@ def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = N
     )
 
 
-def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
+def _sets(entry: MethodEntry, data: RealData, ipc: int) -> tuple[list[SetDescription], str | None]:
+    """The sets of a grid's entry, and the file that their images start from, if they start from one."""
     method, (iterations, minutes) = methods().find(entry.name), entry.budget_at(ipc)
     own = _network_of_experts(entry, method, data)
     settings = resolve_settings(
@@ -120,22 +122,27 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> list[SetDescription]:
     )
     _check_epochs(entry, settings, ipc)
     load_object(method.target).check(data.train, ipc, settings)
-    return [
+    initialization, described = getattr(settings, "initialization", ""), settings.model_dump(mode="json")
+    start = initialization if is_file(initialization) else None
+    named = {"initialization": described["initialization"]} if start and "initialization" in entry.options else {}
+    sets = [
         SetDescription(
             method=method.name,
             revision=method.revision,
-            settings=settings.model_dump(mode="json"),
+            settings=described,
             recipe=Path(entry.recipe).stem if entry.recipe else None,
-            options=entry.options,
+            options=entry.options | named,
             iterations=iterations,
             minutes=minutes,
             ipc=ipc,
             seed=seed,
             plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),
             experts=None if entry.experts is None else entry.experts.model_dump(),
+            initial_images=file_digest(initialization),
         )
         for seed in entry.set_seeds
     ]
+    return sets, start
 
 
 def _check_epochs(entry: MethodEntry, settings: Any, ipc: int) -> None:

@@ -21,6 +21,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
 from condense.synthesizers.distill import distill
+from condense.synthesizers.initialization import file_digest
 from condense.synthetic_set import SyntheticSet
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
     made = work.cell.made
     assert made is not None, "the full data is not made"
     path = set_path(work.cell, folder)
-    settings = made.settings | made.options  # a file is named in full only by what the grid says
+    settings = made.settings | made.options
+    if work.initial_set is not None:
+        settings["initialization"] = work.initial_set
+        if file_digest(work.initial_set) != made.initial_images:
+            raise CondenseError(f"{work.initial_set} has changed since the benchmark started; start it again")
     asked = settings.pop("iterations", None)
     data = _read(work)
     distill(
@@ -59,7 +64,7 @@ def make_set(work: Work, folder: Path, *, progress: bool) -> dict[str, Any]:
         seed=made.seed,
         recipe=work.recipe,
         out=path,
-        overwrite=True,  # asked for where set or account is missing: the other one may be there
+        overwrite=True,  # called where the set is not finished: a part of it may be there
         buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),
         progress=progress,
         **made.plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.plan import plan, read_data
-from benchmarks.records import read_records
+from benchmarks.records import read_record, read_records, set_path
+from benchmarks.work import make_set
+from condense.data import load_data
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
+from condense.synthesizers.distill import distill
 from condense.synthesizers.registry import methods
+from condense.synthetic_set import SyntheticSet
 
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
 RESULTS = GRIDS.with_name("results")
@@ -207,6 +212,42 @@ def test_a_recipe_file_is_known_by_its_content_and_not_by_its_path(tmp_path: Pat
     first, elsewhere, changed = planned("a", 5), planned("b", 5), planned("a", 6)
     assert first.key == elsewhere.key != changed.key
     assert str(tmp_path) not in first.model_dump_json()
+
+
+@pytest.mark.parametrize("said_by", ["grid", "recipe"])
+def test_a_set_to_start_from_is_known_by_its_content_and_not_by_its_path(tmp_path: Path, said_by: str):
+    """And found again by the process that makes the set."""
+    data = load_data("digits")
+
+    def planned(folder: str, seed: int) -> Any:
+        path = tmp_path / folder / "start.h5"
+        path.parent.mkdir(exist_ok=True)
+        distill("random", data, ipc=1, seed=seed).save(path)
+        method = {"name": "dm", "iterations": 1, "options": {"network": "convnet-w8", "initialization": str(path)}}
+        if said_by == "recipe":
+            (tmp_path / "mine.yaml").write_text(json.dumps({"method": "dm", "settings": method.pop("options")}))
+            method["recipe"] = str(tmp_path / "mine.yaml")
+        columns = [{"protocol": "demo", "nets": ["mlp"]}]
+        return plan(parse_grid(SMALL | {"methods": [method], "columns": columns, "network_seeds": 1}, "g"), "g")[0]
+
+    first, elsewhere, changed = planned("a", 0), planned("b", 0), planned("b", 1)
+    assert first.cell.key == elsewhere.cell.key != changed.cell.key
+    assert first.cell.set_name == elsewhere.cell.set_name != changed.cell.set_name
+    assert str(tmp_path) not in first.cell.model_dump_json()
+    make_set(first, tmp_path, progress=False)
+    made = SyntheticSet.load(set_path(first.cell, tmp_path))
+    assert made.provenance["configuration"]["initial images"] == first.cell.made.initial_images
+    with pytest.raises(CondenseError, match=r"start\.h5 has changed since the benchmark started"):
+        make_set(elsewhere, tmp_path, progress=False)
+
+
+def test_the_committed_records_keep_their_keys():
+    paths = sorted(GRIDS.with_name("results").glob("*/cells/*.json"))
+    assert len(paths) > 200
+    for path in paths:
+        record = read_record(path)
+        assert record is not None
+        assert (record.configuration.key, record.configuration.file_name) == (record.key, path.name)
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
