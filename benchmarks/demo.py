@@ -16,6 +16,8 @@ from benchmarks.table import Table, build_table
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
 from condense.runtime.files import atomic_write
+from condense.runtime.locks import only_one
+from condense.runtime.progress import answer
 from condense.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
@@ -32,22 +34,25 @@ def run_demo(out: str | Path = "demo", progress: bool = True) -> int:
     Returns 0, or 1 if a part failed. Raises `CondenseError` if `out` holds anything that no demo wrote.
     """
     folder = Path(out)
-    _clear(folder)
-    records = run_grid(load_grid(GRID), folder, origin="demo", executor=here, progress=progress)
-    _draw_sets(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CondenseError(f"--out {folder} is a file; give the name of a folder for the demo")
+    with only_one(folder, "demo") as claim:
+        _clear(folder, spare=claim.lock)
+        records = run_grid(load_grid(GRID), folder, origin="demo", executor=here, progress=progress)
+        _draw_sets(folder)
+        claim.check()
     _print(build_table(records), folder)
     return exit_code(records)
 
 
-def _clear(folder: Path) -> None:
-    """Remove an earlier demo's files and mark the folder as the demo's."""
+def _clear(folder: Path, spare: Path) -> None:
+    """Remove an earlier demo's files but for our lock, and mark the folder as the demo's."""
     try:
-        if folder.exists():
-            _refuse_foreign(folder)
-            for path in folder.iterdir():
-                if path.name != _MARKER:  # which stays, so that a kill in between leaves a folder that is known again
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
+        files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and path != spare]
+        _refuse_foreign(folder, [path.relative_to(folder).as_posix() for path in files])
+        for path in folder.iterdir():
+            if path not in (spare, folder / _MARKER):  # a kill in between leaves a folder that is known again
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         (folder / _MARKER).write_text("condense demo replaces this folder\n", encoding="utf-8")
     except OSError as error:
         raise CondenseError(
@@ -55,10 +60,7 @@ def _clear(folder: Path) -> None:
         ) from error
 
 
-def _refuse_foreign(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CondenseError(f"--out {folder} is a file; give the name of a folder for the demo")
-    files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
+def _refuse_foreign(folder: Path, files: list[str]) -> None:
     marked = (folder / _MARKER).exists()
     foreign = [name for name in files if not (marked and any(fnmatch(name, own) for own in _OWN))]
     if foreign:
@@ -97,5 +99,5 @@ def _print(table: Table, folder: Path) -> None:
         console.print(shown)
     for record in table.full.values():
         mean = percent(record.mean or 0.0, record.std)
-        console.print(f"for reference, all {record.images:,} training images: {mean} %", highlight=False)
-    console.print(f"sets, pictures, plot and results are in {folder}", highlight=False, soft_wrap=True)
+        answer(f"for reference, all {record.images:,} training images: {mean} %")
+    answer(f"sets, pictures, plot and results are in {folder}")

@@ -13,23 +13,16 @@ from typing import Any
 from benchmarks.cells import Work
 from benchmarks.grid import Grid, load_grid
 from benchmarks.plan import plan
-from benchmarks.records import (
-    Parts,
-    Record,
-    account_path,
-    read_account,
-    read_record,
-    record_path,
-    set_path,
-    write_record,
-)
+from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
 from benchmarks.work import make_set, score
 from condense.runtime.executors import Executor
-from condense.runtime.files import only_one
-from condense.runtime.progress import progress_bar, say
+from condense.runtime.files import remove_half_done
+from condense.runtime.locks import Claim, only_one
+from condense.runtime.progress import answer, progress_bar, say
 from condense.runtime.provenance import circumstances
 from condense.runtime.subprocesses import subprocesses
+from condense.synthesizers.output import is_finished
 
 
 def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
@@ -44,7 +37,7 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
     """
     records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, progress=progress)
     done = sum(record.status == "done" for record in records)
-    print(f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}")
+    answer(f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}")
     return exit_code(records)
 
 
@@ -56,9 +49,10 @@ def run_grid(
     `executor` does the work; `origin` names the grid in errors.
     """
     works = plan(grid, origin)
-    with _only_run(folder):
-        records = _compute(works, folder, executor, progress)
+    with _only_run(folder) as claim:
+        records = _compute(works, folder, executor, progress, claim)
         write_report(records, folder)
+        claim.check()
     return records
 
 
@@ -73,21 +67,25 @@ def exit_code(records: list[Record]) -> int:
 
 
 @contextmanager
-def _only_run(folder: Path) -> Iterator[None]:
+def _only_run(folder: Path) -> Iterator[Claim]:
     """Make the folder and keep others out of it: two runs would spoil each other's times and checkpoints."""
-    with only_one(folder / "sets", "benchmark"):
+    with only_one(folder / "sets", "benchmark") as claim:
+        remove_half_done(folder, "results.*")
+        remove_half_done(folder / "cells", "*.json")
         (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
-        yield
+        yield claim
 
 
-def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool) -> list[Record]:
+def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool, claim: Claim) -> list[Record]:
     """The records of all cells, found or made."""
     records = {work.cell.key: read_record(record_path(work.cell, folder)) for work in works}
     missing = _by_experts([work for work in works if not _is_done(records[work.cell.key])])
     failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
     with progress_bar("benchmark", len(missing), enabled=progress) as bar:
         for number, work in enumerate(missing, start=1):
-            record = _record(work, _result(work, folder, executor, failed_sets, progress), folder)
+            result = _result(work, folder, executor, failed_sets, progress)
+            claim.check()
+            record = _record(work, result, folder)
             write_record(record_path(work.cell, folder), record)
             records[work.cell.key] = record
             if progress:
@@ -123,7 +121,7 @@ def _result(
         return outcome.value if outcome.value is not None else outcome.error or "no result"
 
     cell = work.cell
-    if cell.made is not None and not (set_path(cell, folder).exists() and account_path(cell, folder).exists()):
+    if cell.made is not None and not is_finished(set_path(cell, folder)):
         made = failed_sets.get(cell.set_name) or do(make_set)
         if isinstance(made, str):
             failed_sets[cell.set_name] = made

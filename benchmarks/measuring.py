@@ -9,23 +9,26 @@ from typing import Any, NoReturn
 
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json
-from condense.runtime.progress import say
+from condense.runtime.progress import answer, say
 
 
 def give_out(found: dict[str, Any], text: str, out: Path | None) -> int:
     """Print the results, with a word about a busy machine, and write them if asked for; the exit code."""
     if found.get("notice"):
         say(found["notice"])
-    print(text)
+    answer(*text.splitlines())
     if out is not None:
         write_json(out, found)
     return 0
 
 
 def end(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run the command on the words of the command line; a wrong request is one line and exit code 2."""
+    """Run the command on the words of the command line; a wrong request is one line and exit code 2, Ctrl-C 130."""
     try:
         sys.exit(main(sys.argv[1:]))
     except CondenseError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        say(f"{name}: interrupted")
+        sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.table import Column, Row, Table
+from condense.runtime.wording import for_plot
 
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")  # Okabe & Ito
 _BAR = 0.19  # inches
@@ -24,7 +26,8 @@ def write_plot(table: Table, path: Path, ending: str) -> None:
     """
     figure = draw(table)
     metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "condense"}):
+    with matplotlib.rc_context({"svg.hashsalt": "condense"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of names in letters that the font lacks
         figure.savefig(path, format=ending, dpi=150, metadata=metadata)
 
 
@@ -67,9 +70,9 @@ def _panel(axes: Axes, table: Table, data: str, column: Column, methods: Sequenc
     if (data, column) in table.full:
         reference = 100 * (table.full[data, column].mean or 0.0)
         axes.axvline(reference, color="#333333", linestyle="--", linewidth=1, label="full data (reference)", zorder=0)
-    axes.set_yticks(range(len(methods)), methods, fontsize=8)
+    axes.set_yticks(range(len(methods)), [*map(for_plot, methods)], fontsize=8)
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.set_xlabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
     axes.set_xlim(0, 105)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{data}: {column.protocol} ({table.hashes[column]}), {column.net}", fontsize=9)
+    axes.set_title(for_plot(f"{data}: {column.protocol} ({table.hashes[column]}), {column.net}"), fontsize=9)

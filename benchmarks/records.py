@@ -12,6 +12,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json
 from condense.runtime.inputs import read_json
 from condense.runtime.validation import Closed, validated
+from condense.synthesizers.output import account_path
 
 
 class Parts(Closed):
@@ -82,11 +83,6 @@ def set_path(cell: Cell, folder: Path) -> Path:
     return folder / "sets" / cell.set_name
 
 
-def account_path(cell: Cell, folder: Path) -> Path:
-    """Where `distill` tells time, memory and iterations of the set; it is the last file of a set to be written."""
-    return set_path(cell, folder).with_suffix(".json")
-
-
 def record_path(cell: Cell, folder: Path) -> Path:
     """Where the record of a cell is kept in the folder of the benchmark."""
     return folder / "cells" / cell.file_name
@@ -94,7 +90,7 @@ def record_path(cell: Cell, folder: Path) -> Path:
 
 def read_account(cell: Cell, folder: Path) -> Account:
     """How the set of a cell was made; raises `CondenseError` if the file that tells it is damaged."""
-    path = account_path(cell, folder)
+    path = account_path(set_path(cell, folder))
     content = read_json(path, "the account of a set, or remove it to have the set made again")
     origin = f"{path} is damaged; remove it to have its set made again: "
     return validated(Account, content if isinstance(content, dict) else {}, origin=origin)

@@ -12,6 +12,7 @@ from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
 from condense.runtime.files import atomic_write, write_json
+from condense.runtime.wording import printable
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
@@ -235,4 +236,4 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     | 1 | x\\|y |
     """
     rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(printable(text).replace('|', chr(92) + '|') for text in row)} |" for row in rows)

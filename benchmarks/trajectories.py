@@ -40,7 +40,7 @@ from condense.networks import Network, build_network
 from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
 from condense.runtime.plan import Plan
-from condense.runtime.progress import progress_bar
+from condense.runtime.progress import answer, progress_bar
 from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import generator
 from condense.runtime.subprocesses import on_every_core
@@ -276,7 +276,7 @@ def main(words: Sequence[str]) -> int:
         description="Memory and time of the gradient of a trajectory, by mode and number of steps.",
     )
     if options.way is not None:
-        print(json.dumps(measure(options.network, options.way, options.steps, options.classes)))
+        answer(json.dumps(measure(options.network, options.way, options.steps, options.classes)))
         return 0
     found = run(options, progress=sys.stderr.isatty())
     return give_out(found, table(found), options.out)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from statistics import fmean
 
 from buffers.index import BufferDescription
 from buffers.store import ExpertBuffer
 from condense.runtime.files import atomic_write
+from condense.runtime.wording import for_plot
 
 
 def describe_buffer(buffer: ExpertBuffer) -> dict[str, str]:
@@ -80,7 +82,8 @@ def plot_accuracies(buffer: ExpertBuffer, path: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epochs")
     axes.set_ylabel("test accuracy, %")
-    axes.set_title(f"{buffer.experts} experts: {buffer.description.network} on {buffer.description.data}")
+    axes.set_title(for_plot(f"{buffer.experts} experts: {buffer.description.network} on {buffer.description.data}"))
     axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of names in letters that the font lacks
         figure.savefig(temporary, format="png", dpi=120)

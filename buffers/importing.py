@@ -13,7 +13,8 @@ from buffers.rules import Kind, expert_rule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, number_of, write_expert
 from condense.data import RealData
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import check_folder, only_one
+from condense.runtime.files import check_folder
+from condense.runtime.locks import only_one
 from condense.runtime.torch_files import load_torch_file, plain_tensor
 
 _FORMS = "a replay_buffer_*.pt of the MTT line of work"
@@ -46,7 +47,7 @@ def import_replay_buffer(
     if description.statistics:
         raise CondenseError(f"{path} has no statistics of BatchNorm, which {description.network} needs; record experts")
     trajectories = [_trajectory(expert, description.layout.shapes, path) for expert in experts]
-    with only_one(folder, "recording"):
+    with only_one(folder, "recording") as claim:
         description = enter(folder, description, data)
         there = ExpertBuffer(folder, description)
         known = {there.digest(expert) for expert in range(there.experts)}
@@ -55,6 +56,7 @@ def import_replay_buffer(
         for number, trajectory in enumerate(new, first):
             write_expert(expert_path(folder, number), trajectory, dtype)
         list_experts(folder, description)
+        claim.check()
     return ExpertBuffer.open(folder).experts
 
 

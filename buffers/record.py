@@ -11,6 +11,7 @@ import torch
 from buffers.experts import ExpertJob, remove_partial, train_expert, training_rule
 from buffers.index import (
     INDEX,
+    PREPROCESSING,
     BufferDescription,
     preprocessed_alike,
     read_description,
@@ -27,7 +28,9 @@ from condense.planning import draws_uncompiled
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
-from condense.runtime.files import cache_directory, check_folder, only_one
+from condense.runtime.files import check_folder, remove_half_done
+from condense.runtime.locks import Claim, only_one
+from condense.runtime.places import cache_directory
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.training import training_engine
@@ -106,9 +109,10 @@ def record_experts(
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts, where)
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
-    with only_one(folder, "recording"):  # two would undo each other's epochs
+    with only_one(folder, "recording") as claim:  # two would undo each other's epochs
         description = enter(folder, description.model_copy(update=settled), data)
-        failed = _record_missing(data, description, experts, folder, executor, where, memory_limit, progress)
+        failed = _record_missing(data, description, experts, claim, executor, where, memory_limit, progress)
+        claim.check()
     return Recording(folder, experts - len(failed), failed)
 
 
@@ -125,13 +129,14 @@ def _record_missing(
     data: RealData,
     description: BufferDescription,
     experts: int,
-    folder: Path,
+    claim: Claim,
     executor: Executor,
     device: torch.device,
     memory_limit: int | None,
     progress: bool,
 ) -> dict[int, str]:
     """Train the experts that are not there yet and store each as it is finished; the errors of those that failed."""
+    folder = claim.folder
     there = folder.resolve()  # workers may be in another folder
     partials = {number: expert_path(there, number).with_suffix(".partial") for number in range(experts)}
     missing = [number for number in range(experts) if not expert_path(folder, number).exists()]
@@ -159,6 +164,7 @@ def _record_missing(
     with progress_bar("recording experts", experts, enabled=progress, unit="experts") as bar:
         bar.update(experts - len(missing))
         for done, outcome in enumerate(executor.run(train_expert, jobs), 1):
+            claim.check()
             number = outcome.job.number
             if outcome.value is None:
                 failed[number] = outcome.error or "no result"
@@ -217,6 +223,7 @@ def enter(folder: Path, description: BufferDescription, data: RealData) -> Buffe
 
     Raises `CondenseError` with what differs between the two.
     """
+    remove_half_done(folder, INDEX, PREPROCESSING, "expert-*.h5")
     if not (folder / INDEX).exists():
         write_preprocessing(folder, data.preprocessing)
         write_description(folder, description)

@@ -6,18 +6,24 @@ The public names are imported when they are first used, so `import condense` is 
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from condense._version import __version__
-from condense.runtime.files import cache_directory, may_be_written
+from condense.runtime.interrupts import end_at_once_before_the_work
 
+TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than everything here
 if TYPE_CHECKING:
+    from typing import Any
+
     from condense.data import RealData, load_data
     from condense.evaluation import evaluate
     from condense.runtime.errors import CondenseError
     from condense.synthesizers.distill import distill
     from condense.synthetic_set import SyntheticSet
+
+if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith("/condense"):  # this process is a command of ours
+    end_at_once_before_the_work()
 
 # How idle OpenMP threads wait, unless the user chose; it has to be set before torch is imported. Threads that spin
 # stall each other on a busy machine (a 12 ms step was seen to take 330 ms), threads that sleep at once make small
@@ -28,11 +34,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-# Where torch.compile keeps what it built. Torch's own choice is a folder that does not outlive the machine's next
-# start, and it is made, for child processes too, by whatever of torch looks at it first: one that cannot be made would
-# end even a run that compiles nothing.
-if may_be_written(cache_directory()):
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "compiled"))
+import_module("condense.runtime.places").point_libraries_to_the_cache()
 
 _PUBLIC = {
     "CondenseError": "condense.runtime.errors",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 
 from condense.pictures import to_picture
 from condense.runtime.errors import CondenseError, unknown_name
-from condense.runtime.files import atomic_write
+from condense.runtime.files import atomic_write, half_done
 from condense.runtime.inputs import read_json
+from condense.runtime.locks import only_writer
 
 if TYPE_CHECKING:
     from condense.synthetic_set import SyntheticSet
@@ -46,9 +46,15 @@ def export_set(synthetic: SyntheticSet, path: str | Path, to: str, *, overwrite:
     if to not in EXPORTS:
         raise unknown_name("export form", to, EXPORTS)
     path = Path(path)
+    _check_free(path, overwrite)
+    with only_writer(path, "export"):
+        _check_free(path, overwrite)  # somebody may just have finished it
+        EXPORTS[to](synthetic, path)
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
     if os.path.lexists(path) and not overwrite:
         raise CondenseError(f"--out {path} exists already; give --overwrite to replace it, or another name")
-    EXPORTS[to](synthetic, path)
 
 
 def _to_torch(synthetic: SyntheticSet, path: Path) -> None:
@@ -174,12 +180,12 @@ def _new_folder(path: Path) -> Iterator[Path]:
         raise CondenseError(f"--out {path} is no earlier export, so it is not replaced; give another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as holder:
-            folder = Path(holder, "new")
+        with half_done(path) as holder:
+            folder = holder / "new"
             folder.mkdir()
             yield folder
             if path.exists():
-                path.rename(Path(holder, "old"))
+                path.rename(holder / "old")
             folder.rename(path)
     except OSError as error:
         raise CondenseError(f"cannot write {path}: {error.strerror or error}; choose another place") from error

@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from condense.runtime.wording import printable
+
 _TARGET = 64  # pixels on the longer side of a shown image, if a whole factor gets it there or a little below
 _GAP = 2  # pixels between images
 _LONGEST_NAME = 20  # letters
@@ -75,7 +77,7 @@ def picture_rows(rows: Sequence[Tensor], *, names: Sequence[str] = ()) -> Image.
 
 
 def _shortened(name: str) -> str:
-    name = name.encode("latin-1", "replace").decode("latin-1")  # the default font has no other letters
+    name = printable(name).encode("latin-1", "replace").decode("latin-1")  # the default font has no other letters
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 

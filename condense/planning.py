@@ -207,11 +207,11 @@ class _Planner:
     def compilation_pays(self, iterations: int | None, seconds: float | None) -> bool:
         """Whether the run is over sooner with compilation."""
         first, iteration = self.seconds(self.once, "off"), self.seconds(self.works, "off")
-        count = float("inf") if iterations is None else iterations
-        if seconds is not None:
-            count = min(count, max(0.0, seconds - first) / iteration)
         saved = first - self.seconds(self.once, "on")
         if self.works:
+            count = float("inf") if iterations is None else iterations
+            if seconds is not None:
+                count = min(count, max(0.0, seconds - first) / iteration)
             saved += count * (iteration - self.seconds(self.works, "on"))
         cost = [self._rate(work, self.plan.micro_batch, "on").preparation for work in (*self.once, *self.works)]
         return saved > sum(cost)
@@ -226,7 +226,8 @@ class _Planner:
         plan = self.plan.model_copy(update={"micro_batch": size, "compile": compile})
         shape = "x".join(str(side) for side in work.image_shape)
         what = f"{work.kind} of {work.network} for {shape} and {work.classes} classes"
-        key = f"engine {REVISION}, {what}, {plan.model_dump_json()}"
+        machine = f"{torch.cuda.get_device_name(self.device)}, " if self.device.type == "cuda" else ""
+        key = f"engine {REVISION}, {what}, {machine}{plan.model_dump_json()}"
         return self.rates.find(key, lambda: _measure(work, plan, self.device))
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
+from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
 from condense.synthesizers.registry import Method, methods
-
-if TYPE_CHECKING:
-    from condense.data import RealData
 
 _BUFFERS = {"buffer", "label_buffer"}  # options that name folders of experts
 
@@ -53,7 +51,7 @@ def distill(words: Sequence[str]) -> int:
     """Read the method word, import only that method, parse the rest with its settings, and run."""
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
-            print(_overview())
+            answer(*_overview())
             return 0
         raise CondenseError(
             f"distill needs a METHOD first ({', '.join(methods().names())}); see condense distill --help"
@@ -65,37 +63,40 @@ def distill(words: Sequence[str]) -> int:
         program=f"condense distill {method.name}",
         description=f"{method.name}: {method.summary}.\n{method.paper}.",
     )
-    from condense.runtime.files import check_output
+    if options.dry_run:
+        answer(*_estimate(method.name, options))
+        return 0
     from condense.synthesizers.distill import distill as run
+    from condense.synthesizers.output import claimed_target
 
-    if not options.dry_run:
-        check_output(options.out, suffix=".h5", overwrite=options.overwrite)  # before data that may take minutes
-    asked = {name: value for name, value in options if name in options.model_fields_set}
-    for name in DataOptions.model_fields:
-        asked.pop(name, None)
-    del asked["data"], asked["ipc"]
+    with claimed_target(options.out, overwrite=options.overwrite):  # before data that may take minutes
+        asked = _asked(options)
+        data = load(options.data, options)
+        synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
+    decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
+    stored = f"{len(synthetic.stored)} images ({options.ipc} per class){decoded}"
+    answer(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
+    return 0
+
+
+def _asked(options: Any) -> dict[str, Any]:
+    """The arguments of `distill`, data aside, that the words give; experts instead of their folders."""
+    about_data = {*DataOptions.model_fields, "data", "ipc", "dry_run"}
+    asked = {name: getattr(options, name) for name in options.model_fields_set - about_data}
     for name in _BUFFERS & asked.keys():
         from buffers import ExpertBuffer
 
         asked[name] = ExpertBuffer.open(asked[name])
-    data = load(options.data, options)
-    if asked.pop("dry_run", False):
-        for line in _estimate(method.name, data, options.ipc, asked):
-            print(line)
-        return 0
-    synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
-    decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
-    stored = f"{len(synthetic.stored)} images ({options.ipc} per class){decoded}"
-    print(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
-    return 0
+    return asked
 
 
-def _estimate(method: str, data: RealData, ipc: int, asked: dict[str, Any]) -> list[str]:
+def _estimate(method: str, options: Any) -> list[str]:
     """What `--dry-run` prints."""
     from condense.synthesizers.estimate import estimate
 
     about_files = ("out", "resume", "overwrite", "keep_every")
-    return estimate(method, data, ipc, **{k: v for k, v in asked.items() if k not in about_files}).lines()
+    asked = {name: value for name, value in _asked(options).items() if name not in about_files}
+    return estimate(method, load(options.data, options), options.ipc, **asked).lines()
 
 
 def options_model(method: Method) -> type[Any]:
@@ -110,14 +111,12 @@ def options_model(method: Method) -> type[Any]:
     return create_model("DistillOptions", __base__=DistillOptions, **own)
 
 
-def _overview() -> str:
+def _overview() -> list[str]:
     rows = [f"  {method.name:<10} {method.summary}" for method in methods()]
-    return "\n".join(
-        [
-            "usage: condense distill METHOD --data D --ipc N --out F.h5 [OPTIONS]",
-            "",
-            *rows,
-            "",
-            "condense distill METHOD --help tells the options of a method.",
-        ]
-    )
+    return [
+        "usage: condense distill METHOD --data D --ipc N --out F.h5 [OPTIONS]",
+        "",
+        *rows,
+        "",
+        "condense distill METHOD --help tells the options of a method.",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from condense.cli.options import SourceOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
+from condense.runtime.progress import answer, say
 
 if TYPE_CHECKING:
     from condense.data import RealData
@@ -44,20 +46,42 @@ def evaluate(words: Sequence[str]) -> int:
         description="Train fresh networks on a set under a shared protocol; accuracies are on real test images. "
         "Several sets are scored one after the other.",
     )
-    from condense.evaluation import evaluate as score
-    from condense.runtime.device import set_threads
-    from condense.runtime.files import check_output, write_json
+    from condense.runtime.device import set_threads, threads_restored
+    from condense.runtime.locks import claimed_output
 
-    if options.json_file is not None:
-        check_output(options.json_file, suffix=".json", overwrite=True, option="--json")
+    report = options.json_file
+    with (
+        nullcontext() if report is None else claimed_output(report, "evaluation", suffix=".json", option="--json"),
+        threads_restored(),
+    ):
+        set_threads(options.threads)
+        _score_all(options, _names(options.nets))
+    return 0
+
+
+def _names(words: str) -> list[str]:
+    """The names in a list with commas, whatever blanks are around them.
+
+    >>> _names("convnet, resnet18")
+    ['convnet', 'resnet18']
+    """
+    names = [name.strip() for name in words.split(",")]
+    if not all(names):
+        raise CondenseError(f"--nets {words!r} has an empty name in it; give names with a comma between two of them")
+    return names
+
+
+def _score_all(options: EvaluateOptions, nets: list[str]) -> None:
+    from condense.evaluation import evaluate as score
+    from condense.runtime.files import write_json
+
     sets = _with_their_data(options)  # every file is looked at before the first training
-    set_threads(options.threads)
     results: list[dict[str, Any]] = []
     for path, (synthetic, data) in zip(options.set, sets):
         result = score(
             synthetic,
             data,
-            nets=[net.strip() for net in options.nets.split(",")],
+            nets=nets,
             runs=options.runs,
             protocol=options.protocol,
             seed=options.seed,
@@ -67,17 +91,15 @@ def evaluate(words: Sequence[str]) -> int:
         )
         name = f"{path.name}: " if len(sets) > 1 else ""
         for note in result.notes:
-            print(f"note: {name}{note}", file=sys.stderr)
-        for network in result.results:
-            print(f"{name}{network}", flush=True)
+            say(f"note: {name}{note}")
+        answer(*(f"{name}{network}" for network in result.results))
         results += [{"file": path.name} | network.as_dict() for network in result.results]
         if options.json_file is not None:  # after every set: a later one may take hours
             write_json(options.json_file, results if len(sets) > 1 else result.as_dict())
-    return 0
 
 
 def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealData]]:
-    """Each set with the real data that it is scored on.
+    """Each set with the real data that it is scored on, at the size of its images if no other is asked for.
 
     Raises `CondenseError` for a set that cannot be read or has no such data, and where --json would replace its
     account.
@@ -85,7 +107,7 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
     from condense.data.catalogue import DATA_SETS
     from condense.synthetic_set import SyntheticSet
 
-    loaded: dict[str, RealData] = {}
+    loaded: dict[tuple[str, Any], RealData] = {}
     found = []
     for path in options.set:
         if options.json_file is not None and options.json_file.resolve() == path.with_suffix(".json").resolve():
@@ -96,9 +118,9 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
         name = synthetic.info.name
         if options.data is None and name not in DATA_SETS.names():
             raise CondenseError(f"{path} was made from {name!r}, which is not built in; give it with --data PATH")
-        source = options.data or name
-        if source not in loaded:
-            loaded[source] = load(source, options)
-        synthetic.check_matches(loaded[source].info)
-        found.append((synthetic, loaded[source]))
+        source, size = options.data or name, options.image_size or synthetic.info.image_shape[1:]
+        if (source, size) not in loaded:
+            loaded[source, size] = load(source, options.model_copy(update={"image_size": size}))
+        synthetic.check_matches(loaded[source, size].info)
+        found.append((synthetic, loaded[source, size]))
     return found

@@ -12,6 +12,7 @@ from pydantic import Field, create_model
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.runtime.errors import CondenseError
+from condense.runtime.progress import answer, say
 
 if TYPE_CHECKING:
     from condense.runtime.executors import Executor
@@ -74,10 +75,10 @@ def experts(words: Sequence[str]) -> int:
         progress=sys.stderr.isatty(),
     )
     for number, error in sorted(found.failed.items()):
-        print(f"expert {number} failed: {error}", file=sys.stderr)
+        say(f"expert {number} failed: {error}")
     if found.finished:
         buffer = ExpertBuffer.open(options.out)
-        print(f"{options.out}: {buffer.experts} experts of {buffer.epochs} epochs, {buffer.bytes / 1e6:,.1f} MB")
+        answer(f"{options.out}: {buffer.experts} experts of {buffer.epochs} epochs, {buffer.bytes / 1e6:,.1f} MB")
     return 1 if found.failed else 0
 
 

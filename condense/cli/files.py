@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from condense.cli.options import DataOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
+from condense.runtime.progress import answer, say
 from condense.runtime.validation import Closed
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def pack(words: Sequence[str]) -> int:
         description="Store a data set as decoded pixels in one HDF5 file that loads fast.",
     )
     from condense.data import pack as store
-    from condense.runtime.files import check_output
+    from condense.runtime.locks import claimed_output
 
-    check_output(options.out, suffix=".h5", overwrite=options.overwrite)
-    if options.out.exists() and Path(options.data).exists() and options.out.samefile(options.data):
-        raise CondenseError(f"--out {options.out} is the data itself; give another name")
-    data = load(options.data, options)
-    store(data, options.out)
-    print(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
+    with claimed_output(options.out, "pack", suffix=".h5", overwrite=options.overwrite):
+        if options.out.exists() and Path(options.data).exists() and options.out.samefile(options.data):
+            raise CondenseError(f"--out {options.out} is the data itself; give another name")
+        data = load(options.data, options)
+        store(data, options.out)
+    answer(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
     return 0
 
 
@@ -84,15 +85,15 @@ def import_set(words: Sequence[str]) -> int:
     if options.file.name.startswith("replay_buffer"):
         raise CondenseError(f"{options.file} has experts: name their network as --net, and a folder as --out")
     from condense.importing import import_reference
-    from condense.runtime.files import check_output
+    from condense.runtime.locks import claimed_output
 
-    check_output(options.out, suffix=".h5", overwrite=options.overwrite)
-    info = load(options.data, options).info
-    if options.normalization is None:
-        _say_preprocessing("its images", info)
-    synthetic = import_reference(options.file, info, learned_lr=options.learned_lr)
-    synthetic.save(options.out)
-    print(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
+    with claimed_output(options.out, "import", suffix=".h5", overwrite=options.overwrite):
+        info = load(options.data, options).info
+        if options.normalization is None:
+            _say_preprocessing("its images", info)
+        synthetic = import_reference(options.file, info, learned_lr=options.learned_lr)
+        synthetic.save(options.out)
+    answer(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
     return 0
 
 
@@ -109,17 +110,16 @@ def _import_experts(options: ImportOptions, network: str) -> int:
     if options.normalization is None:
         _say_preprocessing("the images of its experts", data.info)
     count = import_replay_buffer(options.file, data, network, options.out, optimizer=options.optimizer)
-    print(f"{options.out}: {count} experts")
+    answer(f"{options.out}: {count} experts")
     return 0
 
 
 def _say_preprocessing(images: str, info: DataInfo) -> None:
     from condense.data.fitting import normalization_name
 
-    print(
+    say(
         f"note: the file does not say how {images} were preprocessed; taken for --normalization "
-        f"{normalization_name(info.preprocessing)} (those of the MTT lineage usually need zca)",
-        file=sys.stderr,
+        f"{normalization_name(info.preprocessing)} (those of the MTT lineage usually need zca)"
     )
 
 
@@ -138,12 +138,17 @@ def show(words: Sequence[str]) -> int:
         program="condense show",
         description="Say what a synthetic set, or a folder of experts, is and how it was made.",
     )
-    from condense.runtime.files import atomic_write, check_output
+    from condense.runtime.locks import claimed_output
 
-    if options.png is not None:
-        check_output(options.png, suffix=".png", overwrite=True, option="--png")
-    if options.set.is_dir():
-        return _show_experts(options)
+    show_one = _show_experts if options.set.is_dir() else _show_set
+    picture = options.png
+    with nullcontext() if picture is None else claimed_output(picture, "show", suffix=".png", option="--png"):
+        show_one(options)
+    return 0
+
+
+def _show_set(options: ShowOptions) -> None:
+    from condense.runtime.files import atomic_write
     from condense.synthetic_set import SyntheticSet
 
     synthetic = SyntheticSet.load(options.set)
@@ -151,25 +156,22 @@ def show(words: Sequence[str]) -> int:
     if options.png is not None:
         with atomic_write(options.png) as temporary:
             synthetic.grid().save(temporary, format="PNG")
-    return 0
 
 
-def _show_experts(options: ShowOptions) -> int:
+def _show_experts(options: ShowOptions) -> None:
     from buffers import ExpertBuffer
     from buffers.description import accuracy_table, describe_buffer, plot_accuracies
 
     buffer = ExpertBuffer.open(options.set)
     _print_rows(describe_buffer(buffer))
-    print("\n".join(["", *accuracy_table(buffer)]))
+    answer("", *accuracy_table(buffer))
     if options.png is not None:
         plot_accuracies(buffer, options.png)
-    return 0
 
 
 def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
+    answer(*(f"{name:<{width}}  {value}" for name, value in rows.items()))
 
 
 class ExportOptions(Closed):
@@ -189,5 +191,5 @@ def export(words: Sequence[str]) -> int:
     from condense.synthetic_set import SyntheticSet
 
     SyntheticSet.load(options.set).export(options.out, to=options.to, overwrite=options.overwrite)
-    print(f"{options.out}: written")
+    answer(f"{options.out}: written")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from condense.cli.parsing import parse
+from condense.runtime.progress import answer
 from condense.runtime.validation import Closed
 
 
@@ -18,9 +19,9 @@ def _print_list(words: Sequence[str], kind: str, rows: Iterable[tuple[str, str, 
     rows = list(rows)
     width = max(len(name) for name, _, _ in rows)
     for name, summary, more in rows:
-        print(f"{name:<{width}}  {summary}")
+        answer(f"{name:<{width}}  {summary}")
         if more:
-            print(f"{'':<{width}}    {more}")
+            answer(f"{'':<{width}}    {more}")
     return 0
 
 

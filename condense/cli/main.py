@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from condense._version import __version__
 from condense.runtime.errors import CondenseError
+from condense.runtime.interrupts import INTERRUPTED, MESSAGE, InterruptsRaise
+from condense.runtime.limits import check_address_space, limit_reached
+from condense.runtime.progress import answer, say
 from condense.runtime.registry import Registry, load_object
 
 
@@ -45,7 +48,8 @@ COMMANDS = Registry(
 )
 
 
-_ONLY_PRINT = ("data", "methods", "networks", "protocols", "recipes", "show")
+_WITHOUT_TORCH = ("data", "methods", "networks", "protocols", "recipes")
+_ONLY_PRINT = (*_WITHOUT_TORCH, "show")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -53,32 +57,33 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # to print a path that is not UTF-8 must not end a run
-    code = _run(words)
+            stream.reconfigure(errors="backslashreplace")  # to print a name in other letters must not end a run
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_output_go()
-    return code
-
-
-def _run(words: list[str]) -> int:
-    try:
-        return _dispatch(words)
+        with InterruptsRaise():
+            code = _dispatch(words)
+            sys.stdout.flush()
+            return code
     except CondenseError as error:
-        print(f"condense: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"condense: {error}")
         return 2
     except KeyboardInterrupt:
-        print("condense: interrupted; the same command goes on from what is saved", file=sys.stderr)
-        return 130
+        say(MESSAGE)
+        return INTERRUPTED
     except BrokenPipeError:  # who reads, for example `head`, has seen enough of a list, or too little of a run
         _let_output_go()
         return 0 if not words or words[0] in _ONLY_PRINT or {"-h", "--help"} & {*words} else 1
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+    except (MemoryError, OSError, RuntimeError, ImportError) as error:
+        sentence = limit_reached(error) or _too_long(error)
+        if sentence is None:
             raise
-        print(f"condense: the name {error.filename} is too long for a file; give a shorter one", file=sys.stderr)
+        say(f"condense: {sentence}")
         return 2
+
+
+def _too_long(error: Exception) -> str | None:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the name {error.filename} is too long for a file; give a shorter one"
+    return None
 
 
 def _let_output_go() -> None:
@@ -90,28 +95,28 @@ def _let_output_go() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        answer(*_overview())
         return 0
     if words[0] == "--version":
-        print(f"condense {__version__}")
+        answer(f"condense {__version__}")
         return 0
     command = COMMANDS.find(words[0])
+    if command.name not in _WITHOUT_TORCH:
+        check_address_space()
     code: int = load_object(command.target)(words[1:])
     return code
 
 
-def _overview() -> str:
+def _overview() -> list[str]:
     width = max(len(command.name) for command in COMMANDS)
     rows = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS]
-    return "\n".join(
-        [
-            "usage: condense COMMAND [OPTIONS]",
-            "",
-            "Turn a large training set into a tiny synthetic one that trains networks almost as well.",
-            "",
-            *rows,
-            "",
-            "condense COMMAND --help tells the options of a command, condense --version the version.",
-            "Start with: condense demo",
-        ]
-    )
+    return [
+        "usage: condense COMMAND [OPTIONS]",
+        "",
+        "Turn a large training set into a tiny synthetic one that trains networks almost as well.",
+        "",
+        *rows,
+        "",
+        "condense COMMAND --help tells the options of a command, condense --version the version.",
+        "Start with: condense demo",
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
+from condense.runtime.progress import say
 from condense.runtime.validation import Closed
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load(source: str, options: SourceOptions) -> RealData:
     fields["normalization"] = getattr(options, "normalization", "none")
     data = load_data(source, **{name: value for name, value in fields.items() if value is not None})
     for note in data.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return data
 
 

@@ -24,7 +24,7 @@ from condense.data.remembering import surveys_of
 from condense.data.sources import LatePixels, ResizedPixels, TensorPixels
 from condense.data.survey import fingerprint
 from condense.runtime.errors import CondenseError, near_names
-from condense.runtime.files import cache_directory
+from condense.runtime.places import cache_directory
 
 _IMBALANCE = 3.0  # above this ratio of the largest to the smallest class, people should know
 _HUB = "hf:"

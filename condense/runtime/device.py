@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from condense.runtime.errors import CondenseError
@@ -31,3 +34,13 @@ def set_threads(threads: int | None) -> None:
     if threads < 1:
         raise CondenseError(f"--threads {threads} must be at least 1")
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Whatever the block does, this process has as many processor threads after it as before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

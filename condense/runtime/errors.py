@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from condense.runtime.wording import printable
+
 
 class CondenseError(ValueError):
     """A request or a file is wrong.
@@ -13,12 +15,12 @@ class CondenseError(ValueError):
     on standard error and exits with 2. What a file or a name has put into it (a line break, the codes that colour a
     terminal) stands there as an escape.
 
-    >>> CondenseError("no class 'a\\nb'").args
-    ("no class 'a\\\\nb'",)
+    >>> CondenseError("no class 'a\nb'").args
+    ("no class 'a\\nb'",)
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message))
+        super().__init__(printable(message))
 
 
 def near_names(given: str, allowed: Iterable[str]) -> str:
@@ -29,8 +31,9 @@ def near_names(given: str, allowed: Iterable[str]) -> str:
     >>> near_names("xyz", ["herding", "random"])
     ''
     """
-    close = difflib.get_close_matches(given.lower(), list(allowed), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    names = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
 
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str], aliases: Iterable[str] = ()) -> CondenseError:

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
-
+from condense.runtime.device import set_threads, threads_restored
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import limit_reached
+from condense.runtime.progress import say
 
 _ATTEMPTS = 2
 
@@ -67,8 +68,9 @@ class InProcess:
             try:
                 return Outcome(job, _with_threads(function, job, self.threads), attempts=attempt)
             except Exception as failure:
-                if not isinstance(failure, CondenseError):
-                    traceback.print_exc()
+                if not isinstance(failure, CondenseError) and limit_reached(failure) is None:
+                    for line in traceback.format_exc().splitlines():
+                        say(line)
                 error = _in_one_line(failure)
         return Outcome(job, error=error, attempts=self.attempts)
 
@@ -159,19 +161,16 @@ def _installed() -> Any:
 
 
 def _with_threads(function: Callable[[Job], Value], job: Job, threads: int | None) -> Value:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with threads_restored():
+        set_threads(threads)
         return function(job)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _in_one_line(error: Exception) -> str:
     """The exception for a list of failures: an error of ours speaks for itself."""
     cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
     text = " ".join(str(cause).split())
-    return text if isinstance(cause, CondenseError) else f"{type(cause).__name__}: {text}"
+    return text if isinstance(cause, CondenseError) else limit_reached(cause) or f"{type(cause).__name__}: {text}"
 
 
 in_process = InProcess()

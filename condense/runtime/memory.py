@@ -6,13 +6,15 @@ import ctypes
 import functools
 import os
 import platform
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import psutil
 import torch
 
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import container_memory, memory_ran_out
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names for them in glibc's malloc.h
 _USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
@@ -43,7 +45,7 @@ def memory_errors_named() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not memory_ran_out(error):
             raise
         raise CondenseError(
             "memory ran out; give a smaller --micro-batch, where the method has them a smaller --real-batch, another "
@@ -52,12 +54,14 @@ def memory_errors_named() -> Iterator[None]:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can be taken on the device without swapping."""
+    """Bytes that can be taken on the device without swapping, within the limits of container and process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux: all there is
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fields = dict(line.split(":", 1) for line in lines)
-    return 1024 * int(fields["MemAvailable"].split()[0])
+    free = [psutil.virtual_memory().available]
+    container = container_memory()
+    if container is not None:
+        free.append(container)
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        free.append(max(0, limit - psutil.Process().memory_info().vms))
+    return min(free)

@@ -1,4 +1,7 @@
-"""Progress bars: iteration, metrics and time left on standard error, or nothing at all."""
+"""What people see while a command runs: lines, and progress bars with iteration, metrics and time left.
+
+Everything that is printed goes through `say` or `answer`, or stands in a bar: names in it may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from condense.runtime.wording import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,7 +40,7 @@ class _Row:
         """As many of the metrics, in their order, as the terminal has room for."""
         shown, room = "", self._display.console.width - self._beside
         for name, value in (metrics or {}).items():
-            longer = f"{shown}  {name} {value:.4g}".strip()
+            longer = f"{shown}  {printable(name)} {value:.4g}".strip()
             if len(longer) > room:
                 break
             shown = longer
@@ -55,6 +60,7 @@ def progress_bar(description: str, total: float, *, enabled: bool, unit: str = "
         yield _Silent()
         return
     with _shared_display() as (display, within):
+        description = printable(description)
         task = display.add_task(description, total=total, unit=f" {unit}" if unit else "", metrics="")
         try:
             counts = 2 * len(f"{total:.0f}") + len("/ ") + len(unit)
@@ -80,9 +86,15 @@ def terminal_released() -> Iterator[None]:
 def say(text: str) -> None:
     """Print a line on standard error, above the bars if there are any."""
     if _display is None:
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
     else:
-        _display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _display.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def answer(*lines: object) -> None:
+    """Print what was asked for on standard output, each line by itself."""
+    for line in lines:
+        print(printable(str(line)), flush=True)  # what follows may take hours
 
 
 @contextmanager
@@ -96,10 +108,10 @@ def _shared_display() -> Iterator[tuple[Progress, bool]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=_BAR),
         TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[unit]}", style="progress.download"),
-        TextColumn("{task.fields[metrics]}", style="cyan"),
+        TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

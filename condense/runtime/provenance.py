@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condense._version import __version__
+from condense.runtime.limits import container_limit
 from condense.runtime.processor import processor_description
 
 _PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scikit-learn", "h5py")
@@ -27,14 +28,15 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores, the memory in GB, and the GPU if there is one."""
+    """The processor, its cores, the memory in GB (that of the container, if less), and the GPU if there is one."""
     import torch
 
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": processor_description(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gb": round(min(physical, container_limit() or physical) / 1e9, 1),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
 
@@ -65,5 +67,8 @@ def _git(root: Path, *arguments: str) -> str:
 
 def peak_memory() -> int:
     """The largest resident size of this process so far, in bytes."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # not Linux, where what follows counts the process that started this one as well
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

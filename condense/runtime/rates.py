@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import cache_directory, write_json
+from condense.runtime.files import write_json
 from condense.runtime.inputs import read_json
+from condense.runtime.places import cache_directory
 from condense.runtime.processor import busy_seconds, processor_description
 from condense.runtime.validation import Closed, validated
 
@@ -45,7 +46,7 @@ class Rates:
         self._path = path or cache_directory() / "rates.json"
 
     def find(self, work: str, measure: Callable[[], Rate]) -> Rate:
-        """The rate of `work`, a description of everything that matters but the machine; measured if it is new."""
+        """The rate of `work`, a description of everything that matters but the processor; measured if it is new."""
         key = f"{processor_description()}, torch {torch.__version__}: {work}"
         known, here = self._read(), (self._path, key)
         if key in known:

@@ -25,6 +25,15 @@ class Named(Protocol):
 Entry = TypeVar("Entry", bound=Named)
 
 
+def plain(name: str) -> str:
+    """A name without what does not matter in it.
+
+    >>> plain("Distribution_Matching")
+    'distribution-matching'
+    """
+    return name.lower().replace("_", "-")
+
+
 class Registry(Sequence[Entry]):
     """An ordered collection of entries, found by name or alias.
 
@@ -53,9 +62,9 @@ class Registry(Sequence[Entry]):
 
         Raises `CondenseError` with near names if there is none.
         """
-        wanted = name.lower().replace("_", "-")
+        wanted = plain(name)
         for entry in self._entries:
-            if wanted == entry.name or wanted in entry.aliases:
+            if wanted in (plain(other) for other in (entry.name, *entry.aliases)):
                 return entry
         aliases = (alias for entry in self._entries for alias in entry.aliases)
         raise unknown_name(self._kind, name, self.names(), aliases)
@@ -72,8 +81,8 @@ def with_entry_points(kind: str, built_in: Sequence[Entry], group: str) -> Regis
         entry, where = point.load(), f"entry point {point.name!r} ({point.value})"
         if not isinstance(entry, wanted):
             raise CondenseError(f"{where} must be a condense {wanted.__name__}; correct that package")
-        taken = {name for other in found for name in (other.name, *other.aliases)}
-        if taken & {entry.name, *entry.aliases}:
+        taken = {plain(name) for other in found for name in (other.name, *other.aliases)}
+        if taken & {*map(plain, (entry.name, *entry.aliases))}:
             raise CondenseError(f"{where} takes the name of another {kind}; rename it")
         found.append(entry)
     return Registry(kind, found)

@@ -160,6 +160,7 @@ def main() -> None:
     _end_with(parent=int(sys.argv[1]))
     result, sys.stdout = sys.stdout.buffer, sys.stderr  # what libraries print must not get between
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # our parent tells of it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         function, job, threads = pickle.load(sys.stdin.buffer)
         (outcome,) = InProcess(threads, attempts=1).run(function, [job])

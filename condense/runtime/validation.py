@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,11 +62,28 @@ def _sentence(error: ValidationError, model: type[BaseModel], spell: Callable[[s
     path = [str(part) for part in first["loc"]]
     place = ".".join([spell(path[0]), *path[1:]]) if path else model.__name__
     if first["type"] == "extra_forbidden":
-        allowed = {spell(name): name for name in model.model_fields}
-        return f"unknown option {place} (known: {', '.join(allowed)}){near_names(place, allowed)}"
+        last = place if len(path) == 1 else path[-1]
+        allowed = [spell(name) if len(path) == 1 else name for name in _model_around(first["loc"], model).model_fields]
+        return f"unknown option {place} (known: {', '.join(allowed)}){near_names(last, allowed)}"
     if first["type"] == "missing":
         return f"{place} is missing; give it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = first["input"]
     shown = f" {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{place}{shown}: {message}"
+
+
+def _model_around(place: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
+    """The model within `model` that the last part of `place` is a field of."""
+    for part in place[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation speaks of, as in `list[Case] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

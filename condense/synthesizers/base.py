@@ -154,17 +154,20 @@ class Synthesizer(ABC):
         self.images.grad = gradient
         self.optimizer.step()
 
+    def results(self) -> dict[str, Tensor]:
+        """The images and their average; a method that learns more extends it."""
+        average = {} if self.average is None else {"average": self.average}
+        return {"images": self.images.detach()} | average
+
     def state(self) -> dict[str, Tensor]:
         """Everything that `step` changes; a method with more state extends it."""
         buffers = self.optimizer.state_dict()["state"]
-        kept = {} if self.average is None else {"average": self.average}
-        kept |= {
+        return self.results() | {
             f"optimizer.{index}.{name}": value
             for index, entries in buffers.items()
             for name, value in entries.items()
             if isinstance(value, Tensor)
         }
-        return {"images": self.images.detach()} | kept
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""

@@ -83,14 +83,20 @@ def recorded_part(path: Path, part: Literal["settings", "plan"]) -> dict[str, An
     return values
 
 
-def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint at `path`.
+def check_continues(path: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The header of the checkpoint at `path`.
 
     Raises `CondenseError` if it was made with another configuration (naming the first field that differs) or is
     damaged: its checksum covers everything in it.
     """
     header = read_header(path)
     _check_same(path, header["configuration"], json.loads(json.dumps(configuration)))
+    return header
+
+
+def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint at `path`; raises `CondenseError` as `check_continues` does, and if its checksum does not fit."""
+    header = check_continues(path, configuration)
     try:
         tensors, _ = load_tensors(path)
     except CondenseError as error:

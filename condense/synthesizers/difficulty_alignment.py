@@ -128,9 +128,9 @@ class DifficultyAlignment(TrajectoryMatching):
         """With the labels."""
         return super().learned() | {"targets": self.label_logits.detach().cpu(), "label_kind": "logits"}
 
-    def state(self) -> dict[str, Tensor]:
+    def results(self) -> dict[str, Tensor]:
         """With the labels."""
-        return super().state() | {"label_logits": self.label_logits.detach()}
+        return super().results() | {"label_logits": self.label_logits.detach()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +13,20 @@ from typing import Any, Literal
 from condense.data import DataInfo, RealData
 from condense.data.fitting import data_options
 from condense.making import ExpertSource, Job, Product
-from condense.runtime.errors import CondenseError
-from condense.runtime.files import check_output, write_json
+from condense.runtime.device import threads_restored
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import circumstances, peak_memory, versions
 from condense.runtime.validation import Closed, option_words
-from condense.synthesizers.checkpoints import checkpoint_path
+from condense.synthesizers.checkpoints import check_continues, checkpoint_path
 from condense.synthesizers.initialization import file_digest
 from condense.synthesizers.keeping import check_kept, kept_path, without_iterations
+from condense.synthesizers.output import claimed_target, store
 from condense.synthesizers.registry import Method
 from condense.synthesizers.request import AskedPlan, Request
 from condense.synthetic_set import SyntheticSet
 
 
+@threads_restored()
 def distill(
     method: str,
     data: RealData,
@@ -96,25 +98,25 @@ def distill(
         label_buffer=label_buffer,
         **options,
     )
-    target = _check_target(out, overwrite) if out is not None else None
-    checkpoint = _unfinished(target, resume)
-    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
-    end = request.iterations
-    buffer = request.buffer
-    job = Job(data.train, ipc, seed, request.device, plan, progress, end, minutes, checkpoint)
-    job = replace(job, buffer=buffer, label_buffer=label_buffer)
+    with nullcontext() if out is None else claimed_target(out, overwrite=overwrite) as target:
+        checkpoint = _unfinished(target, resume)
+        plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
+        job = Job(data.train, ipc, seed, request.device, plan, progress, request.iterations, minutes, checkpoint)
+        job = replace(job, buffer=request.buffer, label_buffer=label_buffer, keep_every=keep_every)
+        return _run(request, job, data, target, overwrite)
+
+
+def _run(request: Request, job: Job, data: RealData, target: Path | None, overwrite: bool) -> SyntheticSet:
+    """Make the set and, with a target, store it."""
     settings = request.settled(job)
-    configuration = _configuration(request.entry, data, ipc, seed, settings)
-    if buffer is not None:
-        configuration |= {"experts": buffer.identity, "kind of experts": buffer.kind}
-    if label_buffer is not None:
-        configuration["label experts"] = label_buffer.identity
-    configuration["plan"] = plan.model_dump()
-    if keep_every is not None:
-        check_kept(keep_every, target, configuration, overwrite=overwrite)
-    must_agree = without_iterations(configuration) if minutes is not None and iterations is None else configuration
+    configuration = _configuration(request.entry, data, job, settings)
+    if job.keep_every is not None:
+        check_kept(job.keep_every, target, configuration, overwrite=overwrite)
+    must_agree = configuration if job.iterations is not None else without_iterations(configuration)
     if request.for_the_whole_run:
         must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
+    if job.checkpoint is not None and job.checkpoint.exists():
+        check_continues(job.checkpoint, must_agree)
 
     def made_of(product: Product) -> SyntheticSet:
         reached = configuration | {"settings": product.settings.model_dump(mode="json")}
@@ -126,31 +128,12 @@ def distill(
         kept.save(kept_path(target, kept.provenance["configuration"]["settings"]["iterations"]))
 
     started = time.monotonic()
-    job = replace(job, configuration=must_agree, keep_every=keep_every, keep=keep)
     with memory_errors_named():
-        product = request.maker.make(job, settings)
+        product = request.maker.make(replace(job, configuration=must_agree, keep=keep), settings)
     synthetic = made_of(product)
     if target is not None:
-        synthetic.save(target)
-        write_json(target.with_suffix(".json"), _account(product, synthetic, time.monotonic() - started, buffer))
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        store(synthetic, _account(product, synthetic, time.monotonic() - started, job.buffer), target, must_agree)
     return synthetic
-
-
-def _check_target(out: str | Path, overwrite: bool) -> Path:
-    """The file to write; neither it nor the account beside it may be something of the user's."""
-    target = check_output(out, suffix=".h5", overwrite=overwrite)
-    if target.exists():
-        try:
-            SyntheticSet.load(target)
-        except CondenseError as error:
-            raise CondenseError(
-                f"--out {target} is no readable synthetic set and is not replaced; remove it or give another name"
-            ) from error
-    else:
-        check_output(target.with_suffix(".json"), suffix=".json", overwrite=overwrite)
-    return target
 
 
 def _unfinished(target: Path | None, resume: bool) -> Path | None:
@@ -163,10 +146,13 @@ def _unfinished(target: Path | None, resume: bool) -> Path | None:
     return checkpoint
 
 
-def _configuration(entry: Method, data: RealData, ipc: int, seed: int, settings: Closed) -> dict[str, Any]:
+def _configuration(entry: Method, data: RealData, job: Job, settings: Closed) -> dict[str, Any]:
     """All that decides the result, in JSON's types."""
     digest = file_digest(getattr(settings, "initialization", ""))
     start = {} if digest is None else {"initial images": digest}
+    experts = {} if job.buffer is None else {"experts": job.buffer.identity, "kind of experts": job.buffer.kind}
+    if job.label_buffer is not None:
+        experts["label experts"] = job.label_buffer.identity
     return start | {
         "method": entry.name,
         "revision": entry.revision,
@@ -174,9 +160,11 @@ def _configuration(entry: Method, data: RealData, ipc: int, seed: int, settings:
         **data.split_options,
         "fingerprint": data.fingerprint,
         "identity": data.info.identity,
-        "ipc": ipc,
-        "seed": seed,
+        "ipc": job.ipc,
+        "seed": job.seed,
         "settings": settings.model_dump(mode="json"),
+        **experts,
+        "plan": job.plan.model_dump(),
     }
 
 

@@ -10,6 +10,7 @@ import torch
 from condense.data import RealData
 from condense.making import ExpertSource, Job
 from condense.planning import expected_seconds, largest_micro_batch
+from condense.runtime.device import threads_restored
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.plan import Plan
 from condense.runtime.provenance import peak_memory
@@ -54,6 +55,7 @@ class Estimate:
         ]
 
 
+@threads_restored()
 def estimate(
     method: str,
     data: RealData,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -22,7 +22,7 @@ from condense.synthesizers.interruption import deferred_interrupt
 class Steppable(Protocol):
     """What the loop needs of a synthesizer.
 
-    One that `skips` updates which are not finite has metrics that are not, and its state alone is guarded.
+    One that `skips` updates which are not finite has metrics that are not, and its results and state alone are guarded.
     """
 
     skips: ClassVar[bool]
@@ -30,8 +30,11 @@ class Steppable(Protocol):
     def advance(self, iteration: int) -> dict[str, float]:
         """One update of the images."""
 
+    def results(self) -> dict[str, Tensor]:
+        """What an update is for, and what the set is made of: guarded after each of them."""
+
     def state(self) -> dict[str, Tensor]:
-        """Everything that `step` changes."""
+        """Everything that `step` changes: guarded before it is saved."""
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
@@ -82,25 +85,28 @@ class _Run:
 
     def advance(self) -> dict[str, float]:
         metrics = self.synthesizer.advance(self.iteration)
-        self._guard(metrics)
+        if not self.synthesizer.skips:
+            self._guard({name: math.isfinite(value) for name, value in metrics.items()})
+        self._guard(_finite(self.synthesizer.results()))
         for name, value in metrics.items():
             self.series.setdefault(name, []).append(value)
         self.iteration += 1
         return metrics
 
-    def _guard(self, metrics: dict[str, float]) -> None:
-        lost = [name for name, value in metrics.items() if not math.isfinite(value)]
-        broken = [] if self.synthesizer.skips else lost
-        broken += [name for name, value in self.synthesizer.state().items() if not torch.isfinite(value).all()]
-        if broken:
-            raise CondenseError(
-                f"{broken[0]} is no longer finite at iteration {self.iteration}: the run diverged; "
-                "start again with a smaller image_lr"
-            )
+    def _guard(self, finite: Mapping[str, bool]) -> None:
+        for name, is_finite in finite.items():
+            if not is_finite:
+                raise CondenseError(
+                    f"{name} is no longer finite at iteration {self.iteration}: the run diverged; "
+                    "start again with a smaller image_lr"
+                )
 
     def save(self) -> None:
+        """Guard the whole state, and keep it if the run has a place for it: what is saved is always finite."""
+        state = self.synthesizer.state()
+        self._guard(_finite(state))
         if self.job.checkpoint is not None:
-            checkpoint = Checkpoint(self.iteration, self.seconds, self.synthesizer.state(), self.metrics)
+            checkpoint = Checkpoint(self.iteration, self.seconds, state, self.metrics)
             save_checkpoint(self.job.checkpoint, checkpoint, self.job.configuration)
 
     @property
@@ -122,9 +128,10 @@ def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0, keep: Kee
     """Step until `job.iterations` updates are made or `job.minutes` have passed, whichever comes first.
 
     With `job.checkpoint`, an earlier run of the same configuration is continued from it, and the state is saved before
-    the first update, then as often as `CheckpointTimer` says, and on Ctrl-C. Time counts over all sittings, with the
-    seconds of `preparation` that a run needs before its first update. At least one update is made. After every
-    `job.keep_every` updates `keep` is called, before the state is saved, so that a run that goes on misses none.
+    the first update, then as often as `CheckpointTimer` says, on Ctrl-C and after the last update. Time counts over all
+    sittings, with the seconds of `preparation` that a run needs before its first update. At least one update is made.
+    After every `job.keep_every` updates `keep` is called, before the state is saved, so that a run that goes on misses
+    none.
 
     Raises `CondenseError` if a metric or the state stops being finite, `KeyboardInterrupt` after a Ctrl-C.
     """
@@ -148,7 +155,12 @@ def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0, keep: Kee
                 raise KeyboardInterrupt
             if timer.due():
                 _save(current, timer)
+        current.save()
     return current.record
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> dict[str, bool]:
+    return {name: bool(torch.isfinite(value).all()) for name, value in tensors.items()}
 
 
 def _save(current: _Run, timer: CheckpointTimer) -> None:

@@ -312,10 +312,13 @@ class TrajectoryMatching(Synthesizer):
         """The learning rate, for whoever trains on the set."""
         return {"learned_lr": self.inner_lr.item()}
 
+    def results(self) -> dict[str, Tensor]:
+        """With the learning rate."""
+        return super().results() | {"inner_lr": self.inner_lr.detach()}
+
     def state(self) -> dict[str, Tensor]:
-        """With the learning rate and what is counted."""
-        counts = torch.tensor([self.clamped, self.skipped, self.lost])
-        return super().state() | {"inner_lr": self.inner_lr.detach(), "counts": counts}
+        """With what is counted."""
+        return super().state() | {"counts": torch.tensor([self.clamped, self.skipped, self.lost])}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""

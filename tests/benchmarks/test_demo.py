@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmarks import demo
 from condense.runtime.errors import CondenseError
+from condense.runtime.locks import only_one
 from condense.synthetic_set import SyntheticSet
 
 TINY = """
@@ -52,6 +53,18 @@ def test_the_demo_writes_sets_pictures_plot_and_results_and_replaces_its_own(
     with pytest.raises(CondenseError, match=r"holds files that are not of a demo \(notes.txt\)"):
         demo.run_demo(small, progress=False)
     assert sorted((small / "sets").glob("*.h5")) == sets
+
+
+def test_a_demo_has_its_folder_for_itself(small: Path):
+    with only_one(small, "demo"):
+        before = sorted(small.rglob("*"))
+        with pytest.raises(CondenseError, match="another demo is running in"):
+            demo.run_demo(small, progress=False)
+        assert sorted(small.rglob("*")) == before
+    assert demo.run_demo(small, progress=False) == 0
+    (small / ".lock").touch()  # of one that was killed
+    assert demo.run_demo(small, progress=False) == 0
+    assert not (small / ".lock").exists()
 
 
 def test_foreign_folders_are_refused_and_kept(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from benchmarks.plan import plan
 from benchmarks.records import read_records
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
+from condense.synthesizers.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
+from condense.synthetic_set import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
@@ -285,6 +288,53 @@ def test_two_benchmarks_in_one_folder_are_refused(digits_file: Path, tmp_path: P
             yield from here.run(function, jobs)
 
     run_grid(grid, tmp_path, origin="g", executor=Nested(), progress=False)
+
+
+@pytest.mark.parametrize("during", ["make_set", "score"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_that_is_removed_ends_the_benchmark(digits_file: Path, tmp_path: Path, during: str, first: bool):
+    """Whether its part is made again, by what writes there, or not: no record that is lost counts as done."""
+    columns = [{"protocol": "demo", "nets": ["mlp"]}]
+    grid = parse_grid(small(digits_file, columns=columns, methods=[{"name": "random"}], network_seeds=1), "g")
+    out = tmp_path / "out"
+
+    class Removing:
+        def run(self, function: Any, jobs: list[Any]) -> Iterator[Any]:
+            outcomes = []
+            if function.func.__name__ == during and first:
+                shutil.rmtree(out)
+            outcomes += here.run(function, jobs)
+            if function.func.__name__ == during and not first:
+                shutil.rmtree(out)
+            yield from outcomes
+
+    with pytest.raises(CondenseError, match=r"out.sets was removed or replaced while a benchmark was running"):
+        run_grid(grid, out, origin="g", executor=Removing(), progress=False)
+    assert run_grid(grid, out, origin="g", executor=here, progress=False)[0].status == "done"
+
+
+def test_a_set_whose_run_is_not_finished_is_made_again(digits_file: Path, tmp_path: Path):
+    """A kill may come when set and account are there, and the checkpoint still is."""
+    grid = parse_grid(small(digits_file, methods=[{"name": "random"}], network_seeds=1), "g")
+    run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
+    (path,) = (tmp_path / "sets").glob("*.h5")
+    configuration = SyntheticSet.load(path).provenance["configuration"]
+    save_checkpoint(checkpoint_path(path), Checkpoint(0, 0.0, {}, {}), configuration)
+    for record in (tmp_path / "cells").iterdir():
+        record.unlink()
+    run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
+    assert {name.suffix for name in (tmp_path / "sets").iterdir() if name.stem == path.stem} == {".h5", ".json"}
+    assert not checkpoint_path(path).exists()
+
+
+def test_nothing_of_a_killed_benchmark_stays(digits_file: Path, tmp_path: Path):
+    grid = parse_grid(small(digits_file, methods=[{"name": "random"}], network_seeds=1), "g")
+    left = [tmp_path / ".results.csv.abcdefg1.tmp", tmp_path / "cells" / ".digits-1.json.abcdefg1.tmp"]
+    mine = tmp_path / ".notes.abcdefg1.tmp"
+    for path in (*left, mine):
+        path.mkdir(parents=True)
+    run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
+    assert [path.exists() for path in (*left, mine)] == [False, False, True]
 
 
 def test_a_folder_that_is_a_file_is_refused(digits_file: Path, tmp_path: Path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +20,11 @@ import condense
 from buffers import ExpertBuffer, ExpertRule, record_experts
 from buffers.experts import ExpertJob
 from buffers.steps import adaptive_ascent, flat_direction, image_gradient_penalty
+from condense.data import RealData, TestData, TrainingData
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import InProcess, Ray
-from condense.runtime.files import only_one
+from condense.runtime.locks import only_one
 from condense.runtime.seeds import derive_seed
 from condense.runtime.subprocesses import Subprocesses
 
@@ -105,6 +108,35 @@ def test_a_second_recording_in_the_same_folder_is_refused_and_undoes_nothing(dat
     assert contents(out)[:1] == before
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_that_is_removed_ends_the_recording(data, tmp_path: Path, first: bool):
+    """Whether training has made it again or not: no expert that is lost counts as recorded."""
+    out = tmp_path / "experts"
+
+    class Removing:
+        threads = 1
+
+        def run(self, function, jobs):
+            for number, outcome in enumerate(InProcess().run(function, jobs)):
+                if number == (0 if first else 1):
+                    shutil.rmtree(out)
+                yield outcome
+
+    with pytest.raises(CondenseError, match="experts was removed or replaced while a recording was running in it"):
+        record_experts(data, NET, experts=2, epochs=1, out=out, executor=Removing())
+    shutil.rmtree(out, ignore_errors=True)
+    assert record_experts(data, NET, experts=2, epochs=1, out=out).finished == 2
+
+
+def test_what_is_half_done_in_the_folder_of_a_killed_recording_goes(data, tmp_path: Path):
+    out = tmp_path / "experts"
+    out.mkdir()
+    for name in (".expert-0000.h5.abcdefg1.tmp", ".buffer.json.abcdefg1.tmp", ".notes.abcdefg1.tmp", ".lock"):
+        (out / name).touch()
+    record_experts(data, NET, experts=1, epochs=1, out=out)
+    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {".notes.abcdefg1.tmp"}
+
+
 def test_a_damaged_epoch_of_an_unfinished_expert_is_trained_again(data, tmp_path: Path, monkeypatch):
     import buffers.experts as module
 
@@ -173,6 +205,29 @@ def test_another_request_in_the_same_folder_names_the_field(data, tmp_path: Path
     with pytest.raises(CondenseError, match="give at least 1"):
         record_experts(data, NET, 0, 1, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_experts_of_a_subset_are_trained_on_it(data, tmp_path: Path):
+    """Not on the whole, which was packed before; and they are not added to those of the whole."""
+    small = dataclasses.replace(data, train=data.train.subset(torch.arange(30)))
+    record_experts(data, NET, 1, 1, tmp_path / "whole")
+    record_experts(small, NET, 1, 1, tmp_path / "small")
+    images, labels = small.train.pixels(torch.arange(30))[:, 0].numpy(), small.train.labels.numpy()
+    test = data.test.pixels(torch.arange(9))[:, 0].numpy(), data.test.labels.numpy()
+    np.savez(tmp_path / "alone.npz", train_images=images, train_labels=labels, test_images=test[0], test_labels=test[1])
+    alone = condense.load_data(tmp_path / "alone.npz")
+    info = dataclasses.replace(alone.info, preprocessing=data.preprocessing)
+    alone = RealData(
+        info,
+        TrainingData(alone.train.source, alone.train.labels, info),
+        TestData(alone.test.source, alone.test.labels, info),
+    )
+    record_experts(alone, NET, 1, 1, tmp_path / "alone")
+    assert contents(tmp_path / "small") == contents(tmp_path / "alone") != contents(tmp_path / "whole")
+    with pytest.raises(CondenseError, match="another fingerprint"):
+        record_experts(small, NET, 2, 1, tmp_path / "whole")
+    with pytest.raises(CondenseError, match="another fingerprint"):
+        condense.distill("mtt", small, ipc=1, buffer=ExpertBuffer.open(tmp_path / "whole"), max_start=1, span=1)
 
 
 def test_a_compiled_recording_goes_on_compiled_and_gives_nearly_the_same(data, tmp_path: Path):

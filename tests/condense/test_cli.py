@@ -69,6 +69,26 @@ def test_the_main_job_in_two_commands(tmp_path: Path):
         assert len(record["accuracies"]) == 2
 
 
+def test_nets_may_have_blanks_between_them_but_no_empty_name(capsys, made: Path):
+    words = ["evaluate", str(made), "--protocol", "demo", "--runs", "1", "--nets"]
+    assert main([*words, " mlp , convnet-w8"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["mlp", "convnet-d2-w8-in"]
+    for nets in ("mlp,,convnet", "mlp,", " "):
+        assert f"--nets {nets!r} has an empty name in it" in refused(capsys, *words, nets)
+
+
+def test_a_set_is_scored_at_the_size_of_its_images(capsys, tmp_path: Path):
+    """Which nobody has to know; another size that is asked for is another one."""
+    out = tmp_path / "set.h5"
+    assert (
+        main(["distill", "random", "--data", "digits", "--image-size", "12x10", "--ipc", "1", "--out", str(out)]) == 0
+    )
+    words = ["evaluate", out, "--protocol", "demo", "--nets", "mlp", "--runs", 1]
+    assert main([str(word) for word in words]) == 0
+    assert "fingerprint" not in capsys.readouterr().err
+    assert "--image-size" in refused(capsys, *words, "--image-size", 12)
+
+
 def test_every_command_has_help_that_names_its_options(capsys):
     for command in COMMANDS:
         assert exit_code(command.name, "--help") == 0

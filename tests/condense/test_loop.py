@@ -47,8 +47,11 @@ class Counting:
         self.value += iteration + 1
         return {"loss": float("nan") if iteration == self.broken_at else 1.0 / (iteration + 1)}
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def results(self) -> dict[str, torch.Tensor]:
         return {"value": self.value}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.results()
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         self.value = state["value"]
@@ -86,6 +89,33 @@ def test_a_method_that_passes_over_such_updates_goes_on_while_its_state_is_finit
     synthesizer.value += float("inf")
     with pytest.raises(CondenseError, match="value is no longer finite at iteration 0"):
         loop.run(synthesizer, job(digits, iterations=1))
+
+
+def test_the_rest_of_the_state_is_guarded_where_it_is_saved(digits, tmp_path: Path, monkeypatch):
+    """A broken queue does not end the run at once, but it never gets into a checkpoint."""
+
+    class Queueing(Counting):
+        looked = 0
+
+        def state(self) -> dict[str, torch.Tensor]:
+            self.looked += 1
+            queue = torch.full((3,), float("nan") if self.value > 3 else 1.0)
+            return super().state() | {"queue": queue}
+
+    monkeypatch.setattr(checkpoints, "MOST_SECONDS_LOST", 1e9)
+    path = tmp_path / "c.safetensors"
+    synthesizer = Queueing()
+    with pytest.raises(CondenseError, match="queue is no longer finite at iteration 9"):
+        loop.run(synthesizer, job(digits, iterations=9, checkpoint=path))
+    assert synthesizer.looked == 2  # before the first update and after the last one
+    assert load_checkpoint(path, {}).iteration == 0
+    monkeypatch.setattr(checkpoints, "MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr(checkpoints, "LARGEST_COST", 1e9)
+    with pytest.raises(CondenseError, match="queue is no longer finite at iteration 3"):
+        loop.run(Queueing(), job(digits, iterations=9, checkpoint=path))
+    assert load_checkpoint(path, {}).iteration == 2
+    with pytest.raises(CondenseError, match="queue is no longer finite at iteration 9"):
+        loop.run(Queueing(), job(digits, iterations=9))  # nor is it kept where nothing is saved
 
 
 def test_images_that_stop_being_finite_stop_the_run(digits):
@@ -454,3 +484,88 @@ def test_a_run_by_the_clock_keeps_sets_too(digits, tmp_path: Path):
     assert torch.equal(SyntheticSet.load(kept[-1]).stored, made.stored)
     assert SyntheticSet.load(kept[-1]).metrics.keys() == made.metrics.keys()
     assert all(len(series) == 1 for series in SyntheticSet.load(kept[0]).metrics.values())
+
+
+# --- the end of a run
+
+ENDED_BY = """
+import os, signal, sys
+from condense.synthesizers import output
+def killed(*_arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+point = sys.argv.pop(1)
+if point == "set":
+    output.SyntheticSet.save = killed
+elif point == "account":
+    output.write_json = killed
+elif point == "end":
+    unlink = output.Path.unlink
+    output.Path.unlink = lambda path, **how: killed() if ".checkpoint." in path.name[-25:] else unlink(path, **how)
+from condense.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+ENDING = {
+    "dm": ("--iterations", 3, "--network", "convnet-d1-w4", "--real-batch", 8),
+    "dm by the clock": ("--minutes", 0.3 / 60, "--network", "convnet-d1-w4", "--real-batch", 8),
+    "dm for the whole run": (
+        *("--minutes", 0.3 / 60, "--image-average-left", 0.5, "--network", "convnet-d1-w4", "--real-batch", 8),
+    ),
+    "herding": ("--features", "pixels"),
+    "random": (),
+}
+
+
+@pytest.mark.parametrize("point", ["set", "account", "end"])
+@pytest.mark.parametrize("run", ENDING)
+def test_a_run_that_is_killed_while_it_writes_its_set_goes_on(noise: Path, run: str, point: str, tmp_path: Path):
+    """Before the set, after it, after its account: by the same command, to the same set, with nothing left over."""
+    out = tmp_path / "set.h5"
+    words = words_of(run.split()[0], out, "--data", noise, *ENDING[run])
+    environment = os.environ | {"CONDENSE_CACHE": str(tmp_path / "cache")}
+    ended = subprocess.run([sys.executable, "-c", ENDED_BY, point, *words], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert checkpoint_path(out).exists()
+    before = out.read_bytes() if out.exists() else None
+    assert (before is None) == (point == "set")
+    if run == "dm":  # what is asked for otherwise is still another run
+        assert main([*words, "--image-lr", "0.5"]) == 2
+    assert main(words) == 0
+    assert before in (None, out.read_bytes())
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"set.h5", "set.json"}
+    assert main(words) == 2  # it is finished
+    reached = json.loads(out.with_suffix(".json").read_text())["iterations"]
+    if run == "dm by the clock":
+        assert (
+            main(words_of("dm", tmp_path / "again.h5", "--data", noise, "--iterations", reached, *ENDING[run][2:])) == 0
+        )
+        assert (tmp_path / "again.h5").read_bytes() == out.read_bytes()
+
+
+def test_a_finished_set_is_not_replaced_by_an_unfinished_run_of_another(noise: Path, tmp_path: Path, capsys):
+    """Which was allowed to, by a command with --overwrite that was killed: the next one must allow it again."""
+    out = tmp_path / "set.h5"
+    assert main(words_of("random", out, "--data", noise)) == 0
+    before = out.read_bytes()
+    words = words_of("herding", out, "--data", noise, "--features", "pixels")
+    begun = [sys.executable, "-c", ENDED_BY, "set", *words, "--overwrite"]
+    assert subprocess.run(begun, check=False).returncode == -signal.SIGKILL
+    assert main(words) == 2
+    assert "exists already; give --overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main([*words, "--overwrite"]) == 0
+    assert out.read_bytes() != before
+    assert {path.name for path in tmp_path.iterdir()} == {"set.h5", "set.json"}
+
+
+def test_a_choice_of_real_images_does_not_end_an_unfinished_run_of_another_method(noise: Path, tmp_path: Path, capsys):
+    out = tmp_path / "set.h5"
+    options = ("--data", noise, "--iterations", 1000, "--network", "convnet-d1-w4", "--real-batch", 8)
+    kill_at(2, words_of("dm", out, *options), tmp_path / "cache")
+    before = checkpoint_path(out).read_bytes()
+    assert main(words_of("random", out, "--data", noise)) == 2
+    assert "method 'dm', now it is 'random'" in capsys.readouterr().err
+    assert checkpoint_path(out).read_bytes() == before
+    assert not out.exists()
+    assert main(words_of("random", out, "--data", noise, "--no-resume")) == 0
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"set.h5", "set.json"}

@@ -125,6 +125,33 @@ def test_a_choice_of_real_images_is_planned_by_the_network_that_it_trains():
         assert found.compile == expected
 
 
+@pytest.mark.parametrize("seconds", [60.0, 600.0])
+def test_a_training_before_work_that_nobody_plans_may_end_by_the_clock(seconds: float):
+    """A method of another package that uses no engine, and starts from images that a trained network chooses."""
+    training = Work("training", "convnet-d3-w128-in", SHAPE, 10, batch=256, times=1000)
+    for fast, expected in ((1e-3, "on"), (1.9e-3, "off")):  # saves 256 s or 25.6 s, for 100 s
+        rates = KnownRates({256: 2e-3}, fast=fast, preparation=100.0)
+        asked = {"once": [training], "device": CPU, "threads": 2, "rates": rates, "precision": "float32"}
+        assert choose_plan([], None, seconds=seconds, **asked).compile == expected
+
+
+def test_rates_of_a_gpu_are_not_those_of_another(monkeypatch):
+    """Nor those of the processor beside it, whose keys are what they were."""
+    monkeypatch.setattr("condense.planning.available_memory", lambda device: 10**12)
+    names = {"cuda:0": "GPU of one kind", "cuda:1": "GPU of another kind"}
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[str(device)])
+    asked: dict[str, list[str]] = {}
+    for name in ("cpu", *names):
+        rates = KnownRates(PLAIN, fast=1e-3, preparation=100.0)
+        device = torch.device(name)
+        choose_plan([WORK], 1000, device=device, threads=2, rates=rates, precision="float32", compile="off")
+        asked[name] = rates.asked
+    assert all(names["cuda:0"] in key for key in asked["cuda:0"])
+    assert all(names["cuda:1"] in key for key in asked["cuda:1"])
+    assert not any("GPU" in key for key in asked["cpu"])
+    assert asked["cpu"][0].startswith("engine ")
+
+
 def test_what_is_asked_for_is_taken():
     assert plan(compile="off").compile == "off"
     assert plan(iterations=1, compile="on").compile == "on"

@@ -11,15 +11,18 @@ import pytest
 import torch
 from pydantic import Field
 
+import condense
+from condense.cli.main import main
 from condense.runtime import provenance
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write, check_output, write_json
-from condense.runtime.provenance import commit, hardware, peak_memory, versions
+from condense.runtime.provenance import commit, hardware, versions
 from condense.runtime.registry import Registry, load_object
 from condense.runtime.seeds import derive_seed, generator
 from condense.runtime.tensor_files import load_facts, save_tensors
 from condense.runtime.validation import Closed, option_name, validated
+from condense.synthesizers.estimate import estimate
 from condense.synthesizers.registry import Method
 
 
@@ -126,6 +129,14 @@ def test_registry_finds_aliases_and_suggests_near_names():
     assert load_object("pathlib:Path") is Path
 
 
+def test_registered_names_may_have_capitals():
+    registry = Registry("method", [Method("MyMethod", "m:C", "", "", aliases=("My_Own", "dm2"))])
+    for name in ("MyMethod", "mymethod", "MYMETHOD", "my-own", "My_Own", "DM2"):
+        assert registry.find(name).name == "MyMethod"
+    with pytest.raises(CondenseError, match=r"unknown method 'MyMethid' \(known: MyMethod\); did you mean MyMethod"):
+        registry.find("MyMethid")
+
+
 class Settings(Closed):
     image_lr: float = Field(1.0, gt=0)
     batch: int = 3
@@ -145,6 +156,36 @@ def test_validation_failures_are_one_line_with_the_way_out(values: dict, message
     assert "\n" not in str(caught.value)
 
 
+class Inner(Closed):
+    colour: str = ""
+    size: int = 1
+
+
+class Middle(Closed):
+    parts: dict[str, Inner] = Field(default_factory=dict)
+    one: Inner | None = None
+
+
+class Outer(Closed):
+    cases: list[Middle] = Field(default_factory=list)
+    settings: Settings = Settings()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cases": [{}, {"sice": 1}]}, r"cases.1.sice \(known: parts, one\)$"),
+        ({"cases": [{"one": {"sice": 1}}]}, r"cases.0.one.sice \(known: colour, size\); did you mean size\?"),
+        ({"cases": [{"parts": {"cases": {"colur": 1}}}]}, r"colur \(known: colour, size\); did you mean colour\?"),
+        ({"settings": {"image-lr": 1}}, r"settings.image-lr \(known: image_lr, batch\); did you mean image_lr\?"),
+        ({"case": []}, r"unknown option case \(known: cases, settings\); did you mean cases\?"),
+    ],
+)
+def test_an_unknown_field_is_compared_with_those_around_it(values: dict, message: str):
+    with pytest.raises(CondenseError, match=message):
+        validated(Outer, values)
+
+
 def test_devices_and_threads():
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(CondenseError, match="give auto, cpu or cuda:N"):
@@ -153,14 +194,55 @@ def test_devices_and_threads():
         set_threads(0)
 
 
+@pytest.mark.parametrize("calls", ["distill", "estimate", "refused", "evaluate", "experts"])
+def test_no_call_leaves_the_process_with_other_threads(calls: str, digits_file: Path, tmp_path: Path):
+    data = condense.load_data(digits_file)
+    made = tmp_path / "set.h5"
+    condense.distill("random", data, 1, out=made)
+    quick = {"iterations": 1, "network": "convnet-d1-w4", "real_batch": 4}
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        if calls == "distill":
+            set_of_one_thread = condense.distill("dm", data, 1, threads=1, **quick)
+            assert set_of_one_thread.provenance["configuration"]["plan"]["threads"] == 1
+        elif calls == "estimate":
+            assert estimate("dm", data, 1, threads=2, **quick).plan.threads == 2
+        elif calls == "refused":
+            with pytest.raises(CondenseError, match="exists already"):
+                condense.distill("dm", data, 1, threads=1, out=made, **quick)
+            with pytest.raises(CondenseError, match="no longer finite"):
+                condense.distill("dm", data, 1, threads=1, image_lr=1e38, **quick | {"iterations": 20})
+        elif calls == "evaluate":
+            words = ["evaluate", made, "--data", digits_file, "--protocol", "demo", "--nets", "mlp", "--threads", 2]
+            assert main([str(word) for word in words]) == 0
+        else:
+            words = ["experts", "--data", digits_file, "--net", "convnet-d1-w4", "--experts", 1, "--epochs", 1]
+            assert main([str(word) for word in [*words, "--threads", 2, "--out", tmp_path / "experts"]]) == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(usual)
+
+
 def test_provenance_names_what_can_change_a_number():
     assert {"condense", "python", "torch"} <= versions().keys()
     assert hardware()["cores"] >= 1
-    before = peak_memory()
-    ballast = bytearray(80_000_000)
-    ballast[::4096] = b"x" * len(ballast[::4096])
-    assert peak_memory() >= before
-    assert peak_memory() > 10_000_000
+
+
+def test_the_peak_of_memory_grows_with_what_is_used_and_stays():
+    code = (
+        "from condense.runtime.provenance import peak_memory\n"
+        "start = peak_memory()\n"
+        "ballast = b'x' * 200_000_000\n"
+        "full = peak_memory()\n"
+        "del ballast\n"
+        "print(start, full, peak_memory())"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    start, full, after = map(int, printed.split())
+    assert 5_000_000 < start < 200_000_000
+    assert 190_000_000 < full - start < 250_000_000
+    assert full - 2_000_000 < after < full + 10_000_000  # the system counts in pages that it has collected
 
 
 def test_an_installed_package_is_not_taken_for_the_project_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
