@@ -20,7 +20,7 @@ from benchmarks.measure.faults.workers import End, run_command
 FREE = (0, 8, 64, 512)  # KiB
 OPEN_FILES = (8, 16, 32, 64)
 MEMORY = (0, 64, 512)  # MiB above what the process has when it starts
-_DISK = 96  # MiB
+_DISK = 256  # MiB: room for the old file and the new one
 _MOST_SECONDS = 300.0
 
 WRITING = (
