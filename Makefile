@@ -3,13 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint oldest newest clean
 
 help:
 	@echo "make demo   install into .venv (once) and run the demo on the digits"
 	@echo "make test   install into .venv (once) and run every check"
 	@echo "make lint   only ruff and mypy"
-	@echo "make clean  remove .venv and everything that was built"
+	@echo "make oldest the tests with the oldest releases of everything that is allowed (6 GB in .venv-oldest)"
+	@echo "make newest the tests with the newest ones (6 GB in .venv-newest)"
+	@echo "make clean  remove these environments and everything that was built"
 
 demo: $(READY)
 	$(BIN)/condense demo
@@ -28,5 +30,17 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	touch $@
 
+oldest:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "the oldest releases need Python 3.11; set PYTHON=...")'
+	test -x $(VENV)-oldest/bin/python || $(PYTHON) -m venv $(VENV)-oldest
+	$(PYTHON) .ci/oldest.py > $(VENV)-oldest/oldest.txt
+	$(VENV)-oldest/bin/python -m pip install --disable-pip-version-check --quiet --constraint $(VENV)-oldest/oldest.txt --editable '.[dev]'
+	$(VENV)-oldest/bin/python -m pytest
+
+newest:
+	test -x $(VENV)-newest/bin/python || $(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(VENV)-newest/bin/python -m pytest
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache

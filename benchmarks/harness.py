@@ -16,6 +16,7 @@ from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
 from benchmarks.work import make_set, score
+from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
 from condense.runtime.files import remove_half_done
 from condense.runtime.locks import Claim, only_one
@@ -53,7 +54,17 @@ def run_grid(
         records = _compute(works, folder, executor, progress, claim)
         write_report(records, folder)
         claim.check()
+        _check_kept(records, folder)
     return records
+
+
+def _check_kept(records: list[Record], folder: Path) -> None:
+    lost = [record for record in records if not record_path(record.configuration, folder).exists()]
+    if lost:
+        raise CondenseError(
+            f"{len(lost)} of {len(records)} records were removed from {folder / 'cells'} while the benchmark was "
+            "running; the same command computes their cells again"
+        )
 
 
 def exit_code(records: list[Record]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from condense._version import DISTRIBUTION
 from condense.pictures import to_picture
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.files import atomic_write, half_done
@@ -99,7 +100,7 @@ def _to_huggingface(synthetic: SyntheticSet, path: Path) -> None:
     except ImportError as error:
         raise CondenseError(
             "--to huggingface needs the package datasets, which is not installed; "
-            "pip install 'condense[huggingface]', or give --to folder or --to torch"
+            f"pip install '{DISTRIBUTION}[huggingface]', or give --to folder or --to torch"
         ) from error
     info = synthetic.info
     features = {

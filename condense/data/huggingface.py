@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from condense._version import DISTRIBUTION
 from condense.data.datasets import read_datasets
 from condense.data.formats import formats
 from condense.data.raw import RawData, reason
@@ -71,7 +72,7 @@ def _load(name: str, *, download: bool) -> Any:
         import datasets
     except ImportError as error:
         raise CondenseError(
-            f"hf:{name} needs the package datasets; install it with pip install 'condense[huggingface]'"
+            f"hf:{name} needs the package datasets; install it with pip install '{DISTRIBUTION}[huggingface]'"
         ) from error
     try:
         with nullcontext() if download else _offline(datasets):

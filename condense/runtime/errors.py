@@ -15,8 +15,8 @@ class CondenseError(ValueError):
     on standard error and exits with 2. What a file or a name has put into it (a line break, the codes that colour a
     terminal) stands there as an escape.
 
-    >>> CondenseError("no class 'a\nb'").args
-    ("no class 'a\\nb'",)
+    >>> CondenseError("no class 'a\\nb'").args
+    ("no class 'a\\\\nb'",)
     """
 
     def __init__(self, message: str) -> None:

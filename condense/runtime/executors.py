@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from condense._version import DISTRIBUTION
 from condense.runtime.device import set_threads, threads_restored
 from condense.runtime.errors import CondenseError
 from condense.runtime.limits import limit_reached
@@ -155,7 +156,7 @@ def _installed() -> Any:
         import ray as engine
     except ImportError as error:
         raise CondenseError(
-            "workers need the package ray, which is not installed; pip install 'condense[ray]'"
+            f"workers need the package ray, which is not installed; pip install '{DISTRIBUTION}[ray]'"
         ) from error
     return engine
 

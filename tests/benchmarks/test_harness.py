@@ -313,6 +313,20 @@ def test_a_folder_that_is_removed_ends_the_benchmark(digits_file: Path, tmp_path
     assert run_grid(grid, out, origin="g", executor=here, progress=False)[0].status == "done"
 
 
+def test_records_that_are_removed_on_the_way_are_missed(digits_file: Path, tmp_path: Path):
+    grid = parse_grid(small(digits_file, ipc=[1, 2], methods=[{"name": "random"}], network_seeds=1), "g")
+
+    class Removing:
+        def run(self, function: Any, jobs: list[Any]) -> Iterator[Any]:
+            shutil.rmtree(tmp_path / "cells", ignore_errors=True)
+            yield from here.run(function, jobs)
+
+    with pytest.raises(
+        CondenseError, match=r"1 of 2 records were removed from .*cells while the benchmark was running"
+    ):
+        run_grid(grid, tmp_path, origin="g", executor=Removing(), progress=False)
+
+
 def test_a_set_whose_run_is_not_finished_is_made_again(digits_file: Path, tmp_path: Path):
     """A kill may come when set and account are there, and the checkpoint still is."""
     grid = parse_grid(small(digits_file, methods=[{"name": "random"}], network_seeds=1), "g")

@@ -284,7 +284,7 @@ def test_experts_are_recorded_continued_and_added_to(file, tmp_path: Path, capsy
         assert (buffer.experts, buffer.epochs, buffer.network) == (experts, 1, "convnet-d1-w4-in")
         assert lines == [f"{out}: {experts} experts of 1 epochs, {buffer.bytes / 1e6:,.1f} MB"]
     assert (buffer.description.rule, buffer.description.threads) == (ExpertRule(), 1)  # as it began
-    files = [".lock", "buffer.json", *(f"expert-000{k}.h5" for k in range(3)), "preprocessing.safetensors"]
+    files = ["buffer.json", *(f"expert-000{k}.h5" for k in range(3)), "preprocessing.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == files
 
 

@@ -128,6 +128,22 @@ def test_a_folder_that_is_removed_ends_the_recording(data, tmp_path: Path, first
     assert record_experts(data, NET, experts=2, epochs=1, out=out).finished == 2
 
 
+def test_an_expert_that_is_removed_on_the_way_is_missed(data, tmp_path: Path):
+    out = tmp_path / "experts"
+
+    class Removing:
+        threads = 1
+
+        def run(self, function, jobs):
+            for outcome in InProcess().run(function, jobs):
+                (out / "expert-0000.h5").unlink(missing_ok=True)
+                yield outcome
+
+    with pytest.raises(CondenseError, match=r"expert 0 was removed from .*experts while others were recorded"):
+        record_experts(data, NET, experts=2, epochs=1, out=out, executor=Removing())
+    assert record_experts(data, NET, experts=2, epochs=1, out=out).finished == 2
+
+
 def test_what_is_half_done_in_the_folder_of_a_killed_recording_goes(data, tmp_path: Path):
     out = tmp_path / "experts"
     out.mkdir()

@@ -135,7 +135,7 @@ def test_hugging_face_reads_its_export(tmp_path: Path) -> None:
 
 def test_without_hugging_face_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # what Python does for a package that is not there
-    with pytest.raises(CondenseError, match=r"condense\[huggingface\].*--to folder") as caught:
+    with pytest.raises(CondenseError, match=r"condense-data\[huggingface\].*--to folder") as caught:
         make_set().export(tmp_path / "out", "huggingface")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

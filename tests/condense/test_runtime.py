@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from pydantic import Field
 
 import condense
+from condense._version import DISTRIBUTION
 from condense.cli.main import main
 from condense.runtime import provenance
 from condense.runtime.device import choose_device, set_threads
@@ -222,6 +224,12 @@ def test_no_call_leaves_the_process_with_other_threads(calls: str, digits_file: 
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(usual)
+
+
+def test_pip_is_told_the_name_of_the_distribution():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == DISTRIBUTION
+    assert project["scripts"] == {"condense": "condense.cli:main"}
 
 
 def test_provenance_names_what_can_change_a_number():
