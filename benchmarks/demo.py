@@ -22,16 +22,8 @@ from condense.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
-_OWN = (
-    _MARKER,
-    "results.*",
-    "cells/digits-*.json",
-    "sets/digits-*",
-    "sets/.*",
-    "images/digits-*.png",
-    "*.tmp",
-    "*.tmp/*",
-)
+_IN_FOLDERS = ("cells/digits-*.json", "sets/digits-*", "sets/.*", "images/digits-*.png")
+_OWN = (_MARKER, "results.*", *_IN_FOLDERS, "*.tmp", "*.tmp/*")
 
 
 def run_demo(out: str | Path = "demo", progress: bool = True) -> int:

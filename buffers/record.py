@@ -113,12 +113,11 @@ def record_experts(
         description = enter(folder, description.model_copy(update=settled), data)
         failed = _record_missing(data, description, experts, claim, executor, where, memory_limit, progress)
         claim.check()
-        lost = [
-            number for number in range(experts) if number not in failed and not expert_path(folder, number).exists()
-        ]
+        finished = [number for number in range(experts) if number not in failed]
+        lost = [number for number in finished if not expert_path(folder, number).exists()]
     if lost:
         raise CondenseError(f"expert {lost[0]} was removed from {folder} while others were recorded; start it again")
-    return Recording(folder, experts - len(failed), failed)
+    return Recording(folder, len(finished), failed)
 
 
 def _device(asked: str, executor: Executor) -> torch.device:

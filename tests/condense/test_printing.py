@@ -75,7 +75,7 @@ def test_every_command_prints_plain_text(capsys, data: Path, made: Path, tmp_pat
         assert captured.out
         assert is_plain(captured.out + captured.err)
     assert main(["show", str(made)]) == 0
-    assert r"cat\x1b[2J\x1b]0;owned\x07, dog\u202egnp, line break , [red]$x_{1, \x9b31m, ünïcödé 猫" in (
+    assert r"cat\x1b[2J\x1b]0;owned\x07, dog\u202egnp, line\nbreak\r, [red]$x_{1, \x9b31m, ünïcödé 猫" in (
         capsys.readouterr().out
     )
 
@@ -100,7 +100,7 @@ def test_every_error_is_plain_text(capsys, data: Path, made: Path, tmp_path: Pat
 
 
 def test_the_text_of_an_error_is_plain_for_whoever_catches_it():
-    assert str(CondenseError(f"no {EVIL}\n\n  in {BROKEN}")) == r"no cat\x1b[2J\x1b]0;owned\x07 in line break"
+    assert str(CondenseError(f"no {EVIL}\n\n  in {BROKEN}")) == (r"no cat\x1b[2J\x1b]0;owned\x07\n\n  in line\nbreak\r")
 
 
 def test_lines_and_bars_are_plain(capsys, monkeypatch):
@@ -110,7 +110,7 @@ def test_lines_and_bars_are_plain(capsys, monkeypatch):
         bar.update(1, {EVIL: 0.5})
         say(REVERSED)
     printed = capsys.readouterr()
-    assert printed.out == "dog\\u202egnp\nline break\n"
+    assert printed.out == "dog\\u202egnp\nline\\nbreak\\r\n"
     assert r"cat\x1b[2J" in printed.err
     assert "\x07" not in printed.err
     assert "\x1b]0;" not in printed.err
