@@ -37,7 +37,8 @@ def compiled(function: Function) -> Function:
     """
     if not torch.cuda.is_available():  # where CUDA's tools are installed without a GPU, this logger says so every time
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"  # torch 2.6
+    setattr(torch._dynamo.config, limit, max(_SHAPES, getattr(torch._dynamo.config, limit)))
     fast = torch.compile(function, dynamic=False)
     broken = False
 

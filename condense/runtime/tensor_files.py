@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         try:
             save_file(on_processor, temporary, metadata=metadata)
         except SafetensorError as error:  # its own error for what the operating system refuses: no space left, say
-            number = re.search(r"os error (\d+)", str(error))
+            number = re.search(r"(?:os error|code:) (\d+)", str(error))
             raise OSError(number and int(number[1]), os.strerror(int(number[1])) if number else str(error)) from error
 
 
