@@ -177,7 +177,7 @@ def _slug(*words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 
-class Work(Closed):
+class CellJob(Closed):
     """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, the recipe, and
     the path of the set that images start from, if they start from one."""
 

@@ -18,7 +18,7 @@ from condense.runtime.executors import here
 from condense.runtime.files import atomic_write
 from condense.runtime.locks import only_one
 from condense.runtime.progress import answer
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"

@@ -11,5 +11,5 @@ if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; 
 fi
 mkdir -p "$out"
 "$python" -m pytest -q -n 0 -m gpu tests | tee "$out/tests.txt"
-"$python" -m benchmarks.speed --device auto --repeats 3 --out "$out/speed.json"
+"$python" -m benchmarks.measure.speed --device auto --repeats 3 --out "$out/speed.json"
 "$python" -m condense benchmark benchmarks/grids/gpu.yaml --out "$out"

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Work
+from benchmarks.cells import CellJob
 from benchmarks.grid import Grid, load_grid
+from benchmarks.jobs import make_set, score
 from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
-from benchmarks.work import make_set, score
+from condense.methods.output import is_finished
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
 from condense.runtime.files import remove_half_done
@@ -23,7 +24,6 @@ from condense.runtime.locks import Claim, only_one
 from condense.runtime.progress import answer, progress_bar, say
 from condense.runtime.provenance import circumstances
 from condense.runtime.subprocesses import subprocesses
-from condense.synthesizers.output import is_finished
 
 
 def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
@@ -49,9 +49,9 @@ def run_grid(
 
     `executor` does the work; `origin` names the grid in errors.
     """
-    works = plan(grid, origin)
+    jobs = plan(grid, origin)
     with _only_run(folder) as claim:
-        records = _compute(works, folder, executor, progress, claim)
+        records = _compute(jobs, folder, executor, progress, claim)
         write_report(records, folder)
         claim.check()
         _check_kept(records, folder)
@@ -87,35 +87,35 @@ def _only_run(folder: Path) -> Iterator[Claim]:
         yield claim
 
 
-def _compute(works: list[Work], folder: Path, executor: Executor, progress: bool, claim: Claim) -> list[Record]:
+def _compute(jobs: list[CellJob], folder: Path, executor: Executor, progress: bool, claim: Claim) -> list[Record]:
     """The records of all cells, found or made."""
-    records = {work.cell.key: read_record(record_path(work.cell, folder)) for work in works}
-    missing = _by_experts([work for work in works if not _is_done(records[work.cell.key])])
+    records = {job.cell.key: read_record(record_path(job.cell, folder)) for job in jobs}
+    missing = _by_experts([job for job in jobs if not _is_done(records[job.cell.key])])
     failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
     with progress_bar("benchmark", len(missing), enabled=progress) as bar:
-        for number, work in enumerate(missing, start=1):
-            result = _result(work, folder, executor, failed_sets, progress)
+        for number, job in enumerate(missing, start=1):
+            result = _result(job, folder, executor, failed_sets, progress)
             claim.check()
-            record = _record(work, result, folder)
-            write_record(record_path(work.cell, folder), record)
-            records[work.cell.key] = record
+            record = _record(job, result, folder)
+            write_record(record_path(job.cell, folder), record)
+            records[job.cell.key] = record
             if progress:
                 say(_line(record))
             bar.update(number)
     return [record for record in records.values() if record is not None]
 
 
-def _by_experts(works: list[Work]) -> list[Work]:
+def _by_experts(jobs: list[CellJob]) -> list[CellJob]:
     """Those without experts first, then those of the same experts together.
 
     Experts take longer than most sittings have left: one kind should serve all its cells before the next is recorded.
     """
-    kinds: dict[str, list[Work]] = {"": []}
-    for work in works:
-        experts = None if work.cell.made is None else work.cell.made.experts
-        kind = "" if experts is None else json.dumps([work.cell.data.fingerprint, experts], sort_keys=True)
-        kinds.setdefault(kind, []).append(work)
-    return [work for alike in kinds.values() for work in alike]
+    kinds: dict[str, list[CellJob]] = {"": []}
+    for job in jobs:
+        experts = None if job.cell.made is None else job.cell.made.experts
+        kind = "" if experts is None else json.dumps([job.cell.data.fingerprint, experts], sort_keys=True)
+        kinds.setdefault(kind, []).append(job)
+    return [job for alike in kinds.values() for job in alike]
 
 
 def _is_done(record: Record | None) -> bool:
@@ -123,15 +123,15 @@ def _is_done(record: Record | None) -> bool:
 
 
 def _result(
-    work: Work, folder: Path, executor: Executor, failed_sets: dict[str, str], progress: bool
+    job: CellJob, folder: Path, executor: Executor, failed_sets: dict[str, str], progress: bool
 ) -> dict[str, Any] | str:
     """The fields that scoring the cell's set gives, after making the set if it is missing; or the error of either."""
 
     def do(action: Callable[..., dict[str, Any]]) -> dict[str, Any] | str:
-        (outcome,) = executor.run(partial(action, folder=folder, progress=progress), [work])
+        (outcome,) = executor.run(partial(action, folder=folder, progress=progress), [job])
         return outcome.value if outcome.value is not None else outcome.error or "no result"
 
-    cell = work.cell
+    cell = job.cell
     if cell.made is not None and not is_finished(set_path(cell, folder)):
         made = failed_sets.get(cell.set_name) or do(make_set)
         if isinstance(made, str):
@@ -140,8 +140,8 @@ def _result(
     return do(score)
 
 
-def _record(work: Work, result: dict[str, Any] | str, folder: Path) -> Record:
-    cell = work.cell
+def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
+    cell = job.cell
     fields: dict[str, Any] = {
         "key": cell.key,
         "configuration": cell,

@@ -7,36 +7,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription, Work
+from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
 from condense.data import RealData, load_data
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
+from condense.methods.registry import Method, methods
+from condense.methods.request import resolve_settings
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.synthesizers.initialization import file_digest, is_file
-from condense.synthesizers.registry import Method, methods
-from condense.synthesizers.request import resolve_settings
 
 
-def plan(grid: Grid, origin: str) -> list[Work]:
+def plan(grid: Grid, origin: str) -> list[CellJob]:
     """All cells of the grid, those of one set together, the full data last.
 
     `origin` names the grid in errors. Raises `CondenseError` for everything that is wrong with the grid.
     """
-    found: dict[str, Work] = {}
+    found: dict[str, CellJob] = {}
     for index, entry in enumerate(grid.data):
         with _place(f"{origin}: data.{index}: "):
             data = read_data(entry)
-        for work in _works(data, entry, grid, origin):
-            title = work.cell.title
+        for job in _jobs(data, entry, grid, origin):
+            title = job.cell.title
             if title in found:
                 raise CondenseError(
                     f"{origin}: two cells are both called {title!r}; give data and recipes other names, or split the "
                     "grid in two"
                 )
-            found[title] = work
-    return sorted(found.values(), key=lambda work: work.cell.made is None)
+            found[title] = job
+    return sorted(found.values(), key=lambda job: job.cell.made is None)
 
 
 def read_data(entry: DataEntry) -> RealData:
@@ -54,7 +54,7 @@ def _place(prefix: str) -> Iterator[None]:
         raise CondenseError(f"{prefix}{error}") from None
 
 
-def _works(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[Work]:
+def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[CellJob]:
     description = DataDescription(
         name=data.name,
         fingerprint=data.fingerprint,
@@ -81,10 +81,10 @@ def _works(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterato
                     seeds = grid.network_seeds or protocol.networks
                     column = _column(protocol, net, data)
                     cell = Cell(data=description, made=made, column=column, network_seeds=seeds)
-                    yield Work(cell=cell, source=entry, recipe=method.recipe, initial_set=start)
+                    yield CellJob(cell=cell, source=entry, recipe=method.recipe, initial_set=start)
     for protocol, net in columns if grid.full else []:
         column = _column(full(protocol), net, data, beside=protocol.name)
-        yield Work(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
+        yield CellJob(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
 
 
 def _columns(column: ColumnEntry, data: RealData, place: str) -> list[tuple[Protocol, str]]:

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.table import Column, Row, Table
-from condense.runtime.wording import for_plot
+from condense.runtime.printing import for_plot
 
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")  # Okabe & Ito
 _BAR = 0.19  # inches

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from benchmarks.cells import Cell
+from condense.methods.output import account_path
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json
 from condense.runtime.inputs import read_json
 from condense.runtime.validation import Closed, validated
-from condense.synthesizers.output import account_path
 
 
 class Parts(Closed):

@@ -12,7 +12,7 @@ from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
 from condense.runtime.files import atomic_write, write_json
-from condense.runtime.wording import printable
+from condense.runtime.printing import printable
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5 import Contents, Rows, open_rows, read_contents
-from condense.runtime.hdf5_objects import Version, open_hdf5
-from condense.runtime.hdf5_writing import Pieces, write_contents
+from condense.runtime.hdf5.objects import Version, open_hdf5
+from condense.runtime.hdf5.reader import Contents, Rows, open_rows, read_contents
+from condense.runtime.hdf5.writer import Pieces, write_contents
 from condense.runtime.inputs import parse_json
 from condense.runtime.validation import validated
 

@@ -15,15 +15,18 @@ from torch import Tensor
 from buffers.rules import ExpertRule
 from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
+from condense.compute.engine import Engine
 from condense.data import RealData, load_data
-from condense.engine import Engine
 from condense.networks import Network, build_network
 from condense.networks.layout import Layout
 from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole, load_tensors, save_tensors
 from condense.synthesizers.inner_network import InnerNetwork
-from condense.training import TrainingRule, Update, accuracy, descend, train_network, training_engine
+from condense.training.engines import training_engine
+from condense.training.loop import Update, descend, train_network
+from condense.training.prediction import accuracy
+from condense.training.rule import TrainingRule
 
 
 @dataclass(frozen=True)

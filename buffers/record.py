@@ -20,11 +20,11 @@ from buffers.index import (
 )
 from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
+from condense.compute.planning import draws_uncompiled
 from condense.data import DataInfo, RealData, load_data
 from condense.data.packing import pack
 from condense.networks import NetworkLike, build_network, canonical_name, network_name
 from condense.networks.layout import Layout
-from condense.planning import draws_uncompiled
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess
@@ -33,7 +33,7 @@ from condense.runtime.locks import Claim, only_one
 from condense.runtime.places import cache_directory
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
-from condense.training import training_engine
+from condense.training.engines import training_engine
 
 
 @dataclass(frozen=True)

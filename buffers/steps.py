@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
-from condense.derivatives import Parameters, apply_network, length
-from condense.training import Step, Update, descend
+from condense.compute.derivatives import Parameters, apply_network, length
+from condense.training.loop import Step, Update, descend
 
 _TINY = 1e-12
 
@@ -45,7 +45,8 @@ def image_gradient_penalty(network: nn.Module, parameters: Parameters, images: T
         return apply_network(network, parameters, images).sum()
 
     jacobian = grad(total)(images)  # (N, C, H, W)
-    return (torch.linalg.vector_norm(jacobian, dim=1) - 1).square().mean()
+    lengths: Tensor = torch.linalg.vector_norm(jacobian, dim=1)
+    return (lengths - 1).square().mean()
 
 
 def flat_step(radius: float, ascent_weight: float) -> Update:

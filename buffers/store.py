@@ -25,7 +25,7 @@ from buffers.expert_file import ExpertFile, Trajectory, open_expert, write_exper
 from buffers.index import BufferDescription, ExpertFacts, preprocessed_alike, read_description, write_description
 from condense.data.info import DataInfo
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5_objects import version_of
+from condense.runtime.hdf5.objects import version_of
 from condense.runtime.inputs import regular_file
 from condense.runtime.seeds import generator
 

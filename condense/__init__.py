@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from condense.data import RealData, load_data
     from condense.evaluation import evaluate
+    from condense.methods.distill import distill
     from condense.runtime.errors import CondenseError
-    from condense.synthesizers.distill import distill
-    from condense.synthetic_set import SyntheticSet
+    from condense.sets.synthetic_set import SyntheticSet
 
 if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith("/condense"):  # this process is a command of ours
     end_at_once_before_the_work()
@@ -39,8 +39,8 @@ import_module("condense.runtime.places").point_libraries_to_the_cache()
 _PUBLIC = {
     "CondenseError": "condense.runtime.errors",
     "RealData": "condense.data",
-    "SyntheticSet": "condense.synthetic_set",
-    "distill": "condense.synthesizers.distill",
+    "SyntheticSet": "condense.sets.synthetic_set",
+    "distill": "condense.methods.distill",
     "evaluate": "condense.evaluation",
     "load_data": "condense.data",
 }

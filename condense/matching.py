@@ -75,7 +75,8 @@ def match_gradients_squared(real: Mapping[str, Tensor], synthetic: Mapping[str, 
 def match_gradients_cosine(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
     """One minus the cosine between two gradients, all parameters together: the alternative `cos`."""
     left, right = _vector(real), _vector(synthetic, like=real)
-    return 1 - left @ right / (left.norm() * right.norm() + _ROW_EPSILON)
+    cosine: Tensor = left @ right / (left.norm() * right.norm() + _ROW_EPSILON)
+    return 1 - cosine
 
 
 def match_convolutions_squared(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
@@ -127,7 +128,8 @@ def match_characteristic_functions(
     left, right = (torch.linalg.vector_norm(value, dim=0) for value in (real, synthetic))  # (M,) each
     amplitude = (left - right).square()
     phase = (2 * (left * right - (real * synthetic).sum(0))).clamp(min=1e-12)
-    return (amplitude_weight * amplitude + phase_weight * phase).sqrt().mean()
+    distances: Tensor = (amplitude_weight * amplitude + phase_weight * phase).sqrt()
+    return distances.mean()
 
 
 def _vector(gradient: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -137,4 +139,5 @@ def _vector(gradient: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = 
 
 def _row_distances(left: Tensor, right: Tensor) -> Tensor:
     left, right = left.flatten(1), right.flatten(1)  # (out, rest)
-    return 1 - (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1) + _ROW_EPSILON)
+    cosines: Tensor = (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1) + _ROW_EPSILON)
+    return 1 - cosines

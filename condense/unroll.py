@@ -37,11 +37,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condense.engine import Engine
+from condense.compute.engine import Engine
+from condense.compute.plan import Plan
 from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.global_draws import drawing, network_draws_of_step
-from condense.runtime.plan import Plan
 
 __all__ = ["Augment", "Target", "TrajectoryGradient", "trajectory_gradient"]
 

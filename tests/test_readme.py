@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from condense.synthesizers.registry import methods
+from condense.methods.registry import methods
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

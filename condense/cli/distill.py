@@ -11,10 +11,10 @@ from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
+from condense.methods.registry import Method, methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
-from condense.synthesizers.registry import Method, methods
 
 _BUFFERS = {"buffer", "label_buffer"}  # options that name folders of experts
 
@@ -66,8 +66,8 @@ def distill(words: Sequence[str]) -> int:
     if options.dry_run:
         answer(*_estimate(method.name, options))
         return 0
-    from condense.synthesizers.distill import distill as run
-    from condense.synthesizers.output import claimed_target
+    from condense.methods.distill import distill as run
+    from condense.methods.output import claimed_target
 
     with claimed_target(options.out, overwrite=options.overwrite):  # before data that may take minutes
         asked = _asked(options)
@@ -92,7 +92,7 @@ def _asked(options: Any) -> dict[str, Any]:
 
 def _estimate(method: str, options: Any) -> list[str]:
     """What `--dry-run` prints."""
-    from condense.synthesizers.estimate import estimate
+    from condense.methods.estimate import estimate
 
     about_files = ("out", "resume", "overwrite", "keep_every")
     asked = {name: value for name, value in _asked(options).items() if name not in about_files}

@@ -17,7 +17,7 @@ from condense.runtime.progress import answer, say
 
 if TYPE_CHECKING:
     from condense.data import RealData
-    from condense.synthetic_set import SyntheticSet
+    from condense.sets.synthetic_set import SyntheticSet
 
 
 class EvaluateOptions(SourceOptions):
@@ -105,7 +105,7 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
     account.
     """
     from condense.data.catalogue import DATA_SETS
-    from condense.synthetic_set import SyntheticSet
+    from condense.sets.synthetic_set import SyntheticSet
 
     loaded: dict[tuple[str, Any], RealData] = {}
     found = []

@@ -84,8 +84,8 @@ def import_set(words: Sequence[str]) -> int:
         raise CondenseError("--optimizer is of experts: name their network as --net, or leave it out")
     if options.file.name.startswith("replay_buffer"):
         raise CondenseError(f"{options.file} has experts: name their network as --net, and a folder as --out")
-    from condense.importing import import_reference
     from condense.runtime.locks import claimed_output
+    from condense.sets.importing import import_reference
 
     with claimed_output(options.out, "import", suffix=".h5", overwrite=options.overwrite):
         info = load(options.data, options).info
@@ -149,7 +149,7 @@ def show(words: Sequence[str]) -> int:
 
 def _show_set(options: ShowOptions) -> None:
     from condense.runtime.files import atomic_write
-    from condense.synthetic_set import SyntheticSet
+    from condense.sets.synthetic_set import SyntheticSet
 
     synthetic = SyntheticSet.load(options.set)
     _print_rows(synthetic.describe())
@@ -160,7 +160,7 @@ def _show_set(options: ShowOptions) -> None:
 
 def _show_experts(options: ShowOptions) -> None:
     from buffers import ExpertBuffer
-    from buffers.description import accuracy_table, describe_buffer, plot_accuracies
+    from buffers.summary import accuracy_table, describe_buffer, plot_accuracies
 
     buffer = ExpertBuffer.open(options.set)
     _print_rows(describe_buffer(buffer))
@@ -188,7 +188,7 @@ def export(words: Sequence[str]) -> int:
     options = parse(
         ExportOptions, words, program="condense export", description="Write a synthetic set in a form that others read."
     )
-    from condense.synthetic_set import SyntheticSet
+    from condense.sets.synthetic_set import SyntheticSet
 
     SyntheticSet.load(options.set).export(options.out, to=options.to, overwrite=options.overwrite)
     answer(f"{options.out}: written")

@@ -40,7 +40,7 @@ def data(words: Sequence[str]) -> int:
 
 def methods(words: Sequence[str]) -> int:
     """List the methods."""
-    from condense.synthesizers.registry import methods as registered
+    from condense.methods.registry import methods as registered
 
     return _print_list(
         words,
@@ -82,8 +82,8 @@ def protocols(words: Sequence[str]) -> int:
 
 def recipes(words: Sequence[str]) -> int:
     """List the recipes."""
+    from condense.methods.registry import methods as registered
     from condense.recipes import load_recipe, recipe_names
-    from condense.synthesizers.registry import methods as registered
 
     rows = []
     for method in registered():

@@ -20,8 +20,8 @@ from condense.data.raw import RawData, reason
 from condense.data.sources import Hdf5Pixels, PixelSource, TensorPixels, channels_first
 from condense.data.survey import Survey
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5 import CHECKSUMS, Rows, open_rows, read_contents
-from condense.runtime.hdf5_objects import Hdf5File, open_hdf5
+from condense.runtime.hdf5.objects import Hdf5File, open_hdf5
+from condense.runtime.hdf5.reader import CHECKSUMS, Rows, open_rows, read_contents
 from condense.runtime.inputs import regular_file
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")

@@ -42,7 +42,7 @@ def is_deep(image: Image.Image) -> bool:
         return True
     file: Any = image  # the attributes below are those of images that were opened from a file
     if image.format == "TIFF" and hasattr(file, "tag_v2"):
-        return max(file.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
+        return bool(max(file.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8)
     if getattr(file, "tile", None):
         return _is_deep_file(file)
     if not getattr(file, "filename", ""):

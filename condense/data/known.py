@@ -26,7 +26,8 @@ def read_known(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
 
     Raises `CondenseError` if it is not there and `download` is false, or if the download fails.
     """
-    return load_object(entry.target)(entry, data_root, download=download)
+    raw: RawData = load_object(entry.target)(entry, data_root, download=download)
+    return raw
 
 
 def read_digits(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:

@@ -10,8 +10,8 @@ import numpy as np
 
 from condense.data.real import RealData, Split
 from condense.data.survey import Surveyor
-from condense.runtime.hdf5 import Contents
-from condense.runtime.hdf5_writing import Pieces, fixed_length, write_contents
+from condense.runtime.hdf5.reader import Contents
+from condense.runtime.hdf5.writer import Pieces, fixed_length, write_contents
 
 KIND = "condense packed data"
 SCHEMA = 1

@@ -156,8 +156,9 @@ class Whitening(Preprocessing):
     @cached_property
     def _inverse(self) -> Tensor:
         try:
-            return torch.linalg.inv(self.matrix.double()).to(self.matrix)
-        except torch.linalg.LinAlgError as error:
+            inverse: Tensor = torch.linalg.inv(self.matrix.double())
+            return inverse.to(self.matrix)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise CondenseError("the whitening has no inverse; the file is damaged: make it again") from error
 
     def _transform(self, images: Tensor, matrix: Tensor, mean: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be 
     @cached_property
     def _indices_by_class(self) -> tuple[Tensor, ...]:
         counts = torch.bincount(self.labels, minlength=len(self.info.classes))
-        return self.labels.argsort(stable=True).split(counts.tolist())
+        parts: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(counts.tolist())
+        return parts
 
     def subset(self, indices: Tensor) -> Self:
         """The images at `indices` (int64 [n]) as a split of the same type; no pixels are copied.

@@ -17,8 +17,8 @@ from torch import Tensor
 from condense.data.decoding import ImageShape, decode_file, quiet_pillow, resize
 from condense.data.unreadable import Problem, unreadable_files
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import cache_directory
-from condense.runtime.hdf5 import Rows
+from condense.runtime.hdf5.reader import Rows
+from condense.runtime.places import cache_directory
 
 _CHUNK_BYTES = 16 * 2**20
 

@@ -16,7 +16,9 @@ from condense.runtime.files import cached_file
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole
-from condense.training import ImageSource, train_network, training_engine
+from condense.training.engines import training_engine
+from condense.training.loop import train_network
+from condense.training.sources import ImageSource
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
 _LABELLED_AT_ONCE = 256

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from condense.runtime.registry import Registry
 from condense.runtime.validation import Closed
-from condense.training_rule import TrainingRule
+from condense.training.rule import TrainingRule
 
 
 class StaticLabels(Closed):

@@ -9,19 +9,22 @@ from typing import Literal
 
 import torch
 
+from condense.compute.engine import Engine
 from condense.data import RealData, TestData, TrainingData
-from condense.engine import Engine
-from condense.evaluation.material import Material, training_material
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
+from condense.evaluation.training_set import Material, training_material
 from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
-from condense.synthetic_set import SyntheticSet
-from condense.training import Diverged, TrainingRule, answers, train_network, training_engine
+from condense.sets.synthetic_set import SyntheticSet
+from condense.training.engines import training_engine
+from condense.training.loop import Diverged, train_network
+from condense.training.prediction import answers
+from condense.training.rule import TrainingRule
 
 
 def evaluate(

@@ -33,7 +33,8 @@ class Network(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The features [N, D] of images [N, C, H, W], as the classifier sees them."""
-        return self.features(images).flatten(1)
+        features: Tensor = self.features(images)
+        return features.flatten(1)
 
     def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps [N, c, h, w] after each activation, and the features [N, D].
@@ -44,7 +45,8 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits [N, classes] of images [N, C, H, W]."""
-        return self.classifier(self.embed(images))
+        logits: Tensor = self.classifier(self.embed(images))
+        return logits
 
 
 # kinds of torch's layers that never draw, by the module that they are in; but for these ones
@@ -93,7 +95,7 @@ def count_features(features: nn.Module, image_shape: tuple[int, int, int]) -> in
     features.eval()  # in training mode BatchNorm refuses a batch of one; GroupNorm refuses a single value in both
     try:
         with torch.no_grad():
-            return features(image).numel()
+            return int(features(image).numel())
     except (RuntimeError, ValueError) as error:
         raise ImagesTooSmallError(f"images of {describe_shape(image_shape)} are too small for this network") from error
     finally:

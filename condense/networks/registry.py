@@ -57,7 +57,8 @@ class NetworkEntry:
 
     def factory(self) -> Callable[..., Any]:
         """What makes the network, its class; imported here."""
-        return load_object(self.target)
+        factory: Callable[..., Any] = load_object(self.target)
+        return factory
 
     @property
     def built_in(self) -> bool:

@@ -145,4 +145,5 @@ class BasicBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """[N, channels, H, W] to [N, filters, H / stride, W / stride]."""
-        return self.activation(self.residual(maps) + self.shortcut(maps))
+        activated: Tensor = self.activation(self.residual(maps) + self.shortcut(maps))
+        return activated

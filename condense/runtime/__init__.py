@@ -1,1 +1,1 @@
-"""What every part stands on: errors, seeds, files, devices, progress and provenance."""
+"""What every room stands on: errors, seeds, files, devices, processes, progress and provenance."""

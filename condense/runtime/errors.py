@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from condense.runtime.wording import printable
+from condense.runtime.printing import printable
 
 
 class CondenseError(ValueError):

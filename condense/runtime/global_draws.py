@@ -64,7 +64,7 @@ def global_generators(seed: int, device: torch.device | None = None) -> Iterator
     states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
     on_device = None if cuda is None else torch.cuda.get_rng_state(cuda)
     try:
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         if cuda is not None:

@@ -57,11 +57,11 @@ def available_memory(device: torch.device) -> int:
     """Bytes that can be taken on the device without swapping, within the limits of container and process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = [psutil.virtual_memory().available]
+    free = [int(psutil.virtual_memory().available)]
     container = container_memory()
     if container is not None:
         free.append(container)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        free.append(max(0, limit - psutil.Process().memory_info().vms))
+        free.append(max(0, limit - int(psutil.Process().memory_info().vms)))
     return min(free)

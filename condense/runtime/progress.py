@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from condense.runtime.wording import printable
+from condense.runtime.printing import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

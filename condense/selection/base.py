@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
 
 from torch import Tensor
 
+from condense.compute.costs import Workload
 from condense.data import TrainingData
 from condense.data.sampling import check_class_sizes
-from condense.making import Job, Product
-from condense.planning import Work
-from condense.runtime.validation import Closed
+from condense.methods.interface import Configured, Job, Pace, Product, SettingsT
 
 
-class Selector(ABC):
+class Selector(Configured[SettingsT], ABC):
     """A method that chooses `ipc` real images of every class; the set keeps their original 8-bit pixels.
 
     The order of choice is kept within each class, so the first k images of a greedy method are its choice for k.
     """
 
-    Settings: ClassVar[type[Closed]] = Closed
-
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: SettingsT) -> None:
         self.job = job
         self.data = job.data
         self.settings = settings
@@ -34,22 +30,27 @@ class Selector(ABC):
         """Training indices of the chosen images, class by class in order of choice; int64 [C*ipc]."""
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, ipc: int, settings: SettingsT) -> None:
         """Every class must have so many images."""
         check_class_sizes(data, ipc)
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def preparation(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
         """Nothing, unless a method trains networks first."""
         return []
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
         """Nothing: there are no iterations to plan."""
         return []
 
     @classmethod
-    def make(cls, job: Job, settings: Any) -> Product:
+    def pace(cls, job: Job, settings: SettingsT) -> Pace | None:
+        """None: a choice is made in one go."""
+        return None
+
+    @classmethod
+    def make(cls, job: Job, settings: SettingsT) -> Product:
         """Choose, and copy the pixels of the chosen images."""
         started = time.monotonic()
         selector = cls(job, settings)

@@ -6,30 +6,31 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.compute.costs import Workload
+from condense.compute.engine import Engine
 from condense.data import TrainingData
-from condense.engine import Engine
-from condense.making import Job
+from condense.methods.interface import Job, MethodSettings
 from condense.networks import Network, build_network, canonical_name
-from condense.planning import Work
 from condense.runtime.cache import save_if_possible
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole
-from condense.runtime.validation import Closed
 from condense.selection.base import Selector
-from condense.training import TrainingRule, train_network, training_work
+from condense.training.engines import training_work
+from condense.training.loop import train_network
+from condense.training.rule import TrainingRule
 
 TRAINING = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=5, schedule="cosine")
 _IMAGES_AT_ONCE = 64
 
 
-class FeatureSettings(Closed):
+class FeatureSettings(MethodSettings):
     """Where features come from."""
 
     features: Literal["trained", "random", "pixels"] = Field(
@@ -38,10 +39,11 @@ class FeatureSettings(Closed):
     network: str = Field("convnet-w128-in", description="the network that gives the features (its penultimate layer)")
 
 
-class FeatureSelector(Selector):
-    """A selector that looks at the features of one class at a time: a method fills `choose_from`."""
+FeatureSettingsT = TypeVar("FeatureSettingsT", bound=FeatureSettings)
 
-    Settings: ClassVar[type[Closed]] = FeatureSettings
+
+class FeatureSelector(Selector[FeatureSettingsT]):
+    """A selector that looks at the features of one class at a time: a method fills `choose_from`."""
 
     def choose(self) -> Tensor:
         """Features of all training images, then the choice in each class."""
@@ -53,7 +55,7 @@ class FeatureSelector(Selector):
         return torch.cat(chosen)
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def preparation(cls, data: TrainingData, ipc: int, settings: FeatureSettingsT) -> list[Workload]:
         """The network that gives the features."""
         return feature_training(data, settings)
 
@@ -62,7 +64,7 @@ class FeatureSelector(Selector):
         """Rows of `features` [n, D] to choose, int64 [count], no row twice; `label` only serves to seed draws."""
 
 
-def feature_training(data: TrainingData, settings: FeatureSettings) -> list[Work]:
+def feature_training(data: TrainingData, settings: FeatureSettings) -> list[Workload]:
     """What `training_features` trains first."""
     if settings.features != "trained":
         return []

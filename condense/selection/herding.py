@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from condense.selection.features import FeatureSelector
+from condense.selection.features import FeatureSelector, FeatureSettings
 
 
 def herd(features: Tensor, count: int) -> Tensor:
@@ -30,7 +30,7 @@ def herd(features: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen)
 
 
-class Herding(FeatureSelector):
+class Herding(FeatureSelector[FeatureSettings]):
     """Herding on the features of each class."""
 
     def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:

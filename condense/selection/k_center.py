@@ -39,10 +39,8 @@ def spread(features: Tensor, count: int, first: int) -> Tensor:
     return torch.tensor(chosen)
 
 
-class KCenter(FeatureSelector):
+class KCenter(FeatureSelector[KCenterSettings]):
     """Greedy k-center on the features of each class."""
-
-    Settings = KCenterSettings
 
     def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
         """Spread over the class, from its centre or a random image."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from condense.runtime.seeds import derive_seed
-from condense.selection.features import FeatureSelector
+from condense.selection.features import FeatureSelector, FeatureSettings
 
 
 def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10) -> Tensor:
@@ -28,7 +28,7 @@ def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10
     return torch.tensor(chosen)
 
 
-class KMeans(FeatureSelector):
+class KMeans(FeatureSelector[FeatureSettings]):
     """K-means on the features of each class."""
 
     def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:

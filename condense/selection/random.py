@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from condense.data.sampling import random_indices
+from condense.methods.interface import MethodSettings
 from condense.selection.base import Selector
 
 
-class Random(Selector):
+class Random(Selector[MethodSettings]):
     """Images of each class drawn uniformly without replacement; every seed is a new draw."""
 
     def choose(self) -> Tensor:

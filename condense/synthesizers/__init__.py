@@ -1,1 +1,1 @@
-"""Methods that learn images, the loop they share, and `distill`, which runs any registered method."""
+"""Methods that learn images, one file each, and what several of them share."""

@@ -37,7 +37,7 @@ class SoftLabelTrajectorySettings(TrajectoryMatchingSettings):
     )
 
 
-class SoftLabelTrajectoryMatching(TrajectoryMatching):
+class SoftLabelTrajectoryMatching(TrajectoryMatching[SoftLabelTrajectorySettings]):
     """TESLA: labels that the expert at the end of the window assigns, and the frozen gradient.
 
     At the end all labels are assigned by one expert, the first one after its last epoch, so that the set does not
@@ -45,8 +45,6 @@ class SoftLabelTrajectoryMatching(TrajectoryMatching):
     class to its expert. The metric `in_class` is the fraction that are still what they began as; where it falls, the
     learning rate of the images is too large.
     """
-
-    Settings = SoftLabelTrajectorySettings
 
     @property
     def assigned(self) -> bool:

@@ -6,8 +6,6 @@ averaged over the images of a class, should be those of real images.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -35,7 +33,7 @@ class AttentionMatchingSettings(ClassMatchingSettings):
     )
 
 
-class AttentionMatching(ClassMatching):
+class AttentionMatching(ClassMatching[AttentionMatchingSettings]):
     """L = 100 (sum_layers sum_c |mean a(real_c) - mean a(synthetic_c)|^2
              + lambda sum_c |mean f(real_c) - mean f(synthetic_c)|^2)
 
@@ -45,10 +43,8 @@ class AttentionMatching(ClassMatching):
     others (p = 1, BatchNorm, real and synthetic images each in one forward, 20,000 iterations): `--recipe script`.
     """
 
-    Settings = AttentionMatchingSettings
-
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, ipc: int, settings: AttentionMatchingSettings) -> None:
         """The network must have as many maps as are to be compared."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)

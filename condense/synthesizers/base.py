@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from condense.augmentation import Augmentation
+from condense.augmentation.dsa import Augmentation
+from condense.compute.costs import Workload
+from condense.compute.planning import expected_seconds
 from condense.data import TrainingData
-from condense.decoders import Tiles
-from condense.making import Job, Product, class_major_labels
-from condense.planning import Work
+from condense.methods.interface import Configured, Job, MethodSettings, Pace, Product, class_major_labels
+from condense.methods.loop import RunRecord, run
+from condense.methods.pace import measured_pace
 from condense.runtime.global_draws import network_draws
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed
-from condense.runtime.validation import Closed
-from condense.spaces import SPACES, Space
-from condense.synthesizers.initialization import NAMES, Initialization, check_start, initial_images, start_training
-from condense.synthesizers.loop import RunRecord, run
+from condense.sets.decoders import Tiles
+from condense.sets.spaces import SPACES, Space
+from condense.synthesizers.initialization import (
+    BY_FEATURES,
+    NAMES,
+    Initialization,
+    check_start,
+    file_digest,
+    initial_images,
+    start_training,
+)
 
 INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
 
@@ -29,7 +39,7 @@ INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .
 _LARGEST_SHARE = 0.5  # of the first images in an average that passes without a word
 
 
-class SynthesizerSettings(Closed):
+class SynthesizerSettings(MethodSettings):
     """The settings that every synthesizer has. A method's own settings extend them."""
 
     iterations: int = Field(1000, ge=1, description="updates of the images")
@@ -64,22 +74,29 @@ class SynthesizerSettings(Closed):
         average = self.image_average if left is None else left ** (1 / iterations)
         return self.model_copy(update={"image_average": average, "image_average_left": None})
 
+    def files(self) -> dict[str, str]:
+        """The set that images start from, if they start from one."""
+        digest = file_digest(self.initialization)
+        return {} if digest is None else {"initial images": digest}
 
-class Synthesizer(ABC):
+
+SettingsT = TypeVar("SettingsT", bound=SynthesizerSettings)
+
+
+class Synthesizer(Configured[SettingsT], ABC):
     """A method that learns images by gradient descent.
 
-    A subclass names its `Settings` and writes `step`; it gets settings that are `for_length` of the run. The loop
-    around it (progress, budget, checkpoints, resume, guards) is `condense.synthesizers.loop.run`.
+    A subclass is derived for its settings and writes `step`; it gets settings that are `for_length` of the run. The
+    loop around it (progress, budget, checkpoints, resume, guards) is `condense.methods.loop.run`.
     """
 
-    Settings: ClassVar[type[SynthesizerSettings]] = SynthesizerSettings
     space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
     usual_precision: ClassVar[Literal["auto", "float32"]] = "auto"  # of the engine, where the user leaves it open
     augmentation: Augmentation | None = None  # that images are made for
     skips: ClassVar[bool] = False  # whether it passes over updates that are not finite; otherwise they end the run
     tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: SettingsT) -> None:
         self.job = job
         self.data = job.data
         self.settings = settings
@@ -91,7 +108,7 @@ class Synthesizer(ABC):
         self.average = None if settings.image_average is None else self.images.detach().clone()
         self.optimizer = self.make_optimizer()
 
-    def prepare(self) -> None:  # noqa: B027  (most methods need nothing)
+    def prepare(self) -> None:
         """Whatever must be there before the images are; called first."""
 
     def start(self) -> tuple[Tensor, float]:
@@ -113,8 +130,9 @@ class Synthesizer(ABC):
         """`step`, and what follows every one of them."""
         with network_draws(derive_seed(self.job.seed, "network draws", iteration)):
             metrics = self.step(iteration)
-        if self.average is not None:
-            self.average.lerp_(self.images.detach(), 1 - self.settings.image_average)
+        kept = self.settings.image_average
+        if self.average is not None and kept is not None:
+            self.average.lerp_(self.images.detach(), 1 - kept)
         return metrics
 
     def learned(self) -> dict[str, Any]:
@@ -184,7 +202,7 @@ class Synthesizer(ABC):
         self.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, ipc: int, settings: SettingsT) -> None:
         """The decoder must fit the images, and every class have enough of them; a method adds what it needs.
 
         A flip closure wants mirror images of the same class.
@@ -197,17 +215,26 @@ class Synthesizer(ABC):
             say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def preparation(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
         """The network whose features choose the images to start from, if one does; a method adds what it trains."""
         return start_training(settings.initialization, data, _start_network(settings))
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
         """What the engine does in one iteration; a method that uses the engine says so here."""
         return []
 
     @classmethod
-    def make(cls, job: Job, settings: Any) -> Product:
+    def pace(cls, job: Job, settings: SettingsT) -> Pace:
+        """That of the first few updates, which are made and thrown away."""
+        training = expected_seconds(cls.preparation(job.data, job.ipc, settings), job.plan, job.device)
+        settings = settings.for_length(settings.iterations)
+        if settings.initialization in BY_FEATURES:
+            settings = settings.model_copy(update={"initialization": "real"})
+        return measured_pace(lambda: cls(replace(job, progress=False, rehearsal=True), settings), training)
+
+    @classmethod
+    def make(cls, job: Job, settings: SettingsT) -> Product:
         """Run the method from its start or its checkpoint to the end of its budget."""
         started = time.monotonic()
         synthesizer = cls(job, settings)
@@ -237,12 +264,12 @@ class Synthesizer(ABC):
         )
 
 
-def _start_network(settings: Any) -> str:
+def _start_network(settings: SynthesizerSettings) -> str:
     """The network whose features choose images to start from: that of the method, if it has one."""
     return getattr(settings, "network", "convnet-w128-in")
 
 
-def decoder_of(settings: Any, ipc: int) -> Tiles | None:
+def decoder_of(settings: SynthesizerSettings, ipc: int) -> Tiles | None:
     """The decoder that a method's settings ask for, for so many images of a class.
 
     That is by their `factor` and, where a method has more ways than one, their `decoding`: bound by as many training
@@ -252,5 +279,5 @@ def decoder_of(settings: Any, ipc: int) -> Tiles | None:
     if factor == 1:
         return None
     if decoding == "bound":
-        return Tiles.bounded(factor, ipc, settings.synthetic_batch)
+        return Tiles.bounded(factor, ipc, getattr(settings, "synthetic_batch", ipc))
     return Tiles(factor, decoding or "uniform")

@@ -7,23 +7,23 @@ that learns where the difference is largest. Features come from networks between
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from condense.augmentation import AugmentationName
+from condense.augmentation.dsa import AugmentationName
+from condense.compute.costs import Workload
+from condense.compute.derivatives import Parameters
 from condense.data import TrainingData
-from condense.derivatives import Parameters
-from condense.making import Job
 from condense.matching import characteristic_function, match_characteristic_functions
+from condense.methods.interface import Job
 from condense.networks import Network, canonical_name
 from condense.networks.build import initialize
-from condense.planning import Work
 from condense.runtime.seeds import generator
-from condense.spaces import SPACES
+from condense.sets.spaces import SPACES
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
     AUGMENTATION_HELP,
@@ -34,10 +34,11 @@ from condense.synthesizers.class_matching import (
     real_batch_sizes,
 )
 from condense.synthesizers.initialization import Initialization
-from condense.synthesizers.inner_network import load_training_state, training_state, under
 from condense.synthesizers.multi_formation import FACTOR_HELP, training_augmentation
 from condense.synthesizers.pretrained import pretrained_network
-from condense.training import TrainingRule, training_work
+from condense.training.engines import training_work
+from condense.training.rule import TrainingRule
+from condense.training.state import load_training_state, training_state, under
 
 _SCALE = 300.0  # of the loss in the released code; the calibration has weight 1 beside it
 _ROWS_PER_OUTPUT = 16  # frequencies that are the same output of the learned sampler, in the released code
@@ -75,7 +76,7 @@ class CharacteristicMatchingSettings(ClassMatchingSettings):
     network_lr: float = Field(0.01, gt=0, description="learning rate of their training (SGD, momentum 0.9)")
 
 
-class CharacteristicMatching(ClassMatching):
+class CharacteristicMatching(ClassMatching[CharacteristicMatchingSettings]):
     """L_c = 300 mean_t sqrt(alpha A + beta P) between the characteristic functions of normalised features.
 
     In every iteration one pretrained network, with parameters l initial + (1 - l) final for l uniform in [0, 1]; for
@@ -93,10 +94,9 @@ class CharacteristicMatching(ClassMatching):
     ours learns, from as many frequencies as are asked for. Sets have hard labels.
     """
 
-    Settings = CharacteristicMatchingSettings
     space = SPACES["unit"]
 
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: CharacteristicMatchingSettings) -> None:
         super().__init__(job, settings)
         self.network.eval()
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, factor=0.5, patience=_PATIENCE)
@@ -209,21 +209,21 @@ class CharacteristicMatching(ClassMatching):
             self.sampler.load_state(under("sampler.", state))
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def preparation(cls, data: TrainingData, ipc: int, settings: CharacteristicMatchingSettings) -> list[Workload]:
         """The networks, trained on the real data."""
         name, rule = canonical_name(settings.network, data.info.image_shape), pretraining_rule(settings)
         training = training_work(name, data.info, len(data), rule, networks=settings.networks)
         return [*super().preparation(data, ipc, settings), training]
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: CharacteristicMatchingSettings) -> list[Workload]:
         """Features of real images class by class, and twice their gradient for the synthetic ones."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         largest = int(real_batch_sizes(data, settings).max())
         times = classes * (2 if settings.calibration else 1)
         return [
-            Work("features", *network, batch=largest, times=classes),
-            Work("feature gradient", *network, batch=presented_images(ipc, settings), times=times),
+            Workload("features", *network, batch=largest, times=classes),
+            Workload("feature gradient", *network, batch=presented_images(ipc, settings), times=times),
         ]
 
 
@@ -267,7 +267,8 @@ class FrequencySampler:
     def sample(self, count: int, draws: torch.Generator) -> Tensor:
         """`count` frequencies [M, D], differentiable in the parameters: the outputs, repeated to so many rows."""
         noise = torch.randn(self.rows, self.width, generator=draws).to(self.device)
-        return self.network(noise).repeat(-(-count // self.rows), 1)[:count]
+        outputs: Tensor = self.network(noise)
+        return outputs.repeat(-(-count // self.rows), 1)[:count]
 
     def ascend(self, loss: Tensor) -> None:
         """One step of SGD with momentum 0.5 up the loss."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from condense.data.sampling import check_class_sizes
-from condense.making import Job
+from condense.methods.interface import Job
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
 from condense.synthesizers.expert_opinions import ExpertOpinions

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
+from condense.augmentation.dsa import Augmentation, AugmentationName, Draws, augment, draw_per_class, flip_closure
+from condense.compute.costs import Workload
+from condense.compute.derivatives import Parameters
+from condense.compute.engine import Engine
 from condense.data import DataInfo, TrainingData
 from condense.data.sampling import sample
-from condense.derivatives import Parameters
-from condense.engine import Engine
-from condense.making import Job
+from condense.methods.interface import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.networks.layers import batch_norms
-from condense.planning import Work
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
@@ -47,7 +47,10 @@ class ClassMatchingSettings(SynthesizerSettings):
     )
 
 
-class ClassMatching(Synthesizer):
+ClassSettingsT = TypeVar("ClassSettingsT", bound=ClassMatchingSettings)
+
+
+class ClassMatching(Synthesizer[ClassSettingsT]):
     """A synthesizer with random networks, batches of real images of each class, and one augmentation per class.
 
     Representative real batches (Liu et al., ICCV 2023: DREAM, whose own values are `--recipe dream-published` of idc)
@@ -56,9 +59,7 @@ class ClassMatching(Synthesizer):
     is in a batch twice, and images are normalised as the network sees them: the released code differs in both.
     """
 
-    Settings: ClassVar[type[ClassMatchingSettings]] = ClassMatchingSettings
-
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: ClassSettingsT) -> None:
         super().__init__(job, settings)
         info = job.data.info
         self.classes = len(info.classes)
@@ -68,7 +69,7 @@ class ClassMatching(Synthesizer):
         self.representatives: list[Tensor] = []  # training indices, class by class
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, ipc: int, settings: ClassSettingsT) -> None:
         """The network must fit the images."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
@@ -190,26 +191,26 @@ class ClassMatching(Synthesizer):
         self.representatives = [state[f"representatives.{label}"] for label in range(count)]
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: ClassSettingsT) -> list[Workload]:
         """Features of the real batch, and their gradient for all synthetic images."""
         network = network_of(settings, data.info)
         return [
-            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
-            Work("feature gradient", *network, batch=presented_images(ipc, settings) * len(data.info.classes)),
+            Workload("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
+            Workload("feature gradient", *network, batch=presented_images(ipc, settings) * len(data.info.classes)),
         ]
 
 
-def network_of(settings: Any, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:
+def network_of(settings: ClassMatchingSettings, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:
     """Name, image shape and classes of the networks that these settings ask for."""
     return canonical_name(settings.network, info.image_shape), info.image_shape, len(info.classes)
 
 
-def real_batch_sizes(data: TrainingData, settings: Any) -> Tensor:
+def real_batch_sizes(data: TrainingData, settings: ClassMatchingSettings) -> Tensor:
     """How many real images of each class are in a batch; int64 [C]."""
     return torch.bincount(data.labels, minlength=len(data.info.classes)).clamp(max=settings.real_batch)
 
 
-def presented_images(ipc: int, settings: Any) -> int:
+def presented_images(ipc: int, settings: ClassMatchingSettings) -> int:
     """How many images of a class networks see."""
     decoder = decoder_of(settings, ipc)
     return (ipc if decoder is None else decoder.images_in(ipc)) * (2 if settings.flip_closure else 1)

@@ -60,7 +60,7 @@ def open_to(iteration: int, first: int, last: int, growth: float) -> int:
     return min(last, first + int((last - first) * iteration // growth))
 
 
-class DifficultyAlignment(TrajectoryMatching):
+class DifficultyAlignment(TrajectoryMatching[DifficultyAlignmentSettings]):
     """Trajectory matching with a window that opens, images that experts know, learned soft labels and a gate.
 
     Labels are logits, whose softmax is the target of the inner cross-entropy; each starts as the average over the
@@ -68,8 +68,6 @@ class DifficultyAlignment(TrajectoryMatching):
     does); without the start `correct` there is one expert. These experts, which also choose the images, can be others
     than the ones that are matched. An iteration whose loss is above `skip_above` changes nothing.
     """
-
-    Settings = DifficultyAlignmentSettings
 
     def prepare(self) -> None:
         """With the experts that say what images are."""

@@ -20,7 +20,7 @@ class DistributionMatchingSettings(ClassMatchingSettings):
     iterations: int = Field(20000, ge=1, description="updates of the images")
 
 
-class DistributionMatching(ClassMatching):
+class DistributionMatching(ClassMatching[DistributionMatchingSettings]):
     """L = sum_c |mean embed(A_c(real_c)) - mean embed(A_c(synthetic_c))|^2 in a new random network every iteration.
 
     One SGD step on all images follows, without averaging over classes or features, as in the paper's released code.
@@ -28,8 +28,6 @@ class DistributionMatching(ClassMatching):
     image at a time this equals one class after the other, at any number of images per class. With BatchNorm all images
     of a kind go through one forward, as in the released code.
     """
-
-    Settings = DistributionMatchingSettings
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match the class means of one batch of real images in one new network."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from condense.compute.derivatives import called
 from condense.data import DataInfo
-from condense.derivatives import called
-from condense.making import ExpertSource
+from condense.methods.interface import ExpertSource
 from condense.networks import build_network
 
 _AT_ONCE = 50  # images

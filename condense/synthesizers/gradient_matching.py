@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import AugmentationName, Draws, augment
+from condense.augmentation.dsa import AugmentationName, Draws, augment
+from condense.compute.costs import Workload
+from condense.compute.derivatives import Parameters, check_mixed_product
+from condense.compute.engine import Engine
 from condense.data import TrainingData
 from condense.data.sampling import sample
-from condense.derivatives import Parameters, check_mixed_product
-from condense.engine import Engine
-from condense.making import Job
 from condense.matching import (
     match_convolutions_absolute,
     match_convolutions_squared,
@@ -28,9 +28,9 @@ from condense.matching import (
     match_gradients_cosine,
     match_gradients_squared,
 )
+from condense.methods.interface import Job
 from condense.networks import build_network
 from condense.networks.layers import batch_norms
-from condense.planning import Work
 from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import drawing
 from condense.runtime.seeds import derive_seed, generator
@@ -45,7 +45,8 @@ from condense.synthesizers.class_matching import (
 )
 from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.inner_network import InnerNetwork
-from condense.training import TensorSource, TrainingRule
+from condense.training.rule import TrainingRule
+from condense.training.sources import TensorSource
 
 Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
@@ -105,7 +106,10 @@ def _all(label: int, images: Tensor) -> Tensor:
     return torch.full((len(images),), label, device=images.device)
 
 
-class GradientMatching(ClassMatching):
+GradientSettingsT = TypeVar("GradientSettingsT", bound=GradientMatchingSettings)
+
+
+class GradientMatching(ClassMatching[GradientSettingsT]):
     """L = sum_c D(grad of the loss on A_c(real_c), grad of the loss on A_c(synthetic_c)).
 
     One SGD step on all images down the sum over classes, nothing averaged, as in the released code. After
@@ -119,15 +123,13 @@ class GradientMatching(ClassMatching):
     drawn from all of it, where FYI's code draws images and closes each batch.
     """
 
-    Settings: ClassVar[type[GradientMatchingSettings]] = GradientMatchingSettings
-
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: GradientSettingsT) -> None:
         super().__init__(job, settings)
         self.inner = InnerNetwork(self.network, self.inner_rule(settings))
         self.norms = batch_norms(self.network)
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> None:
         """A distance between convolutions needs some, and the network second derivatives."""
         super().check(data, ipc, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
@@ -139,7 +141,7 @@ class GradientMatching(ClassMatching):
             )
 
     @classmethod
-    def inner_rule(cls, settings: Any) -> TrainingRule:
+    def inner_rule(cls, settings: GradientSettingsT) -> TrainingRule:
         """How the network is trained between two matches."""
         return TrainingRule(
             lr=settings.network_lr,
@@ -229,37 +231,35 @@ class GradientMatching(ClassMatching):
         self.inner.load_state(state)
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> list[Workload]:
         """Gradients of real and of synthetic images and mixed products of these, for every class; inner training."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         largest, synthetic = int(real_batch_sizes(data, settings).max()), cls.matched_images(ipc, settings)
         return [
-            Work("gradient", *network, batch=largest, times=classes),
-            Work("gradient", *network, batch=synthetic, times=classes),
-            Work("image product", *network, batch=synthetic, times=classes),
+            Workload("gradient", *network, batch=largest, times=classes),
+            Workload("gradient", *network, batch=synthetic, times=classes),
+            Workload("image product", *network, batch=synthetic, times=classes),
             *cls._inner_work(data, ipc, settings),
         ]
 
     @classmethod
-    def matched_images(cls, ipc: int, settings: Any) -> int:
+    def matched_images(cls, ipc: int, settings: GradientSettingsT) -> int:
         """Synthetic images of a class that are matched in an iteration."""
         return presented_images(ipc, settings)
 
     @classmethod
-    def inner_images(cls, data: TrainingData, ipc: int, settings: Any) -> int:
+    def inner_images(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> int:
         """Images in an epoch of the inner training."""
         return presented_images(ipc, settings) * len(data.info.classes)
 
     @classmethod
-    def _inner_work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def _inner_work(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> list[Workload]:
         """The inner training, spread over all iterations: none follows the last match in a network."""
         rule, images = cls.inner_rule(settings), cls.inner_images(data, ipc, settings)
         batch = min(rule.batch_size, images)
         steps = rule.epochs * math.ceil(images / batch) * (settings.matching_steps - 1) / settings.matching_steps
-        return [Work("training", *network_of(settings, data.info), batch, math.ceil(steps))] if steps else []
+        return [Workload("training", *network_of(settings, data.info), batch, math.ceil(steps))] if steps else []
 
 
-class SiameseGradientMatching(GradientMatching):
+class SiameseGradientMatching(GradientMatching[SiameseGradientMatchingSettings]):
     """Gradient matching with differentiable siamese augmentation, from real images: DSA."""
-
-    Settings = SiameseGradientMatchingSettings

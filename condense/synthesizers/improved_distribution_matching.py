@@ -8,20 +8,19 @@ classified rightly, the more so the better the network is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from condense.compute.costs import Workload
+from condense.compute.engine import Engine
 from condense.data import TrainingData
 from condense.data.sampling import sample
-from condense.engine import Engine
-from condense.making import Job
 from condense.matching import class_means, match_means
+from condense.methods.interface import Job
 from condense.networks import Network
-from condense.planning import Work
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
@@ -32,9 +31,11 @@ from condense.synthesizers.class_matching import (
     real_batch_sizes,
 )
 from condense.synthesizers.initialization import Initialization
-from condense.synthesizers.inner_network import InnerNetwork, under
+from condense.synthesizers.inner_network import InnerNetwork
 from condense.synthesizers.multi_formation import FACTOR_HELP
-from condense.training import TrainingRule, accuracy
+from condense.training.prediction import accuracy
+from condense.training.rule import TrainingRule
+from condense.training.state import under
 
 _FIRST_NETWORKS = 3
 
@@ -85,7 +86,7 @@ class Tally:
         self.seen += images
 
 
-class ImprovedDistributionMatching(ClassMatching):
+class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSettings]):
     """L_c = |mean f(A_c(real_c)) - mean f(A_c(decoded synthetic_c))|^2 + w a CE(network(A_c(decoded synthetic_c)), c)
 
     f are the features of a network drawn from the queue, in evaluation mode, a its accuracy in percent on all real
@@ -95,10 +96,9 @@ class ImprovedDistributionMatching(ClassMatching):
     undivided image per class (the second term only where it is classified wrongly) is left out.
     """
 
-    Settings = ImprovedDistributionMatchingSettings
     tile_sampling = "bilinear"
 
-    def __init__(self, job: Job, settings: Any) -> None:
+    def __init__(self, job: Job, settings: ImprovedDistributionMatchingSettings) -> None:
         super().__init__(job, settings)
         self.network.eval()
         self.training_engine = Engine(self.new_network(0).train(), job.plan)
@@ -192,17 +192,17 @@ class ImprovedDistributionMatching(ClassMatching):
             inner.load_state(under(f"queue.{place}.", state))
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: ImprovedDistributionMatchingSettings) -> list[Workload]:
         """Features of the real batch, their gradient for each class, and the training of networks."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         steps = settings.networks_trained * settings.network_steps
         batch = min(settings.network_batch, len(data))
-        training = [Work("training", *network, batch=batch, times=steps)]
+        training = [Workload("training", *network, batch=batch, times=steps)]
         if settings.classification_weight:
-            training.append(Work("features", *network, batch=batch, times=steps))
+            training.append(Workload("features", *network, batch=batch, times=steps))
         return [
-            Work("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
-            Work("feature gradient", *network, batch=presented_images(ipc, settings), times=classes),
+            Workload("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
+            Workload("feature gradient", *network, batch=presented_images(ipc, settings), times=classes),
             *(training if steps else []),
         ]
 

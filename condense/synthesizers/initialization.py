@@ -10,18 +10,18 @@ import torch
 from pydantic import AfterValidator, PlainSerializer
 from torch import Tensor
 
+from condense.compute.costs import Workload
 from condense.data import TrainingData
 from condense.data.sampling import random_indices, smallest_class
-from condense.decoders import Tiles
-from condense.making import Job
-from condense.planning import Work
+from condense.methods.interface import Job
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.features import FeatureSettings, feature_training, training_features
 from condense.selection.herding import herd
 from condense.selection.kmeans import nearest_to_centres
-from condense.spaces import SPACES, Space
-from condense.synthetic_set import SyntheticSet
+from condense.sets.decoders import Tiles
+from condense.sets.spaces import SPACES, Space
+from condense.sets.synthetic_set import SyntheticSet
 
 NAMES = ("real", "noise", "kmeans", "herding", "tiles")
 BY_FEATURES = ("kmeans", "herding")  # those that a network trained on the real data decides
@@ -123,7 +123,7 @@ def check_start(initialization: str, data: TrainingData, ipc: int, decoder: Tile
     raise CondenseError(f"{problem}; give {', or '.join(ways_out)}")
 
 
-def start_training(initialization: str, data: TrainingData, network: str) -> list[Work]:
+def start_training(initialization: str, data: TrainingData, network: str) -> list[Workload]:
     """The network that is trained for a start."""
     if initialization not in BY_FEATURES:
         return []

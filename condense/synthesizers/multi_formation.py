@@ -7,17 +7,16 @@ trained on real images, because networks trained on few synthetic ones soon have
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation import AugmentationName
+from condense.augmentation.dsa import AugmentationName
+from condense.augmentation.names import MatchingAugmentation
 from condense.data import TrainingData
-from condense.decoders import Decoding
 from condense.runtime.seeds import derive_seed, generator
-from condense.spaces import SPACES
+from condense.sets.decoders import Decoding
+from condense.sets.spaces import SPACES
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import AUGMENTATION_HELP, presented_images
 from condense.synthesizers.gradient_matching import (
@@ -27,8 +26,7 @@ from condense.synthesizers.gradient_matching import (
     GradientMatchingSettings,
 )
 from condense.synthesizers.initialization import Initialization
-from condense.training import TrainingRule
-from condense.training_rule import MatchingAugmentation
+from condense.training.rule import TrainingRule
 
 FACTOR_HELP = "tiles on either side of a stored image, each enlarged to a training image; 1 stores whole images"
 
@@ -56,7 +54,7 @@ class MultiFormationSettings(GradientMatchingSettings):
     distance: DistanceName = Field("l2", description=DISTANCE_HELP)
 
 
-class MultiFormation(GradientMatching):
+class MultiFormation(GradientMatching[MultiFormationSettings]):
     """L_c = D(grad of the loss on A(real_c), grad of the loss on A(decoded synthetic_c)), one SGD step for each class.
 
     The network is trained by SGD with momentum 0.9 and weight decay 5e-4 on real images in batches of 64, augmented
@@ -64,11 +62,10 @@ class MultiFormation(GradientMatching):
     released code, one optimiser has the images of all classes, so its momentum also moves classes whose turn it is not.
     """
 
-    Settings = MultiFormationSettings
     space = SPACES["unit"]
 
     @classmethod
-    def inner_rule(cls, settings: Any) -> TrainingRule:
+    def inner_rule(cls, settings: MultiFormationSettings) -> TrainingRule:
         """Passes over real images."""
         return TrainingRule(
             lr=settings.network_lr,
@@ -110,12 +107,12 @@ class MultiFormation(GradientMatching):
         self.inner.train(self.data.subset(chosen), self.engine, seed=seed, device=self.job.device)
 
     @classmethod
-    def matched_images(cls, ipc: int, settings: Any) -> int:
+    def matched_images(cls, ipc: int, settings: MultiFormationSettings) -> int:
         """As many as `part` leaves."""
         return min(presented_images(ipc, settings), settings.synthetic_batch)
 
     @classmethod
-    def inner_images(cls, data: TrainingData, ipc: int, settings: Any) -> int:
+    def inner_images(cls, data: TrainingData, ipc: int, settings: MultiFormationSettings) -> int:
         """Real images."""
         return min(settings.network_images, len(data))
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condense.derivatives import Parameters
-from condense.engine import Engine
-from condense.making import Job
+from condense.compute.derivatives import Parameters
+from condense.compute.engine import Engine
+from condense.methods.interface import Job
 from condense.networks import build_network, canonical_name
 from condense.runtime.cache import save_if_possible
 from condense.runtime.files import cached_file
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole
-from condense.synthesizers.inner_network import float_values, under
-from condense.training import TrainingRule, train_network
+from condense.training.loop import train_network
+from condense.training.rule import TrainingRule
+from condense.training.state import float_values, under
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ def balanced_weight(epoch: int, max_start: int) -> float:
     return math.log(epoch - half + 8, 5) if epoch >= half else 1 / math.log(half - epoch + 8, 5)
 
 
-class SmoothTrajectoryMatching(TrajectoryMatching):
+class SmoothTrajectoryMatching(TrajectoryMatching[SmoothTrajectorySettings]):
     """L = |theta_T - theta*_M|^2 / |theta_0 - theta*_M|^2
          + sum_i beta_i |theta_{t_i} - theta*_i|^2 / |theta_0 - theta*_i|^2
 
@@ -52,8 +52,6 @@ class SmoothTrajectoryMatching(TrajectoryMatching):
     i / (number of these targets + 1). The start is the expert's with its convolution weights changed by
     w <- w + a (d / |d|) w, d from N(0, 1).
     """
-
-    Settings = SmoothTrajectorySettings
 
     def window(self, iteration: int) -> Window:
         """With a perturbed start, and targets on the way."""

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from condense.augmentation import Augmentation, augment, draw_per_image
+from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.compute.costs import Kind, Workload
+from condense.compute.derivatives import check_mixed_product
+from condense.compute.engine import Engine
+from condense.compute.plan import Plan
 from condense.data import TrainingData
-from condense.derivatives import check_mixed_product
-from condense.engine import Engine
 from condense.networks import build_network, canonical_name
-from condense.planning import Kind, Work
 from condense.runtime.errors import CondenseError
-from condense.runtime.plan import Plan
 from condense.runtime.seeds import generator
 from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings
 from condense.synthesizers.chosen_images import chosen_images
@@ -124,7 +124,10 @@ class Window:
     between: tuple[Target, ...] = ()
 
 
-class TrajectoryMatching(Synthesizer):
+TrajectorySettingsT = TypeVar("TrajectorySettingsT", bound=TrajectoryMatchingSettings)
+
+
+class TrajectoryMatching(Synthesizer[TrajectorySettingsT]):
     """L = |theta_T - theta*|^2 / |theta_0 - theta*|^2, theta_0 an expert's epoch s and theta* its epoch s + M.
 
     theta_T comes of T steps of SGD on the synthetic images, each through its own differentiable augmentation
@@ -137,7 +140,6 @@ class TrajectoryMatching(Synthesizer):
     images and the augmentation.
     """
 
-    Settings: ClassVar[type[TrajectoryMatchingSettings]] = TrajectoryMatchingSettings
     usual_precision = "float32"
     skips = True
 
@@ -327,7 +329,7 @@ class TrajectoryMatching(Synthesizer):
         self.clamped, self.skipped, self.lost = state["counts"].tolist()
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Work]:
+    def work(cls, data: TrainingData, ipc: int, settings: TrajectorySettingsT) -> list[Workload]:
         """Gradients on the way and mixed products on the way back; nothing for `unrolled`, which uses no engine."""
         if settings.gradient == "unrolled":
             return []
@@ -337,8 +339,8 @@ class TrajectoryMatching(Synthesizer):
         steps = settings.inner_steps
         back: Kind = "image product" if settings.gradient == "frozen" else "mixed product"
         return [
-            Work("gradient", name, info.image_shape, classes, batch, steps),
-            Work(back, name, info.image_shape, classes, batch, min(steps, settings.truncate or steps)),
+            Workload("gradient", name, info.image_shape, classes, batch, steps),
+            Workload(back, name, info.image_shape, classes, batch, min(steps, settings.truncate or steps)),
         ]
 
 
@@ -378,7 +380,5 @@ def minibatches(count: int, size: int, steps: int, draws: torch.Generator) -> li
     return batches[:steps]
 
 
-class FlatTrajectoryMatching(TrajectoryMatching):
+class FlatTrajectoryMatching(TrajectoryMatching[FlatTrajectorySettings]):
     """FTD: experts of `condense experts --optimizer flat`, and the exponential average of the images."""
-
-    Settings = FlatTrajectorySettings

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks import demo
 from condense.runtime.errors import CondenseError
 from condense.runtime.locks import only_one
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 TINY = """
 data: [digits]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from benchmarks.grid import load_grid, parse_grid
+from benchmarks.jobs import make_set
 from benchmarks.plan import plan, read_data
 from benchmarks.records import read_record, read_records, set_path
-from benchmarks.work import make_set
 from condense.data import load_data
+from condense.methods.distill import distill
+from condense.methods.registry import methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
-from condense.synthesizers.distill import distill
-from condense.synthesizers.registry import methods
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
 RESULTS = GRIDS.with_name("results")

@@ -21,10 +21,10 @@ from benchmarks.grid import load_grid, parse_grid
 from benchmarks.harness import _by_experts, exit_code, run_grid
 from benchmarks.plan import plan
 from benchmarks.records import read_records
+from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
-from condense.synthesizers.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {

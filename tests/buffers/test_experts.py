@@ -24,7 +24,7 @@ from condense.data import RealData, pack
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 NET, BATCH_NORM = "convnet-d2-w4-in", "convnet-d2-w4-bn"
 

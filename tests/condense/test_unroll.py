@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from condense.augmentation import Augmentation, augment, draw_per_image
-from condense.engine import Engine
+from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.compute.engine import Engine
+from condense.compute.plan import Plan
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
-from condense.runtime.plan import Plan
 from condense.runtime.seeds import generator
 from condense.unroll import TrajectoryGradient, trajectory_gradient
 

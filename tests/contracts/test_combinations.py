@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import condense
-from condense.making import Job
+from condense.methods.interface import Job
+from condense.methods.registry import methods
+from condense.methods.request import resolve_settings
 from condense.runtime.registry import load_object
-from condense.synthesizers.registry import methods
-from condense.synthesizers.request import resolve_settings
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 Factors = Mapping[str, Sequence[Any]]
 Row = dict[str, Any]

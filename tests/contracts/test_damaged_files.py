@@ -18,18 +18,18 @@ import pytest
 import torch
 
 from benchmarks.measure.faults.mutate import mutate
-from buffers.description import accuracy_table, describe_buffer
 from buffers.index import BufferDescription, write_preprocessing
 from buffers.rules import ExpertRule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, write_expert
+from buffers.summary import accuracy_table, describe_buffer
 from condense.data import RealData, load_data, pack
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
+from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
 from condense.runtime.tensor_files import load_if_whole, save_tensors
-from condense.synthesizers.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import nn
 
 import condense
 from buffers import ExpertBuffer, record_experts
+from condense.methods.registry import methods
 from condense.networks.layers import InstanceNorm
 from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import global_generators, global_states
 from condense.runtime.registry import load_object
-from condense.synthesizers.registry import methods
 
 LEARNED = [name for name in methods().names() if hasattr(load_object(methods().find(name).target), "step")]
 QUICK = {"real_batch": 4, "iterations": 3, "networks": 2, "network_epochs": 1, "network_images": 8, "network_steps": 1}
@@ -69,8 +69,8 @@ def test_sets_depend_on_the_seed_alone(method: str, data, buffer, tmp_path: Path
             raise InterruptedError
         return step(self, iteration)
 
-    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
-    monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
+    monkeypatch.setattr("condense.methods.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.methods.checkpoints.LARGEST_COST", 1e9)
     monkeypatch.setattr(maker, "step", stop_halfway)
     with pytest.raises(InterruptedError):
         condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **options)

@@ -12,11 +12,11 @@ import torch
 
 import condense
 from buffers import ExpertBuffer, record_experts
-from condense.engine import Engine
+from condense.compute.engine import Engine
+from condense.compute.plan import Plan
+from condense.methods.registry import methods
 from condense.networks import build_network
-from condense.runtime.plan import Plan
 from condense.runtime.registry import load_object
-from condense.synthesizers.registry import methods
 from condense.unroll import trajectory_gradient
 
 HERE = torch.cuda.is_available()

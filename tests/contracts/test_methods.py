@@ -8,12 +8,12 @@ import torch
 
 import condense
 from buffers import ExpertBuffer, record_experts
-from condense.augmentation import Augmentation
+from condense.augmentation.dsa import Augmentation
 from condense.evaluation.protocols import PROTOCOLS
+from condense.methods.registry import methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
-from condense.synthesizers.registry import methods
-from condense.synthetic_set import SyntheticSet
+from condense.sets.synthetic_set import SyntheticSet
 
 NAMES = methods().names()
 SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
@@ -185,8 +185,8 @@ def test_interrupted_and_continued_equals_uninterrupted(
             raise InterruptedError
         return step(self, iteration)
 
-    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
-    monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
+    monkeypatch.setattr("condense.methods.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.methods.checkpoints.LARGEST_COST", 1e9)
     monkeypatch.setattr(maker, "step", stop_halfway)
     with pytest.raises(InterruptedError):
         condense.distill(method, data, ipc=1, out=tmp_path / "pieces.h5", **chosen)
@@ -212,8 +212,8 @@ def test_sets_that_are_kept_on_the_way_are_those_of_shorter_runs(
             raise InterruptedError
         return step(self, iteration)
 
-    monkeypatch.setattr("condense.synthesizers.checkpoints.MOST_SECONDS_LOST", 0.0)
-    monkeypatch.setattr("condense.synthesizers.checkpoints.LARGEST_COST", 1e9)
+    monkeypatch.setattr("condense.methods.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.methods.checkpoints.LARGEST_COST", 1e9)
     monkeypatch.setattr(maker, "step", stop)
     out = tmp_path / "kept" / "set.h5"
     with pytest.raises(InterruptedError):
@@ -230,7 +230,7 @@ def test_sets_that_are_kept_on_the_way_are_those_of_shorter_runs(
 
 @pytest.mark.parametrize("method", NAMES)
 def test_test_data_is_refused_by_type(method: str, options, data):
-    from condense.making import Job
+    from condense.methods.interface import Job
 
     with pytest.raises(TypeError, match="TrainingData"):
         Job(data.test, 1, 0, torch.device("cpu"))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from benchmarks.measure.faults import kills, limits, mutations
-from benchmarks.measuring import end, give_out
+from benchmarks.measure.measuring import end, give_out
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_json

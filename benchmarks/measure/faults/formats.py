@@ -22,10 +22,10 @@ from buffers import ExpertBuffer, record_experts
 from condense import SyntheticSet, distill, load_data
 from condense.data import RealData
 from condense.data.packing import pack
-from condense.importing import import_reference
+from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from condense.recipes import load_recipe
 from condense.runtime.tensor_files import load_if_whole, save_tensors
-from condense.synthesizers.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from condense.sets.importing import import_reference
 
 MEMORY_LIMIT = 64 * 2**20  # bytes of decoded pixels that data may have
 _CONFIGURATION = {"method": "dm", "settings": {"image_lr": 1.0}}

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure.faults.commands import CACHE, COMMANDS, Command, contents, left_in_cache
 from benchmarks.measure.faults.workers import End, run_command
-from condense.synthesizers import checkpoints
+from condense.methods import checkpoints
 
 _KILLS_IN_A_TRIAL = 3  # at most
 _REST = 0.3  # seconds in which processes that a killed one had started notice that it is gone

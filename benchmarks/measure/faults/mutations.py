@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import memory_growth
 from benchmarks.measure.faults.formats import FORMATS, MEMORY_LIMIT, Format
 from benchmarks.measure.faults.mutate import mutate
 from benchmarks.measure.faults.workers import run_forked
+from benchmarks.measure.machine import memory_growth
 from condense.runtime.errors import CondenseError
 
 MOST_SECONDS = 10.0

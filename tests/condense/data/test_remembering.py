@@ -15,7 +15,7 @@ from condense.data import RealData, known, load_data, pack, remembering, sources
 from condense.data import folder as folders
 from condense.data.sources import PixelSource
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5 import Rows
+from condense.runtime.hdf5.reader import Rows
 
 Tree = Callable[..., Path]
 Arrays = dict[str, np.ndarray]

@@ -1,0 +1,144 @@
+"""The two jobs behind a cell: making the set, and training networks on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.cells import CellJob
+from benchmarks.grid import DataEntry
+from benchmarks.plan import read_data
+from benchmarks.records import set_path
+from buffers import ExpertBuffer, expert_rule, record_experts
+from condense.evaluation import evaluate
+from condense.evaluation.protocols import PROTOCOLS, full
+from condense.evaluation.statistics import deviation
+from condense.methods.distill import distill
+from condense.runtime.errors import CondenseError
+from condense.runtime.provenance import circumstances, peak_memory
+from condense.runtime.subprocesses import on_every_core
+from condense.sets.synthetic_set import SyntheticSet
+from condense.synthesizers.initialization import file_digest
+
+if TYPE_CHECKING:
+    from condense.data import RealData
+
+_SAME_IN_ALL_RESULTS = (
+    "protocol",
+    "protocol_hash",
+    "network",
+    "images",
+    "stored_images",
+    "bytes",
+    "label_source",
+    "in_class",
+    "compiled",
+)
+
+
+def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """Make the set of a cell and store it with its account; an unfinished run is continued.
+
+    Raises whatever stops the method.
+    """
+    made = job.cell.made
+    assert made is not None, "the full data is not made"
+    path = set_path(job.cell, folder)
+    settings = made.settings | made.options
+    if job.initial_set is not None:
+        settings["initialization"] = job.initial_set
+        if file_digest(job.initial_set) != made.initial_images:
+            raise CondenseError(f"{job.initial_set} has changed since the benchmark started; start it again")
+    asked = settings.pop("iterations", None)
+    data = _read(job)
+    distill(
+        made.method,
+        data,
+        made.ipc,
+        iterations=asked if made.minutes is None else made.iterations,
+        minutes=made.minutes,
+        seed=made.seed,
+        recipe=job.recipe,
+        out=path,
+        overwrite=True,  # called where the set is not finished: a part of it may be there
+        buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),
+        progress=progress,
+        **made.plan,
+        **settings,
+    )
+    return {}
+
+
+def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: bool) -> ExpertBuffer:
+    """The experts of a grid's entry, recorded now as far as they are not there."""
+    digest = hashlib.blake2b(
+        json.dumps([data.info.identity, asked], sort_keys=True).encode(), digest_size=6
+    ).hexdigest()
+    out = folder / "experts" / f"{data.name}-{asked['optimizer']}-{digest}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (out.parent / ".gitignore").write_text("*\n", encoding="utf-8")  # too big to be kept with the records
+    found = record_experts(
+        data,
+        asked["net"],
+        asked["experts"],
+        asked["epochs"],
+        out,
+        rule=expert_rule(asked["optimizer"], **asked.get("options", {})),
+        seed=asked["seed"],
+        executor=on_every_core(),  # the memory of making the set is measured in this process
+        progress=progress,
+    )
+    if found.failed:
+        number, error = next(iter(found.failed.items()))
+        raise CondenseError(f"expert {number} could not be recorded: {error}")
+    return ExpertBuffer.open(out)
+
+
+def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
+    """Train the cell's networks on its set, or on the full data, and measure them: the fields of its record."""
+    cell = job.cell
+    data = _read(job)
+    protocol = PROTOCOLS.find(cell.column.beside or cell.column.protocol)
+    scored = data.train if cell.made is None else SyntheticSet.load(set_path(cell, folder))
+    seeds = cell.network_seeds
+    results = [
+        evaluate(
+            scored,
+            data,
+            nets=[cell.column.net],
+            runs=runs,
+            seed=seed,
+            protocol=full(protocol) if cell.made is None else protocol,
+            progress=progress,
+        ).results[0]
+        for seed, runs in ([(0, seeds)] if isinstance(seeds, int) else [(seed, 1) for seed in seeds])
+    ]
+    accuracies = [accuracy for result in results for accuracy in result.accuracies]
+    diverged = [index in result.diverged for result in results for index in range(len(result.accuracies))]
+    return {
+        **{name: getattr(results[0], name) for name in _SAME_IN_ALL_RESULTS},
+        "accuracies": accuracies,
+        "diverged": [index for index, this in enumerate(diverged) if this],
+        "mean": fmean(accuracies),
+        "std": deviation(accuracies),
+        "seconds": sum(result.seconds for result in results),
+        "peak_memory": peak_memory(),
+        **circumstances(),
+    }
+
+
+def _read(job: CellJob) -> RealData:
+    data = _read_once(job.source)
+    if data.fingerprint != job.cell.data.fingerprint:
+        raise CondenseError(f"{data.name} has changed since the benchmark started; start it again")
+    return data
+
+
+@lru_cache(maxsize=1)
+def _read_once(source: DataEntry) -> RealData:
+    """The cells that share a process mostly share their data too."""
+    return read_data(source)

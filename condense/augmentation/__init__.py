@@ -1,0 +1,1 @@
+"""Augmentation as pure functions of images and draws: differentiable, classic (one operation an image), CutMix."""

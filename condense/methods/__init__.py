@@ -1,0 +1,1 @@
+"""What runs a method: its interface and registry, requests, `distill` and `estimate`, the loop and its checkpoints."""

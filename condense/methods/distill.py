@@ -1,0 +1,225 @@
+"""`distill`: one function that runs any registered method and gives, and if asked stores, a synthetic set."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from condense.data import DataInfo, RealData
+from condense.data.fitting import data_options
+from condense.methods.checkpoints import check_continues, checkpoint_path
+from condense.methods.interface import ExpertSource, Job, MethodSettings, Product
+from condense.methods.intermediate_sets import check_kept, kept_path, without_iterations
+from condense.methods.output import claimed_target, store
+from condense.methods.registry import Method
+from condense.methods.request import AskedPlan, Request
+from condense.runtime.device import threads_restored
+from condense.runtime.memory import memory_errors_named
+from condense.runtime.provenance import circumstances, peak_memory, versions
+from condense.runtime.validation import option_words
+from condense.sets.synthetic_set import SyntheticSet
+
+
+@threads_restored()
+def distill(
+    method: str,
+    data: RealData,
+    ipc: int,
+    *,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    micro_batch: int | None = None,
+    threads: int | None = None,
+    buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
+    keep_every: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> SyntheticSet:
+    """Make a synthetic set of `ipc` images per class from the training part of `data`.
+
+    Args:
+        method: a registered name or alias, for example `dm` or `random` (`condense methods` lists them).
+        data: from `load_data`; only its training part is given to the method.
+        ipc: images per class, at least 1; methods that choose real images need that many in every class.
+        iterations: updates of the images; default: the recipe's.
+        minutes: stop after this time instead, or at `iterations` if both are given and these come first. The set
+            records the iterations reached, and its `command`, with every setting written out, makes it again.
+        seed: of everything random; the same call gives the same file.
+        recipe: name of a recipe of the method or path of a YAML file; default: the method's published settings for
+            this data and ipc.
+        out: where to store the set (`.h5`). A run that is killed is continued by the same call; a `.json` of the same
+            name beside the finished file tells time, memory and hardware.
+        resume: whether to continue an unfinished run found beside `out`.
+        overwrite: whether a finished `out` may be replaced.
+        device: `auto`, `cpu` or `cuda:N`.
+        precision: of what networks compute; `auto` is bfloat16 where the machine runs it natively, else float32.
+        compile: whether inner functions are compiled; `auto` does so where it saves more time than it costs.
+        micro_batch: images that go through a network at once, at most; default: the fastest size. Less needs less
+            memory.
+        threads: processor threads; default: torch's choice. Like the three before it, an unfinished run keeps the
+            value it began with.
+        buffer: recorded experts, for methods that match trajectories: `buffers.ExpertBuffer.open(folder)`.
+        label_buffer: other experts on the same data, of any network, that choose the images to start from and say what
+            their labels are, for methods that learn labels (`datm`).
+        keep_every: also store the set as it is after every so many updates, as `NAME-000500.h5` beside `out`: what a
+            run of as many iterations would have stored. It changes nothing about the run.
+        progress: show a progress bar on standard error.
+        options: settings of the method by name; they win over the recipe. `network` may also be an `nn.Module`, or a
+            function that makes one (see `condense.networks.network_name`).
+
+    Raises:
+        CondenseError: for anything wrong in the request, before any work is lost.
+        KeyboardInterrupt: after a Ctrl-C; an unfinished run is saved first if `out` is given.
+    """
+    request = Request.of(
+        method,
+        data,
+        ipc,
+        device=device,
+        recipe=recipe,
+        iterations=iterations,
+        minutes=minutes,
+        buffer=buffer,
+        label_buffer=label_buffer,
+        **options,
+    )
+    with nullcontext() if out is None else claimed_target(out, overwrite=overwrite) as target:
+        checkpoint = _unfinished(target, resume)
+        plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
+        job = Job(data.train, ipc, seed, request.device, plan, progress, request.iterations, minutes, checkpoint)
+        job = replace(job, buffer=request.buffer, label_buffer=label_buffer, keep_every=keep_every)
+        return _run(request, job, data, target, overwrite)
+
+
+def _run(request: Request, job: Job, data: RealData, target: Path | None, overwrite: bool) -> SyntheticSet:
+    """Make the set and, with a target, store it."""
+    settings = request.settled(job)
+    configuration = _configuration(request.entry, data, job, settings)
+    if job.keep_every is not None:
+        check_kept(job.keep_every, target, configuration, overwrite=overwrite)
+    must_agree = configuration if job.iterations is not None else without_iterations(configuration)
+    if request.for_the_whole_run:
+        must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
+    if job.checkpoint is not None and job.checkpoint.exists():
+        check_continues(job.checkpoint, must_agree)
+
+    def made_of(product: Product) -> SyntheticSet:
+        reached = configuration | {"settings": product.settings.model_dump(mode="json")}
+        return _as_set(product, data.info, reached, request.entry)
+
+    def keep(product: Product) -> None:
+        assert target is not None, "nothing is kept beside a set that is not stored"
+        kept = made_of(product)
+        kept.save(kept_path(target, kept.provenance["configuration"]["settings"]["iterations"]))
+
+    started = time.monotonic()
+    with memory_errors_named():
+        product = request.maker.make(replace(job, configuration=must_agree, keep=keep), settings)
+    synthetic = made_of(product)
+    if target is not None:
+        store(synthetic, _account(product, synthetic, time.monotonic() - started, job.buffer), target, must_agree)
+    return synthetic
+
+
+def _unfinished(target: Path | None, resume: bool) -> Path | None:
+    """Where the run of `target` is kept while it is unfinished, emptied if it must not be continued."""
+    if target is None:
+        return None
+    checkpoint = checkpoint_path(target)
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    return checkpoint
+
+
+def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSettings) -> dict[str, Any]:
+    """All that decides the result, in JSON's types."""
+    experts = {} if job.buffer is None else {"experts": job.buffer.identity, "kind of experts": job.buffer.kind}
+    if job.label_buffer is not None:
+        experts["label experts"] = job.label_buffer.identity
+    return settings.files() | {
+        "method": entry.name,
+        "revision": entry.revision,
+        **data_options(data.info),
+        **data.split_options,
+        "fingerprint": data.fingerprint,
+        "identity": data.info.identity,
+        "ipc": job.ipc,
+        "seed": job.seed,
+        "settings": settings.model_dump(mode="json"),
+        **experts,
+        "plan": job.plan.model_dump(),
+    }
+
+
+def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], entry: Method) -> SyntheticSet:
+    soft = product.label_kind != "hard"
+    return SyntheticSet(
+        stored=product.stored,
+        stored_labels=product.labels,
+        space=product.space,
+        decoder=product.decoder,
+        stored_targets=product.targets,
+        label_kind=product.label_kind,
+        learned_lr=product.learned_lr,
+        augmentation=product.augmentation,
+        protocol=entry.soft_protocol if soft and entry.soft_protocol else entry.protocol,
+        info=info,
+        provenance={
+            "configuration": configuration,
+            "command": reproduction_command(configuration),
+            "versions": versions(),
+        },
+        metrics=product.metrics,
+    )
+
+
+def reproduction_command(configuration: dict[str, Any]) -> str:
+    """The command line that makes the same set again, every setting written out; data by its base name.
+
+    >>> data = {"data": "digits", "image_size": "8x8", "normalization": "computed", "mirror": False}
+    >>> run = {"ipc": 1, "seed": 0, "settings": {"image_lr": 1.0}, "plan": {"device": "cpu", "micro_batch": 32}}
+    >>> print(reproduction_command({"method": "dm"} | data | run))  # doctest: +NORMALIZE_WHITESPACE
+    condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
+    --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
+    """
+    about = ("data", "image_size", "normalization", "mirror", "group_by_folder", "ipc", "seed")
+    values = {key: configuration[key] for key in about if key in configuration}
+    values |= configuration["settings"] | configuration["plan"]
+    if "experts" in configuration:
+        values["buffer"] = "experts"
+    if "label experts" in configuration:
+        values["label_buffer"] = "label-experts"
+    return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
+
+
+def _account(product: Product, synthetic: SyntheticSet, seconds: float, buffer: ExpertSource | None) -> dict[str, Any]:
+    """What belongs beside the file and not in it, because it differs from run to run.
+
+    The trainings of experts, which runs share, are told by themselves: seconds of all of them one after the other.
+    """
+    trained = sum(buffer.seconds(expert) for expert in range(buffer.experts)) if buffer else math.nan
+    experts = {} if math.isnan(trained) else {"expert_seconds": round(trained, 3)}
+    return experts | {
+        "method": synthetic.provenance["configuration"]["method"],
+        "iterations": getattr(product.settings, "iterations", None),
+        "seconds": round(product.facts.get("seconds", seconds), 3),
+        "peak_memory": peak_memory(),
+        "bytes": synthetic.bytes,
+        "plan": synthetic.provenance["configuration"]["plan"],
+        **circumstances(),
+        **{name: value for name, value in product.facts.items() if name != "seconds"},
+    }

@@ -1,0 +1,106 @@
+"""What a run would cost, from a few real updates: `condense distill ... --dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from condense.compute.costs import largest_micro_batch
+from condense.compute.plan import Plan
+from condense.compute.planning import expected_seconds
+from condense.data import RealData
+from condense.methods.interface import ExpertSource, Job
+from condense.methods.request import AskedPlan, Request
+from condense.runtime.device import threads_restored
+from condense.runtime.memory import keep_freed_memory
+from condense.runtime.printing import duration
+from condense.runtime.provenance import peak_memory
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was found; methods that choose real images have no iterations, and the fields about them are None."""
+
+    plan: Plan
+    iterations: int | None
+    seconds_per_iteration: float | None
+    preparation: float  # seconds of training networks first, and of the first update beyond the others: compilation
+    peak_memory: int  # bytes of this process, data included, and on a GPU those of the device
+    largest_micro_batch: int | None  # that fits into half of the free memory
+
+    @property
+    def seconds(self) -> float | None:
+        """The whole run."""
+        if self.iterations is None or self.seconds_per_iteration is None:
+            return None
+        return self.preparation + self.iterations * self.seconds_per_iteration
+
+    def lines(self) -> list[str]:
+        """The estimate for people."""
+        plan = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in self.plan.model_dump().items())
+        lines = [f"plan                 {plan}", f"peak memory          {self.peak_memory / 1e9:.2f} GB"]
+        if self.preparation >= 1:
+            lines.append(f"preparation          {duration(self.preparation)}")
+        if self.seconds is None:
+            return [*lines, "iterations           none: real images are chosen in one go"]
+        largest = "not used" if self.largest_micro_batch is None else f"{self.largest_micro_batch} images"
+        return [
+            *lines,
+            f"largest micro-batch  {largest}",
+            f"one iteration        {self.seconds_per_iteration:.3f} s",
+            f"{self.iterations:,} iterations".ljust(21) + duration(self.seconds),
+        ]
+
+
+@threads_restored()
+def estimate(
+    method: str,
+    data: RealData,
+    ipc: int,
+    *,
+    iterations: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    recipe: str | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    micro_batch: int | None = None,
+    threads: int | None = None,
+    buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
+    **options: Any,
+) -> Estimate:
+    """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
+
+    Nothing is written but measured rates in the cache, and no network is trained first: the time for that is counted
+    by the rates. With `minutes`, `iterations` is how many that gives.
+
+    Raises `CondenseError` as `distill` does.
+    """
+    request = Request.of(
+        method,
+        data,
+        ipc,
+        device=device,
+        recipe=recipe,
+        iterations=iterations,
+        minutes=minutes,
+        buffer=buffer,
+        label_buffer=label_buffer,
+        **options,
+    )
+    where = request.device
+    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
+    keep_freed_memory()
+    job = Job(data.train, ipc, seed, where, plan, buffer=request.buffer, label_buffer=label_buffer)
+    pace = request.maker.pace(job, request.settings)
+    if pace is None:
+        training = expected_seconds(request.preparation, plan, where)
+        return Estimate(plan, None, None, training, peak_memory(), None)
+    planned = request.iterations if minutes is None else pace.within(minutes, iterations)
+    memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
+    largest = largest_micro_batch(request.work, where) if request.work else None
+    return Estimate(plan, planned, pace.seconds_per_iteration, pace.preparation, memory, largest)

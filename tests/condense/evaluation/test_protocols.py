@@ -1,0 +1,182 @@
+"""Protocols are frozen: their hashes are written down here, and what they cover and leave out is tried."""
+
+import subprocess
+import sys
+
+import pytest
+
+from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, full
+from condense.methods.registry import methods
+from condense.runtime.errors import CondenseError
+from condense.synthesizers.characteristic_matching import CharacteristicMatching, pretraining_rule
+from condense.training.rule import TrainingRule
+
+HASHES = {
+    "demo": "e3424bfb4ea4",
+    "desk": "752e800e93f4",
+    "desk-static": "eccf30615886",
+    "dc": "68419e536746",
+    "dc-mnist": "644b8c4422af",
+    "dc-bn": "7e18a2b5fee2",
+    "dsa": "26f6456df89a",
+    "fyi": "9ea497925e25",
+    "datadam": "3f4f180b59a4",
+    "idc": "e9a8d62a0b02",
+    "idc-mnist": "6559d956edee",
+    "ncfm": "02d2df92a7bc",
+    "ncfm-soft": "d5b60ad652dc",
+    "ncfm-tiny-10": "4be8c6f7473c",
+    "ncfm-tiny-50": "c21211714a8e",
+    "mtt": "80399107d447",
+    "mtt-soft": "527709333426",
+    "datm-soft": "3d483e24b3d5",
+    "full": "38adb8010d6b",
+}
+
+
+def test_hashes_are_the_published_ones():
+    """If this fails, published results no longer say what they were measured with: make a new protocol instead."""
+    assert {protocol.name: protocol.hash for protocol in PROTOCOLS} == HASHES
+
+
+def test_defaults_are_part_of_what_hashes_mean():
+    """Hashes leave out defaults, so no default may change; new fields are welcome at the end of this dictionary."""
+    assert TrainingRule(lr=1.0, batch_size=2, epochs=3).as_dict() == {
+        "optimizer": "sgd",
+        "lr": 1.0,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "batch_size": 2,
+        "epochs": 3,
+        "extra_epoch": False,
+        "schedule": "constant",
+        "restart_optimizer": False,
+        "augmentation": None,
+        "align_corners": False,
+        "cutmix": 0.0,
+        "drop_factor": 0.1,
+    }
+
+
+def test_names_and_numbers_of_networks_are_not_hashed():
+    desk = PROTOCOLS.find("desk")
+    other = desk.model_copy(update={"name": "mine", "networks": 20, "summary": "", "aliases": ("x",)})
+    assert other.hash == desk.hash
+
+
+CHANGES = {
+    "optimizer": "adamw",
+    "lr": 0.02,
+    "momentum": 0.8,
+    "weight_decay": 1e-4,
+    "batch_size": 128,
+    "epochs": 299,
+    "extra_epoch": False,
+    "schedule": "cosine",
+    "restart_optimizer": False,
+    "augmentation": None,
+    "align_corners": True,
+    "cutmix": 0.5,
+    "drop_factor": 0.5,
+}
+
+
+def test_every_field_of_the_rule_is_hashed():
+    assert CHANGES.keys() == TrainingRule.model_fields.keys()
+    desk = PROTOCOLS.find("desk")
+    changed = [desk.model_copy(update={"rule": desk.rule.model_copy(update={name: CHANGES[name]})}) for name in CHANGES]
+    assert len({protocol.hash for protocol in (desk, *changed)}) == len(CHANGES) + 1
+
+
+def test_labels_and_network_rule_are_hashed():
+    desk, static = PROTOCOLS.find("desk"), PROTOCOLS.find("desk-static")
+    assert isinstance(static.labels, StaticLabels)
+    others = [
+        desk.model_copy(update={"network": "convnet-w64-bn"}),
+        desk.model_copy(update={"learned_lr": True}),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"networks": 4})}),
+        static.model_copy(
+            update={"labels": StaticLabels(networks=3, training=static.labels.training.model_copy(update={"lr": 0.1}))}
+        ),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"corrected": True})}),
+        static.model_copy(update={"labels": static.labels.model_copy(update={"hard_epochs": 1})}),
+    ]
+    assert len({protocol.hash for protocol in (desk, static, *others)}) == 8
+
+
+PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
+PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
+DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
+MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
+IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}
+NCFM = MIXED | {"schedule": "fifths", "batch_size": 128, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "networks", "rule"),
+    [
+        ("dc", "convnet-w128-in", 5, DROP | {"epochs": 300, "augmentation": None}),
+        ("dc-mnist", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dc-crop-scale-rotate"}),
+        ("dc-bn", "convnet-w128-bn", 5, DROP | {"epochs": 1000, "augmentation": "dc-crop-noise"}),
+        ("dsa", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dsa"}),
+        ("fyi", "convnet-w128-in", 5, DROP | {"epochs": 1000, "augmentation": "dsa-flip-first"}),
+        ("datadam", "convnet-w128-in", 5, DROP | {"epochs": 1800, "augmentation": "dsa", "batch_size": 64}),
+        ("idc", "convnet-w128-in", 5, IDC),
+        ("idc-mnist", "convnet-w128-in", 5, IDC | {"cutmix": 0.0}),
+        ("ncfm", "convnet-w128-in", 5, NCFM | {"epochs": 2000}),
+        ("ncfm-soft", "convnet-w128-in", 5, NCFM | {"epochs": 2000}),
+        ("ncfm-tiny-10", "convnet-w128-in", 5, NCFM | {"epochs": 300}),
+        ("ncfm-tiny-50", "convnet-w128-in", 5, NCFM | {"epochs": 40}),
+        ("demo", "convnet-w32-in", 3, DROP | {"epochs": 100, "augmentation": "dsa"}),
+        ("desk", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
+        ("desk-static", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
+    ],
+)
+def test_rules(name: str, network: str, networks: int, rule: dict[str, object]):
+    protocol = PROTOCOLS.find(name)
+    assert (protocol.network, protocol.networks, protocol.reference) == (network, networks, False)
+    assert protocol.rule.as_dict() == PUBLISHED | rule
+    assert (protocol.labels == "hard") == (name not in ("desk-static", "ncfm-soft"))
+
+
+def test_the_teacher_of_ncfm_is_one_of_its_own_networks():
+    """It is trained as the networks in which the method matches, and corrected; the last epochs have hard labels."""
+    labels = PROTOCOLS.find("ncfm-soft").labels
+    assert isinstance(labels, StaticLabels)
+    assert (labels.networks, labels.corrected, labels.hard_epochs) == (1, True, 101)
+    assert labels.training == pretraining_rule(CharacteristicMatching.Settings())
+
+
+def test_methods_name_the_protocol_of_their_paper():
+    for name in ("dc", "dsa", "datadam", "idc", "ncfm", "mtt"):
+        assert methods().find(name).protocol == name
+    for method in methods():
+        for protocol in (method.protocol, method.soft_protocol):
+            assert protocol is None or PROTOCOLS.find(protocol).name == protocol
+
+
+def test_full_takes_its_network_from_the_column_beside_it():
+    wide = full("dsa")
+    assert (wide.name, wide.network, wide.networks, wide.labels) == ("full", "convnet-w128-in", 1, "hard")
+    rule = wide.rule
+    assert (rule.lr, rule.momentum, rule.weight_decay, rule.batch_size) == (0.05, 0.9, 5e-4, 128)
+    assert (rule.schedule, rule.epochs_run, rule.augmentation) == ("cosine", 20, "dsa")
+    assert full(PROTOCOLS.find("desk")).hash == full("desk").hash != wide.hash
+    assert full("desk") == PROTOCOLS.find("full")
+
+
+def test_unknown_protocol():
+    with pytest.raises(CondenseError, match=r"unknown protocol 'dsk'.*did you mean desk"):
+        full("dsk")
+
+
+def test_protocols_are_closed():
+    values = PROTOCOLS.find("desk").model_dump()
+    assert Protocol(**values) == PROTOCOLS.find("desk")
+    with pytest.raises(ValueError, match="epochs"):
+        Protocol(**values, epochs=3)
+
+
+def test_listing_does_not_import_torch():
+    code = "import sys, condense.evaluation; assert 'torch' not in sys.modules; condense.evaluation.PROTOCOLS.names()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,299 @@
+"""The training loop against a loop written from the published description, with the optimiser by hand."""
+
+import copy
+import math
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import condense
+from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.networks import build_network
+from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import generator
+from condense.training.loop import Diverged, train_network
+from condense.training.prediction import accuracy, predict
+from condense.training.rule import TrainingRule
+from condense.training.sources import TensorSource
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return condense.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def source(digits):
+    """26 images: three full batches of 8 and one of 2."""
+    indices = torch.arange(26)
+    return TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+
+
+def network(seed: int = 0, name: str = "convnet-d2-w4-in"):
+    return build_network(name, (1, 8, 8), 10, seed)
+
+
+def rule(**changes) -> TrainingRule:
+    return TrainingRule(**{"lr": 0.05, "weight_decay": 5e-4, "batch_size": 8, "epochs": 4} | changes)
+
+
+def trained(source, rule: TrainingRule, seed: int = 7) -> Tensor:
+    return weights(train_network(network(), source, rule, seed=seed, device=CPU))
+
+
+def weights(trained_network) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in trained_network.parameters()])
+
+
+def naive_batches(source, epoch: int, seed: int, dsa: bool):
+    order = torch.randperm(len(source), generator=generator(seed, "order", epoch)).tolist()
+    for number, start in enumerate(range(0, len(order), 8)):
+        chosen = order[start : start + 8]
+        images = torch.stack([source.tensor[index] for index in chosen])
+        if dsa:
+            strategy = Augmentation.dsa(mirror=source.info.mirror)
+            source_of_draws = generator(seed, "augmentation", epoch, number)
+            images = augment(strategy, images, draw_per_image(strategy, (1, 8, 8), len(chosen), source_of_draws))
+        yield images, source.labels[chosen]
+
+
+def naive_sgd(source, learning_rates, restart_before=(), dsa=False, momentum=0.9, decay=5e-4, seed=7) -> Tensor:
+    """v = momentum v + (gradient + decay weight); weight -= lr v; v starts again before the epochs named."""
+    net = network()
+    parameters = list(net.parameters())
+    velocity = [torch.zeros_like(parameter) for parameter in parameters]
+    for epoch, lr in enumerate(learning_rates):
+        if epoch in restart_before:
+            velocity = [torch.zeros_like(parameter) for parameter in parameters]
+        for images, labels in naive_batches(source, epoch, seed, dsa):
+            logits = net(images)
+            loss = -sum(logits[row].log_softmax(0)[label] for row, label in enumerate(labels)) / len(labels)
+            gradients = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                for parameter, v, gradient in zip(parameters, velocity, gradients):
+                    v.mul_(momentum).add_(gradient + decay * parameter)
+                    parameter.sub_(lr * v)
+    return weights(net)
+
+
+def close(first: Tensor, second: Tensor) -> bool:
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-5)
+
+
+def published_learning_rates(lr: float, epochs: int) -> tuple[list[float], list[int]]:
+    """The published loop: epochs 0..E; after epoch E // 2 + 1 the rate falls and the optimiser is made anew."""
+    used, restarts = [], []
+    for epoch in range(epochs + 1):
+        used.append(lr)
+        if epoch == epochs // 2 + 1:
+            lr *= 0.1
+            restarts.append(epoch + 1)
+    return used, restarts
+
+
+def test_the_drop_is_the_published_one(source):
+    dropping = rule(schedule="drop", extra_epoch=True, restart_optimizer=True)
+    rates, restarts = published_learning_rates(0.05, 4)
+    assert len(rates) == 5
+    assert restarts == [4]
+    assert close(trained(source, dropping), naive_sgd(source, rates, restarts))
+
+
+@pytest.mark.parametrize("wrong", ["no restart", "one epoch less", "dropped an epoch earlier"])
+def test_the_comparison_would_notice_another_schedule(source, wrong: str):
+    rates, restarts = published_learning_rates(0.05, 4)
+    if wrong == "no restart":
+        restarts = []
+    elif wrong == "one epoch less":
+        rates = rates[:-1]
+    else:
+        rates, restarts = [0.05, 0.05, 0.05, 0.005, 0.005], [3]
+    dropping = rule(schedule="drop", extra_epoch=True, restart_optimizer=True)
+    assert not close(trained(source, dropping), naive_sgd(source, rates, restarts))
+
+
+def test_the_drop_without_restart_keeps_momentum(source):
+    rates, _ = published_learning_rates(0.05, 4)
+    assert close(trained(source, rule(schedule="drop", extra_epoch=True)), naive_sgd(source, rates))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 100, 300, 1000])
+def test_which_epoch_runs_at_which_rate(epochs: int):
+    published = rule(lr=0.01, epochs=epochs, schedule="drop", extra_epoch=True, restart_optimizer=True)
+    rates, restarts = published_learning_rates(0.01, epochs)
+    assert [published.learning_rate(epoch) for epoch in range(published.epochs_run)] == pytest.approx(rates)
+    begun = [epoch for epoch in range(published.epochs_run) if published.restarts(epoch)]
+    assert begun == [0, *(epoch for epoch in restarts if epoch <= epochs)]
+
+
+def test_cosine_and_constant(source):
+    cosine = [0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    assert close(trained(source, rule(schedule="cosine")), naive_sgd(source, cosine))
+    assert close(trained(source, rule()), naive_sgd(source, [0.05] * 4))
+
+
+def torch_rates(epochs: int, milestones: list[int], factor: float) -> list[float]:
+    """What the published code gets of torch: a scheduler that is stepped after every epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, factor)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor", "parts", "fewest"),
+    [("two-drops", 0.2, [(2, 3), (5, 6)], 2), ("fifths", 0.5, [(part, 5) for part in range(1, 5)], 5)],
+)
+def test_drops_come_in_the_epochs_of_the_published_code(
+    schedule: str, factor: float, parts: list[tuple[int, int]], fewest: int
+):
+    for epochs in (*range(fewest, 62), 300, 1000, 2000):  # most are multiples of neither 5 nor 6
+        milestones = [count * epochs // whole for count, whole in parts]
+        ours = rule(lr=0.01, epochs=epochs, schedule=schedule)
+        rates = [ours.learning_rate(epoch) for epoch in range(ours.epochs_run)]
+        assert rates == pytest.approx(torch_rates(epochs, milestones, factor), rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["two-drops", "fifths"])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+def test_the_first_epoch_is_at_the_full_rate(schedule: str, epochs: int):
+    assert rule(lr=0.01, epochs=epochs, schedule=schedule).learning_rate(0) == 0.01
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_augmentation_is_drawn_for_every_batch_and_flips_as_the_data_allows(source, mirror: bool):
+    source = replace(source, info=replace(source.info, mirror=mirror))
+    ours = trained(source, rule(augmentation="dsa"))
+    assert close(ours, naive_sgd(source, [0.05] * 4, dsa=True))
+    assert not close(ours, naive_sgd(source, [0.05] * 4))
+
+
+def test_align_corners_reaches_the_augmentation(source):
+    assert not torch.equal(
+        trained(source, rule(augmentation="dsa")), trained(source, rule(augmentation="dsa", align_corners=True))
+    )
+
+
+def test_adamw_against_torch(source):
+    net = network()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.1)
+    for epoch in range(4):
+        for images, labels in naive_batches(source, epoch, 7, dsa=False):
+            optimizer.zero_grad()
+            F.nll_loss(net(images).log_softmax(1), labels).backward()
+            optimizer.step()
+    assert close(trained(source, rule(optimizer="adamw", lr=0.01, weight_decay=0.1)), weights(net))
+
+
+class Watched(TensorSource):
+    """Remembers which images were asked for together."""
+
+    def images(self, indices: Tensor) -> Tensor:
+        self.__dict__.setdefault("asked", []).append(indices.tolist())
+        return super().images(indices)
+
+
+def test_every_epoch_sees_every_image_once_in_its_own_order(source):
+    watched = Watched(source.tensor, source.labels, source.info)
+    trained(watched, rule(epochs=3))
+    assert [len(batch) for batch in watched.asked] == [8, 8, 8, 2] * 3
+    orders = [list(chain(*watched.asked[start : start + 4])) for start in (0, 4, 8)]
+    assert all(sorted(order) == list(range(26)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_equal_arguments_give_equal_networks(source):
+    augmented = rule(augmentation="dsa")
+    assert torch.equal(trained(source, augmented), trained(source, augmented))
+    assert not close(trained(source, augmented), trained(source, augmented, seed=8))
+
+
+def test_global_random_state_is_left_alone(source):
+    before = torch.random.get_rng_state()
+    trained(source, rule(augmentation="dsa"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_one_hot_labels_train_as_class_indices_do(source):
+    soft = replace(source, labels=F.one_hot(source.labels, 10).float())
+    assert torch.allclose(trained(soft, rule()), trained(source, rule()), atol=1e-6)
+
+
+def test_soft_labels_weigh_the_classes(source):
+    soft = torch.rand(26, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
+    one_step = rule(epochs=1, batch_size=26, momentum=0.0, weight_decay=0.0)
+    net = network()
+    loss = 0
+    for row, logits in enumerate(net(source.tensor)):
+        loss = loss - sum(soft[row, k] * logits.log_softmax(0)[k] for k in range(10)) / 26
+    gradients = torch.autograd.grad(loss, list(net.parameters()))
+    expected = weights(net) - 0.05 * torch.cat([gradient.flatten() for gradient in gradients])
+    assert torch.allclose(trained(replace(source, labels=soft), one_step), expected, atol=1e-6)
+
+
+def test_divergence_is_an_error_that_names_the_epoch(source):
+    net = network()
+    with pytest.raises(Diverged, match=r"diverged in epoch \d of 4 at learning rate 1e\+30"):
+        train_network(net, source, rule(lr=1e30), seed=0, device=CPU)
+    assert not net.training
+    assert accuracy(net, source, CPU) == 0.0
+
+
+def test_networks_come_back_in_evaluation_mode(source):
+    net = train_network(network(name="convnet-d2-w4-bn"), source, rule(epochs=1), seed=0, device=CPU)
+    assert not any(module.training for module in net.modules())
+
+
+@pytest.mark.parametrize("count", [9, 17])
+def test_batch_norm_takes_a_single_image_that_is_left_over_into_the_batch_before(digits, count: int):
+    """By a loop with torch's own layers; maps of the last block have one value an image, which torch would refuse."""
+    indices = torch.arange(count)
+    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    found = network(name="convnet-d3-w4-bn")
+    expected = copy.deepcopy(found)
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    train_network(found, source, rule(epochs=1), seed=7, device=CPU)
+    order = torch.randperm(count, generator=generator(7, "order", 0))
+    last = count - 9
+    for batch in (*order[:last].split(8), order[last:]):
+        optimizer.zero_grad()
+        F.cross_entropy(expected.train()(source.images(batch)), source.labels[batch]).backward()
+        optimizer.step()
+    torch.testing.assert_close(weights(found), weights(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 8), (26, 1)])
+def test_batch_norm_needs_two_images_at_once(digits, count: int, batch_size: int):
+    indices = torch.arange(count)
+    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    message = f"BatchNorm in convnet-d2-w4-bn needs at least 2 images .*there are {count} in batches of {batch_size}"
+    with pytest.raises(CondenseError, match=message):
+        train_network(network(name="convnet-d2-w4-bn"), source, rule(batch_size=batch_size), seed=0, device=CPU)
+    train_network(network(), source, rule(batch_size=batch_size, epochs=1), seed=0, device=CPU)
+
+
+def test_predictions_are_those_of_one_forward(digits):
+    net = network(name="convnet-d2-w4-bn").train()
+    logits = predict(net, digits.test, CPU)
+    assert len(digits.test) > 256  # more than one batch
+    assert torch.allclose(logits, net(digits.test.images(torch.arange(len(digits.test)))), atol=1e-5)
+    right = sum(int(row.argmax()) == label for row, label in zip(logits, digits.test.labels.tolist()))
+    assert accuracy(net, digits.test, CPU) == pytest.approx(right / len(digits.test))
+    assert not logits.requires_grad
+    (logits * torch.ones(10, requires_grad=True)).sum().backward()  # an inference tensor would refuse
+
+
+def test_rules_refuse_what_makes_no_sense():
+    for wrong in ({"lr": 0}, {"momentum": 1.0}, {"batch_size": 0}, {"epochs": 0}, {"schedule": "step"}, {"decay": 1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            rule(**wrong)
