@@ -17,7 +17,8 @@ from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
 from condense.evaluation.statistics import deviation
-from condense.methods.distill import distill
+from condense.methods.distill import make
+from condense.methods.request import Request
 from condense.runtime.errors import CondenseError
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
@@ -55,21 +56,20 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
             raise CondenseError(f"{job.initial_set} has changed since the benchmark started; start it again")
     asked = settings.pop("iterations", None)
     data = _read(job)
-    distill(
+    request = Request.of(
         made.method,
-        data,
         made.ipc,
+        settings,
         iterations=asked if made.minutes is None else made.iterations,
         minutes=made.minutes,
         seed=made.seed,
         recipe=job.recipe,
         out=path,
         overwrite=True,  # called where the set is not finished: a part of it may be there
-        buffer=None if made.experts is None else _experts(data, made.experts, folder, progress=progress),
-        progress=progress,
         **made.plan,
-        **settings,
     )
+    experts = None if made.experts is None else _experts(data, made.experts, folder, progress=progress)
+    make(request, data, buffer=experts, progress=progress)
     return {}
 
 

@@ -12,7 +12,7 @@ from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
 from condense.data import RealData, load_data
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
 from condense.methods.registry import Method, methods
-from condense.methods.request import resolve_settings
+from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
@@ -111,15 +111,9 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> tuple[list[SetDescrip
     """The sets of a grid's entry, and the file that their images start from, if they start from one."""
     method, (iterations, minutes) = methods().find(entry.name), entry.budget_at(ipc)
     own = _network_of_experts(entry, method, data)
-    settings = resolve_settings(
-        method,
-        data.info,
-        ipc,
-        recipe=entry.recipe,
-        iterations=iterations,
-        minutes=minutes,
-        **own | entry.options,
-    )
+    budget = {"iterations": iterations, "minutes": minutes}
+    request = Request.of(method.name, ipc, own | entry.options, recipe=entry.recipe, **budget)
+    settings = resolve_settings(request, data.info)
     _check_epochs(entry, settings, ipc)
     load_object(method.target).check(data.train, ipc, settings)
     initialization, described = getattr(settings, "initialization", ""), settings.model_dump(mode="json")

@@ -5,45 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
+from condense.methods.options import RunOptions
 from condense.methods.registry import Method, methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
+from condense.runtime.validation import Closed
+
+if TYPE_CHECKING:
+    from condense.methods.request import Request
 
 _BUFFERS = {"buffer", "label_buffer"}  # options that name folders of experts
 
 
-class DistillOptions(DataOptions):
-    """The options that every method shares."""
+class SetOptions(Closed):
+    """Which set is made, and where it goes."""
 
     data: str = Field(description="name of a data set, or a path to images or arrays")
     ipc: int = Field(ge=1, description="images per class of the set")
     out: Path = Field(description="where to store the set, for example set.h5")
-    seed: int = Field(0, ge=0, description="of everything random")
-    recipe: str | None = Field(None, description="name or YAML file of a recipe [the published settings]")
-    minutes: float | None = Field(None, gt=0, allow_inf_nan=False, description="stop after this time")
-    device: str = Field("auto", description="auto, cpu or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of what networks compute [bfloat16 where it is native, else float32]"
-    )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="compile inner functions [where it saves more time than it costs]"
-    )
-    micro_batch: int | None = Field(
-        None, ge=1, description="images that go through a network at once; less needs less memory [the fastest size]"
-    )
-    threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
-    keep_every: int | None = Field(
-        None, ge=1, description="also store the set after every so many updates, as NAME-000500.h5 beside --out"
-    )
-    resume: bool = Field(True, description="go on with an unfinished run of the same configuration")
-    overwrite: bool = Field(False, description="replace a finished set")
+
+
+class DistillOptions(RunOptions, DataOptions, SetOptions):
+    """The options that every method shares."""
+
     dry_run: bool = Field(False, description="only tell how long it would take and how much memory, and write nothing")
 
 
@@ -66,37 +57,46 @@ def distill(words: Sequence[str]) -> int:
     if options.dry_run:
         answer(*_estimate(method.name, options))
         return 0
-    from condense.methods.distill import distill as run
+    from condense.methods.distill import make
     from condense.methods.output import claimed_target
 
+    request = _request(method.name, options)
     with claimed_target(options.out, overwrite=options.overwrite):  # before data that may take minutes
-        asked = _asked(options)
+        experts = _experts(options)
         data = load(options.data, options)
-        synthetic = run(method.name, data, options.ipc, progress=sys.stderr.isatty(), **asked)
+        synthetic = make(request, data, progress=sys.stderr.isatty(), **experts)
     decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
     stored = f"{len(synthetic.stored)} images ({options.ipc} per class){decoded}"
     answer(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
     return 0
 
 
-def _asked(options: Any) -> dict[str, Any]:
-    """The arguments of `distill`, data aside, that the words give; experts instead of their folders."""
-    about_data = {*DataOptions.model_fields, "data", "ipc", "dry_run"}
-    asked = {name: getattr(options, name) for name in options.model_fields_set - about_data}
-    for name in _BUFFERS & asked.keys():
-        from buffers import ExpertBuffer
+def _request(method: str, options: Any) -> Request:
+    """What the words ask for, data and experts aside."""
+    from condense.methods.request import Request
 
-        asked[name] = ExpertBuffer.open(asked[name])
-    return asked
+    about_others = {*DataOptions.model_fields, *_BUFFERS, "data", "ipc", "dry_run"}
+    asked = {name: getattr(options, name) for name in options.model_fields_set - about_others}
+    settings = {name: asked.pop(name) for name in asked.keys() - Request.model_fields.keys()}
+    return Request.of(method, options.ipc, settings, **asked)
+
+
+def _experts(options: Any) -> dict[str, Any]:
+    """The experts in the folders that the words name."""
+    folders = {name: getattr(options, name) for name in options.model_fields_set & _BUFFERS}
+    if not folders:
+        return {}
+    from buffers import ExpertBuffer
+
+    return {name: ExpertBuffer.open(folder) for name, folder in folders.items()}
 
 
 def _estimate(method: str, options: Any) -> list[str]:
     """What `--dry-run` prints."""
     from condense.methods.estimate import estimate
 
-    about_files = ("out", "resume", "overwrite", "keep_every")
-    asked = {name: value for name, value in _asked(options).items() if name not in about_files}
-    return estimate(method, load(options.data, options), options.ipc, **asked).lines()
+    request, experts = _request(method, options), _experts(options)
+    return estimate(request, load(options.data, options), **experts).lines()
 
 
 def options_model(method: Method) -> type[Any]:

@@ -16,8 +16,9 @@ from condense.methods.checkpoints import check_continues, checkpoint_path
 from condense.methods.interface import ExpertSource, Job, MethodSettings, Product
 from condense.methods.intermediate_sets import check_kept, kept_path, without_iterations
 from condense.methods.output import claimed_target, store
+from condense.methods.prepared import Prepared
 from condense.methods.registry import Method
-from condense.methods.request import AskedPlan, Request
+from condense.methods.request import Request
 from condense.runtime.device import threads_restored
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import circumstances, peak_memory, versions
@@ -25,7 +26,6 @@ from condense.runtime.validation import option_words
 from condense.sets.synthetic_set import SyntheticSet
 
 
-@threads_restored()
 def distill(
     method: str,
     data: RealData,
@@ -87,39 +87,58 @@ def distill(
     """
     request = Request.of(
         method,
-        data,
         ipc,
-        device=device,
-        recipe=recipe,
+        options,
         iterations=iterations,
         minutes=minutes,
-        buffer=buffer,
-        label_buffer=label_buffer,
-        **options,
+        seed=seed,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        precision=precision,
+        compile=compile,
+        micro_batch=micro_batch,
+        threads=threads,
+        keep_every=keep_every,
     )
-    with nullcontext() if out is None else claimed_target(out, overwrite=overwrite) as target:
-        checkpoint = _unfinished(target, resume)
-        plan = request.plan(AskedPlan(precision, compile, micro_batch, threads), checkpoint)
-        job = Job(data.train, ipc, seed, request.device, plan, progress, request.iterations, minutes, checkpoint)
-        job = replace(job, buffer=request.buffer, label_buffer=label_buffer, keep_every=keep_every)
-        return _run(request, job, data, target, overwrite)
+    return make(request, data, buffer=buffer, label_buffer=label_buffer, progress=progress)
 
 
-def _run(request: Request, job: Job, data: RealData, target: Path | None, overwrite: bool) -> SyntheticSet:
+@threads_restored()
+def make(
+    request: Request,
+    data: RealData,
+    *,
+    buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
+    progress: bool = False,
+) -> SyntheticSet:
+    """Make the set that is asked for, and store it where the request says so; see `distill`."""
+    prepared = Prepared.of(request, data, buffer, label_buffer)
+    claimed = nullcontext() if request.out is None else claimed_target(request.out, overwrite=request.overwrite)
+    with claimed as target:
+        checkpoint = _unfinished(target, request.resume)
+        job = prepared.job(prepared.plan(checkpoint), progress=progress, checkpoint=checkpoint)
+        return _run(prepared, job, target)
+
+
+def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
     """Make the set and, with a target, store it."""
-    settings = request.settled(job)
-    configuration = _configuration(request.entry, data, job, settings)
+    settings = prepared.settled(job)
+    configuration = _configuration(prepared.entry, prepared.data, job, settings)
     if job.keep_every is not None:
-        check_kept(job.keep_every, target, configuration, overwrite=overwrite)
+        check_kept(job.keep_every, target, configuration, overwrite=prepared.request.overwrite)
     must_agree = configuration if job.iterations is not None else without_iterations(configuration)
-    if request.for_the_whole_run:
-        must_agree = must_agree | {"for the whole run": request.for_the_whole_run}
+    if prepared.for_the_whole_run:
+        must_agree = must_agree | {"for the whole run": prepared.for_the_whole_run}
     if job.checkpoint is not None and job.checkpoint.exists():
         check_continues(job.checkpoint, must_agree)
 
     def made_of(product: Product) -> SyntheticSet:
         reached = configuration | {"settings": product.settings.model_dump(mode="json")}
-        return _as_set(product, data.info, reached, request.entry)
+        return _as_set(product, prepared.data.info, reached, prepared.entry)
 
     def keep(product: Product) -> None:
         assert target is not None, "nothing is kept beside a set that is not stored"
@@ -128,7 +147,7 @@ def _run(request: Request, job: Job, data: RealData, target: Path | None, overwr
 
     started = time.monotonic()
     with memory_errors_named():
-        product = request.maker.make(replace(job, configuration=must_agree, keep=keep), settings)
+        product = prepared.maker.make(replace(job, configuration=must_agree, keep=keep), settings)
     synthetic = made_of(product)
     if target is not None:
         store(synthetic, _account(product, synthetic, time.monotonic() - started, job.buffer), target, must_agree)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 
@@ -11,8 +10,9 @@ from condense.compute.costs import largest_micro_batch
 from condense.compute.plan import Plan
 from condense.compute.planning import expected_seconds
 from condense.data import RealData
-from condense.methods.interface import ExpertSource, Job
-from condense.methods.request import AskedPlan, Request
+from condense.methods.interface import ExpertSource
+from condense.methods.prepared import Prepared
+from condense.methods.request import Request
 from condense.runtime.device import threads_restored
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.printing import duration
@@ -56,51 +56,24 @@ class Estimate:
 
 @threads_restored()
 def estimate(
-    method: str,
-    data: RealData,
-    ipc: int,
-    *,
-    iterations: int | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    recipe: str | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: Literal["auto", "on", "off"] = "auto",
-    micro_batch: int | None = None,
-    threads: int | None = None,
-    buffer: ExpertSource | None = None,
-    label_buffer: ExpertSource | None = None,
-    **options: Any,
+    request: Request, data: RealData, *, buffer: ExpertSource | None = None, label_buffer: ExpertSource | None = None
 ) -> Estimate:
-    """Plan the run that `distill` would make with these arguments, do a few of its updates, and throw them away.
+    """Plan the run that is asked for, do a few of its updates, and throw them away.
 
     Nothing is written but measured rates in the cache, and no network is trained first: the time for that is counted
-    by the rates. With `minutes`, `iterations` is how many that gives.
+    by the rates. With minutes, `iterations` is how many they hold.
 
     Raises `CondenseError` as `distill` does.
     """
-    request = Request.of(
-        method,
-        data,
-        ipc,
-        device=device,
-        recipe=recipe,
-        iterations=iterations,
-        minutes=minutes,
-        buffer=buffer,
-        label_buffer=label_buffer,
-        **options,
-    )
-    where = request.device
-    plan = request.plan(AskedPlan(precision, compile, micro_batch, threads))
+    prepared = Prepared.of(request, data, buffer, label_buffer)
+    where, plan = prepared.device, prepared.plan()
     keep_freed_memory()
-    job = Job(data.train, ipc, seed, where, plan, buffer=request.buffer, label_buffer=label_buffer)
-    pace = request.maker.pace(job, request.settings)
+    pace = prepared.maker.pace(prepared.job(plan), prepared.settings)
     if pace is None:
-        training = expected_seconds(request.preparation, plan, where)
+        training = expected_seconds(prepared.preparation, plan, where)
         return Estimate(plan, None, None, training, peak_memory(), None)
-    planned = request.iterations if minutes is None else pace.within(minutes, iterations)
+    minutes = request.minutes
+    planned = prepared.iterations if minutes is None else pace.within(minutes, request.iterations)
     memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
-    largest = largest_micro_batch(request.work, where) if request.work else None
+    largest = largest_micro_batch(prepared.work, where) if prepared.work else None
     return Estimate(plan, planned, pace.seconds_per_iteration, pace.preparation, memory, largest)

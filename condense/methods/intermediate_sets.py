@@ -26,8 +26,6 @@ def check_kept(every: int, out: Path | None, configuration: Mapping[str, Any], *
     Raises `CondenseError` if the run makes no updates or stores nothing, and for a file that such a set would replace:
     one that is no set, or, without `overwrite`, one of another run.
     """
-    if every < 1:
-        raise CondenseError(f"--keep-every {every} must be at least 1 update")
     if "iterations" not in configuration["settings"]:
         raise CondenseError(f"{configuration['method']} chooses images in one go: leave --keep-every out")
     if out is None:

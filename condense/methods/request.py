@@ -1,232 +1,80 @@
-"""What a run will use: its settings and its plan, from what the user asked for and what is left open."""
+"""What is asked of a method: one model for the command line, `distill`, `estimate` and benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
+from pydantic import field_validator
 
-from condense.compute.costs import Workload
-from condense.compute.plan import Plan
-from condense.compute.planning import choose_plan
-from condense.data import DataInfo, RealData
-from condense.data.fitting import normalization_name
-from condense.methods.checkpoints import recorded_part
-from condense.methods.interface import ExpertSource, Job, Maker, MethodSettings
-from condense.methods.missing_experts import how_to_record
-from condense.methods.registry import Method, methods
+from condense.data import DataInfo
+from condense.methods.interface import Maker, MethodSettings
+from condense.methods.options import RunOptions
+from condense.methods.registry import methods
 from condense.networks import canonical_name, network_name
 from condense.recipes import load_recipe
-from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
-from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import option_name, validated
 
 
-def resolve_settings(
-    entry: Method,
-    info: DataInfo,
-    ipc: int,
-    /,
-    *,
-    recipe: str | None = None,
-    iterations: int | None = None,
-    minutes: float | None = None,
-    **options: Any,
-) -> MethodSettings:
-    """The settings that a run would use: defaults of the method, then its recipe for this data and ipc, then options.
+class Request(RunOptions):
+    """A set that is asked for, before anything is known of the data; see `condense.distill` for its fields.
+
+    `settings` are those of the method that are given by name: they win over the recipe. What is None or `auto` is left
+    open. Data and experts, which are no plain values, go beside it.
+    """
+
+    method: str
+    ipc: int
+    iterations: int | None = None
+    out: Path | None = None
+    settings: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
+
+    @field_validator("ipc")
+    @classmethod
+    def _at_least_one(cls, ipc: int) -> int:
+        if ipc < 1:
+            raise ValueError("must be at least 1 image per class")
+        return ipc
+
+    @classmethod
+    def of(cls, method: str, ipc: int, settings: Mapping[str, Any] | None = None, **fields: Any) -> Request:
+        """A request with the method by any of its names.
+
+        Raises `CondenseError` for a method that does not exist and for values out of range.
+
+        >>> Request.of("distribution-matching", 10, {"image_lr": 0.5}, seed=3).method
+        'dm'
+        """
+        own = {"method": methods().find(method).name, "ipc": ipc, "settings": dict(settings or {})}
+        return validated(cls, own | fields, spell=option_name)
+
+
+def resolve_settings(request: Request, info: DataInfo) -> MethodSettings:
+    """The settings of a run on such data: defaults of the method, then its recipe for this data and ipc, then options.
 
     Raises `CondenseError` for an unknown recipe, option or network, a value out of range, and a budget for a method
     without iterations.
     """
-    maker: type[Maker] = load_object(entry.target)
-    model = maker.Settings
-    if ipc < 1:
-        raise CondenseError(f"--ipc {ipc} must be at least 1 image per class")
+    name = request.method
+    maker: type[Maker] = load_object(methods().find(name).target)
+    model, options = maker.Settings, dict(request.settings)
     if "iterations" not in model.model_fields:
-        for name, value in (("iterations", iterations), ("minutes", minutes)):
-            if value is not None:
-                raise CondenseError(f"{entry.name} chooses images in one go: leave {option_name(name)} out")
-    if minutes is not None and minutes <= 0:
-        raise CondenseError(f"--minutes {minutes} must be more than 0")
+        for budget in ("iterations", "minutes"):
+            if getattr(request, budget) is not None:
+                raise CondenseError(f"{name} chooses images in one go: leave {option_name(budget)} out")
     if not isinstance(options.get("network", ""), str):
         options["network"] = network_name(options["network"], info.image_shape, len(info.classes))
-    values = load_recipe(entry.name, recipe).settings_for(info.name, ipc, **options)
-    if iterations is not None:
-        values["iterations"] = iterations
+    values = load_recipe(name, request.recipe).settings_for(info.name, request.ipc, **options)
+    if request.iterations is not None:
+        values["iterations"] = request.iterations
     for pair in model.alternatives:
         if options.keys() & set(pair):  # then the recipe and the defaults say nothing
-            values |= {name: options.get(name) for name in pair}
-    settings = validated(model, values, origin=f"{entry.name}: ", spell=option_name)
+            values |= {field: options.get(field) for field in pair}
+    settings = validated(model, values, origin=f"{name}: ", spell=option_name)
     network = getattr(settings, "network", None)
     if network is not None:
         canonical_name(network, info.image_shape)
     return settings
-
-
-@dataclass(frozen=True)
-class Request:
-    """A method with its settings for some data, ready to be planned and run."""
-
-    entry: Method
-    maker: type[Maker]
-    settings: MethodSettings
-    device: torch.device
-    work: list[Workload]
-    preparation: list[Workload]
-    iterations: int | None  # that end the run; None where only the time does, or nothing is iterated
-    minutes: float | None
-    buffer: ExpertSource | None = None  # the experts that are matched, and no others
-    label_buffer: ExpertSource | None = None
-
-    @classmethod
-    def of(
-        cls,
-        method: str,
-        data: RealData,
-        ipc: int,
-        *,
-        device: str,
-        recipe: str | None,
-        iterations: int | None,
-        minutes: float | None,
-        buffer: ExpertSource | None,
-        label_buffer: ExpertSource | None = None,
-        **options: Any,
-    ) -> Request:
-        """What these arguments of `distill` ask for; raises `CondenseError` for anything wrong in them."""
-        entry = methods().find(method)
-        if buffer is not None and entry.experts:
-            options = {"network": buffer.network} | options
-            if buffer.kind != entry.experts:
-                say(f"note: {entry.name} is published with {entry.experts} experts, these are {buffer.kind} ones")
-        elif buffer is not None:
-            raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
-        settings = resolve_settings(
-            entry, data.info, ipc, recipe=recipe, iterations=iterations, minutes=minutes, **options
-        )
-        found = load_recipe(entry.name, recipe)
-        usual, given = found.normalization_for(data.name, ipc), normalization_name(data.info.preprocessing)
-        other = None if usual == given else usual
-        recorded = buffer is not None or not entry.experts
-        if other is not None and recorded:
-            say(f"note: the recipe's values for {data.name} are for --normalization {other}, this data has {given}")
-        maker: type[Maker] = load_object(entry.target)
-        maker.check(data.train, ipc, settings)
-        special = found.experts_for(data.name, ipc)
-        if not recorded:
-            special = data.split_options | special
-            raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))
-        if buffer is not None:
-            part = getattr(settings, "max_experts", None)
-            buffer = buffer if part is None else buffer.first(part)
-            _check_experts(buffer, data.info, settings)
-            _compare_experts(buffer, special)
-        if label_buffer is not None and not entry.label_experts:
-            raise CondenseError(f"{entry.name} takes no labels from other experts: leave --label-buffer out")
-        _check_label_experts(label_buffer or buffer, data.info, settings)
-        where = choose_device(device)
-        end = iterations if minutes is not None else getattr(settings, "iterations", None)
-        asked = data.train, ipc, settings
-        work, preparation = maker.work(*asked), maker.preparation(*asked)
-        return cls(entry, maker, settings, where, work, preparation, end, minutes, buffer, label_buffer)
-
-    def settled(self, job: Job) -> MethodSettings:
-        """The settings in updates, as the run of `job` takes them: what was given for its whole length, for an update.
-
-        The length is the iterations asked for, or as many as the minutes hold at the pace of a few updates, which are
-        made for this and thrown away like other measurements of a plan. An unfinished run keeps the values that it
-        began with.
-        """
-        given = self.settings
-        if not self.for_the_whole_run:
-            return given
-        if job.checkpoint is not None and job.checkpoint.exists():
-            recorded = recorded_part(job.checkpoint, "settings")
-            # that of another method has others, and is refused where the two are compared
-            return given.model_copy(update={name: recorded.get(name) for name in self.for_the_whole_run})
-        if self.minutes is None:
-            assert self.iterations is not None, "a run without minutes ends after its iterations"
-            return given.for_length(self.iterations)
-        pace = self.maker.pace(job, given)
-        assert pace is not None, "only updates take minutes"
-        length = pace.within(self.minutes, self.iterations)
-        spread = " and ".join(option_name(name) for name, value in self.for_the_whole_run.items() if value is not None)
-        say(f"for the whole run: {spread}, taken for about {length:,} updates")
-        return given.for_length(length)
-
-    @property
-    def for_the_whole_run(self) -> dict[str, Any]:
-        """The settings that are given for the whole run, however long it is."""
-        given = self.settings
-        spread = given.for_length(1)
-        return {name: value for name, value in given if getattr(spread, name) != value}
-
-    @property
-    def _usual_precision(self) -> Literal["auto", "float32"]:
-        return getattr(self.maker, "usual_precision", "auto")
-
-    def plan(self, asked: AskedPlan, unfinished: Path | None = None) -> Plan:
-        """The plan of the unfinished run, with what is asked for explicitly; for a new run, one made for its work.
-
-        A plan is fixed for the whole run: sums that are divided otherwise can end in other last bits.
-        """
-        explicit = {name: value for name, value in asdict(asked).items() if value not in (None, "auto")}
-        recorded = {}
-        if unfinished is not None and unfinished.exists():
-            recorded = recorded_part(unfinished, "plan")
-        plan = validated(Plan, recorded | explicit | {"device": self.device.type}, spell=option_name)
-        set_threads(plan.threads if recorded else asked.threads)
-        if recorded:
-            return plan
-        return choose_plan(
-            self.work,
-            self.iterations,
-            once=self.preparation,
-            device=self.device,
-            threads=torch.get_num_threads(),
-            precision=asked.precision if asked.precision != "auto" else self._usual_precision,
-            compile=asked.compile,
-            micro_batch=asked.micro_batch,
-            seconds=None if self.minutes is None else 60 * self.minutes,
-        )
-
-
-def _check_experts(buffer: ExpertSource, info: DataInfo, settings: Any) -> None:
-    """Raise `CondenseError` unless they are such networks on this data and have the window of these settings."""
-    buffer.check_matches(canonical_name(settings.network, info.image_shape), info)
-    buffer.check_window(settings.max_start, settings.span, settings.min_start)
-
-
-def _check_label_experts(buffer: ExpertSource | None, info: DataInfo, settings: Any) -> None:
-    """Raise `CondenseError` unless the experts that say what images are know this data and have the epoch."""
-    epoch = getattr(settings, "label_epoch", None)
-    if buffer is None:
-        return
-    buffer.check_matches(buffer.network, info)  # of any network
-    if epoch is not None and epoch > buffer.epochs:
-        raise CondenseError(
-            f"--label-epoch {epoch} is after the last epoch of the experts; give one from 0 to {buffer.epochs}"
-        )
-
-
-def _compare_experts(buffer: ExpertSource, special: Mapping[str, Any]) -> None:
-    """Say where they were trained otherwise than the recipe wants it."""
-    for name, value in special.items():
-        if buffer.training.get(name, value) != value:
-            wanted, given = f"{option_name(name)} {value}", buffer.training[name]
-            say(f"note: the recipe's values are for experts with {wanted}, these have {given}")
-
-
-@dataclass(frozen=True)
-class AskedPlan:
-    """What the user wants of the plan; `auto` and None leave it open."""
-
-    precision: Literal["auto", "float32", "bfloat16"]
-    compile: Literal["auto", "on", "off"]
-    micro_batch: int | None
-    threads: int | None

@@ -15,7 +15,7 @@ import torch
 import condense
 from condense.methods.interface import Job
 from condense.methods.registry import methods
-from condense.methods.request import resolve_settings
+from condense.methods.request import Request, resolve_settings
 from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
 
@@ -145,7 +145,7 @@ def test_two_updates_of_every_combination(row: Row, data_of, tmp_path: Path):
     options = {name: value for name, value in QUICK.items() if name in settings_of(method)}
     options |= {name: row[name] for name in ("initialization", "flip_closure", "real_batches", "image_average")}
     options["network"] = f"convnet-d2-w4-{row['norm']}"
-    settings = resolve_settings(methods().find(method), data.train.info, 2, **options)
+    settings = resolve_settings(Request.of(method, 2, options), data.train.info)
     start = maker(Job(data.train, 2, 0, torch.device("cpu")), settings).stored()
 
     out = tmp_path / "set.h5"

@@ -471,7 +471,7 @@ def test_sets_on_the_way_need_a_file_iterations_and_a_number(digits, tmp_path: P
         condense.distill("dm", digits, 1, keep_every=2, iterations=2, **SETTINGS)
     with pytest.raises(CondenseError, match="random chooses images in one go: leave --keep-every out"):
         condense.distill("random", digits, 1, out=tmp_path / "set.h5", keep_every=2)
-    with pytest.raises(CondenseError, match="--keep-every 0 must be at least 1"):
+    with pytest.raises(CondenseError, match="--keep-every 0: should be greater than or equal to 1"):
         condense.distill("dm", digits, 1, out=tmp_path / "set.h5", keep_every=0, **SETTINGS)
     assert list(tmp_path.iterdir()) == []
 

@@ -17,6 +17,7 @@ from condense._version import DISTRIBUTION
 from condense.cli.main import main
 from condense.methods.estimate import estimate
 from condense.methods.registry import Method
+from condense.methods.request import Request
 from condense.runtime import provenance
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
@@ -209,7 +210,7 @@ def test_no_call_leaves_the_process_with_other_threads(calls: str, digits_file: 
             set_of_one_thread = condense.distill("dm", data, 1, threads=1, **quick)
             assert set_of_one_thread.provenance["configuration"]["plan"]["threads"] == 1
         elif calls == "estimate":
-            assert estimate("dm", data, 1, threads=2, **quick).plan.threads == 2
+            assert estimate(Request.of("dm", 1, quick, threads=2), data).plan.threads == 2
         elif calls == "refused":
             with pytest.raises(CondenseError, match="exists already"):
                 condense.distill("dm", data, 1, threads=1, out=made, **quick)

@@ -28,7 +28,7 @@ from condense.methods import loop
 from condense.methods.interface import Job
 from condense.methods.missing_experts import how_to_record
 from condense.methods.registry import methods
-from condense.methods.request import resolve_settings
+from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
@@ -590,10 +590,10 @@ def test_an_average_that_is_asked_for_replaces_that_of_the_recipe(digits, buffer
         ({"image_average": None}, "desk", none),
         ({"image_average_left": None}, "desk", none),
     ):
-        found = resolve_settings(methods().find("ftd"), digits.info, 1, recipe=recipe, **asked).model_dump()
+        found = resolve_settings(Request.of("ftd", 1, asked, recipe=recipe), digits.info).model_dump()
         assert {name: found[name] for name in expected} == expected
     with pytest.raises(CondenseError, match="image_average and image_average_left say the same in two ways"):
-        resolve_settings(methods().find("ftd"), digits.info, 1, image_average=0.5, image_average_left=0.5)
+        resolve_settings(Request.of("ftd", 1, {"image_average": 0.5, "image_average_left": 0.5}), digits.info)
     made = condense.distill("ftd", digits, 1, buffer=buffer, iterations=2, image_average_left=0.25, **QUICK)
     assert made.provenance["configuration"]["settings"]["image_average"] == 0.5
 
@@ -691,7 +691,7 @@ def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
     with pytest.raises(CondenseError, match="needs experts") as error:
         condense.distill(method, digits, 1, out=tmp_path / "set.h5", **options)
     message = str(error.value)
-    settings = resolve_settings(methods().find(method), digits.info, 1, **options)
+    settings = resolve_settings(Request.of(method, 1, options), digits.info)
     window, published = settings.max_start - 1 + settings.span, {"datm": 100, "ast": 50}.get(method, 0)
     epochs = max(window, published)
     special = " --radius 0.01 --ascent-weight 0.3" if kind == "flat" else ""
