@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.report import markdown_table, percent
+from benchmarks.markdown import markdown_table
+from benchmarks.report import percent
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import markdown_table
 from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
 from condense.runtime.files import atomic_write, write_json
-from condense.runtime.printing import printable
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
@@ -225,15 +225,3 @@ def _circumstances(table: Table, records: Sequence[Record]) -> str:
 
 def _different(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
-
-
-def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(markdown_table(["a", "b"], [["1", "x|y"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | x\\|y |
-    """
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(printable(text).replace('|', chr(92) + '|') for text in row)} |" for row in rows)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from condense.runtime.processor import busy_seconds
+
 _BUSY = 0.1  # of all cores, by other processes
 
 
@@ -38,38 +40,25 @@ def matmul_peak(dtype: torch.dtype, device: torch.device = _CPU, size: int = 204
 
 
 class Load:
-    """How much of the processors other processes take, from when this is made to when it is asked.
-
-    None where the system does not tell (it has no /proc/stat).
-    """
+    """How much of the processors other processes take, from when this is made to when it is asked."""
 
     def __init__(self) -> None:
         self._start = self._read()
 
-    def others(self) -> float | None:
+    def others(self) -> float:
         """The part of all cores, 0 to 1, that others used."""
-        end = self._read()
-        if self._start is None or end is None:
-            return None
-        busy, total, own = (after - before for before, after in zip(self._start, end))
-        return max(0.0, (busy - own) / total) if total > 0 else 0.0
+        busy, passed, own = (after - before for before, after in zip(self._start, self._read()))
+        return max(0.0, (busy - own) / (passed * (os.cpu_count() or 1))) if passed > 0 else 0.0
 
     @staticmethod
-    def _read() -> tuple[float, float, float] | None:
-        """Seconds since the start that all cores were busy, and that there were, and that this process used."""
-        try:
-            line = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
-        except OSError:
-            return None
-        ticks = [int(value) for value in line.split()[1:9]]  # user nice system idle iowait irq softirq steal
-        second = os.sysconf("SC_CLK_TCK")
-        own = time.process_time()
-        return (sum(ticks) - ticks[3] - ticks[4]) / second, sum(ticks) / second, own
+    def _read() -> tuple[float, float, float]:
+        """Seconds that all cores were busy, that passed, and that this process used."""
+        return busy_seconds(), time.perf_counter(), time.process_time()
 
 
-def busy_notice(load: float | None) -> str | None:
+def busy_notice(load: float) -> str | None:
     """A sentence for a machine on which times mean little; None for a quiet one."""
-    if load is None or load < _BUSY:
+    if load < _BUSY:
         return None
     return f"the machine is busy: other processes take {100 * load:.0f} % of its processors, so times are not reliable"
 

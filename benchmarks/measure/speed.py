@@ -20,6 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from benchmarks.markdown import markdown_table
 from benchmarks.measure import baseline
 from benchmarks.measure.machine import Load, busy_notice, finish, matmul_peak, memory_growth
 from benchmarks.measure.measuring import end, give_out
@@ -284,20 +285,23 @@ def run(options: SpeedOptions, *, progress: bool = False) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """The results in Markdown."""
-    rows = [
-        "| work | baseline | engine | ratio (min to max) | memory, baseline | engine | of peak |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for result in found["results"]:
         ratio = result["ratio"]
         plain, fast = (statistics.median(result[f"{side}_seconds"]) for side in ("baseline", "engine"))
         rows.append(
-            f"| {result['name']} | {plain:.2f} s | {fast:.2f} s "
-            f"| **{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f}) "
-            f"| {_megabytes(result['baseline_memory'])} | {_megabytes(result['engine_memory'])} "
-            f"| {100 * result['part_of_peak']:.0f} % |"
+            [
+                result["name"],
+                f"{plain:.2f} s",
+                f"{fast:.2f} s",
+                f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})",
+                _megabytes(result["baseline_memory"]),
+                _megabytes(result["engine_memory"]),
+                f"{100 * result['part_of_peak']:.0f} %",
+            ]
         )
-    return "\n".join(rows)
+    head = ["work", "baseline", "engine", "ratio (min to max)", "memory, baseline", "engine", "of peak"]
+    return markdown_table(head, rows)
 
 
 def _megabytes(count: int | None) -> str:

@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from benchmarks.markdown import markdown_table
 from benchmarks.measure.machine import Load, busy_notice, memory_growth
 from benchmarks.measure.measuring import end, give_out
 from buffers import ExpertBuffer, record_experts
@@ -246,21 +247,28 @@ def in_a_process(network: str, way: Way, steps: int, classes: int) -> dict[str, 
 def table(found: dict[str, Any]) -> str:
     """The results in Markdown: a row for each number of steps, memory and time for each way."""
     ways = list(dict.fromkeys(point["way"] for point in found["points"]))
-    rows = ["| steps | " + " | ".join(ways) + " |", "| --- " * (len(ways) + 1) + "|"]
     points = {(point["steps"], point["way"]): point for point in found["points"]}
-    for steps in dict.fromkeys(point["steps"] for point in found["points"]):
-        found_here = [points[steps, way] for way in ways]
-        rows.append(f"| {steps} | " + " | ".join(_cost(one) for one in found_here) + " |")
-    rows += ["", "| classes, an image each, 50 in a step | gradient | 20 steps |", "| --- | --- | --- |"]
-    rows += [f"| {point['classes']} | {point['way']} | {_cost(point)} |" for point in found["classes"]]
-    rows += ["", "| gradient, against exact float32 | learning rate | steps | error, images | error, learning rate |"]
-    rows += ["| --- " * 5 + "|"]
+    lengths = list(dict.fromkeys(point["steps"] for point in found["points"]))
+    costs = [[str(steps), *[_cost(points[steps, way]) for way in ways]] for steps in lengths]
+    classes = [[str(point["classes"]), point["way"], _cost(point)] for point in found["classes"]]
+    errors = []
     for line in found["errors"]:
-        images, rate = (
-            f"{line[of]['mean']:.2%} (up to {line[of]['largest']:.2%})" for of in ("images", "learning_rate")
-        )
-        rows.append(f"| {line['way']} | {line['inner_lr']:g} | {line['steps']} | {images} | {rate} |")
-    return "\n".join(rows)
+        images, rate = _error(line["images"]), _error(line["learning_rate"])
+        errors.append([line["way"], f"{line['inner_lr']:g}", str(line["steps"]), images, rate])
+    return "\n\n".join(
+        [
+            markdown_table(["steps", *ways], costs),
+            markdown_table(["classes, an image each, 50 in a step", "gradient", "20 steps"], classes),
+            markdown_table(
+                ["gradient, against exact float32", "learning rate", "steps", "error, images", "error, learning rate"],
+                errors,
+            ),
+        ]
+    )
+
+
+def _error(of: dict[str, float]) -> str:
+    return f"{of['mean']:.2%} (up to {of['largest']:.2%})"
 
 
 def _cost(point: dict[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -11,11 +9,9 @@ from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
 from condense.labels.static import averaged_logits
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.cache import save_if_possible
-from condense.runtime.files import cached_file
+from condense.runtime.cache import found_or_made
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole
 from condense.training.engines import training_engine
 from condense.training.loop import train_network
 from condense.training.sources import ImageSource
@@ -47,17 +43,18 @@ def _label_networks(
     train: TrainingData, name: str, labels: StaticLabels, device: torch.device, progress: bool
 ) -> list[Network]:
     networks = [_untrained(train, name, index) for index in range(labels.networks)]
-    kept = _kept_at(train, name, labels)
-    found = load_if_whole(kept)
-    states = {} if found is None else found[0]
-    if found is None:
+
+    def trained() -> dict[str, Tensor]:
         _train(networks, train, labels, device, progress)
-        states = {
+        return {
             f"{index}.{key}": value
             for index, network in enumerate(networks)
             for key, value in network.state_dict().items()
         }
-        save_if_possible(kept, states, {}, "label networks")
+
+    rules = labels.model_dump(mode="json", include={"networks", "training"})
+    parts = (train.info.identity, name, rules)
+    states = found_or_made("label-networks", train.info.name, parts, trained, what="label networks").tensors
     for index, network in enumerate(networks):
         network.load_state_dict({key: states[f"{index}.{key}"] for key in network.state_dict()})
         network.to(device).eval()
@@ -79,8 +76,3 @@ def _train(
             seed = derive_seed(_SEED, "label training", index)
             train_network(network, train, rule, seed=seed, device=device, engine=engine, progress=progress)
             bar.update(index + 1)
-
-
-def _kept_at(train: TrainingData, name: str, labels: StaticLabels) -> Path:
-    networks = labels.model_dump(mode="json", include={"networks", "training"})
-    return cached_file("label-networks", train.info.name, train.info.identity, name, networks)

@@ -14,7 +14,7 @@ from condense.data import RealData, TestData, TrainingData
 from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
-from condense.evaluation.training_set import Material, training_material
+from condense.evaluation.training_set import TrainingSet, training_set
 from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
@@ -78,8 +78,8 @@ def evaluate(
     info = replace(data.info, preprocessing=synthetic.info.preprocessing)
     train = TrainingData(data.train.source, data.train.labels, info)
     test = TestData(data.test.source, data.test.labels, info)
-    material = training_material(synthetic, train, found, device=chosen, progress=progress)
-    shared = _Conditions(material, test, found, seed, chosen, compile, progress)
+    trained_on = training_set(synthetic, train, found, device=chosen, progress=progress)
+    shared = _Conditions(trained_on, test, found, seed, chosen, compile, progress)
     return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes)
 
 
@@ -117,7 +117,7 @@ def _flips(mirror: bool) -> str:
 class _Conditions:
     """What all networks of one evaluation share."""
 
-    material: Material
+    trained_on: TrainingSet
     test: TestData
     protocol: Protocol
     seed: int
@@ -128,7 +128,7 @@ class _Conditions:
     @property
     def rule(self) -> TrainingRule:
         """The protocol's, at the set's own learning rate if the protocol says so."""
-        rule, learned = self.protocol.rule, self.material.learned_lr
+        rule, learned = self.protocol.rule, self.trained_on.learned_lr
         return rule.model_copy(update={"lr": learned}) if self.protocol.learned_lr and learned else rule
 
 
@@ -140,7 +140,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     engine = training_engine(
         name,
         shared.test.info,
-        len(shared.material.source),
+        len(shared.trained_on.source),
         shared.rule,
         networks=runs,
         device=shared.device,
@@ -160,12 +160,12 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         accuracies=tuple(accuracies),
         diverged=tuple(diverged),
         seconds=time.perf_counter() - started,
-        images=len(shared.material.source),
-        stored_images=shared.material.stored_images,
-        bytes=shared.material.bytes,
+        images=len(shared.trained_on.source),
+        stored_images=shared.trained_on.stored_images,
+        bytes=shared.trained_on.bytes,
         seed=shared.seed,
-        label_source=shared.material.label_source,
-        in_class=shared.material.in_class,
+        label_source=shared.trained_on.label_source,
+        in_class=shared.trained_on.in_class,
         lr=shared.rule.lr,
         preprocessing=shared.test.info.preprocessing.kind,
         compiled=engine.plan.compile == "on",
@@ -180,7 +180,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     try:
         train_network(
             network,
-            shared.material.source,
+            shared.trained_on.source,
             shared.rule,
             seed=second,
             device=device,

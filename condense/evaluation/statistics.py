@@ -93,15 +93,13 @@ def welch_difference(first: Sequence[float], second: Sequence[float], confidence
             f"an interval at confidence {confidence} of {len(first)} and {len(second)} values cannot be computed; give "
             "at least 2 values each and a confidence between 0 and 1"
         )
-    from scipy.special import stdtrit
+    from scipy.stats import ttest_ind
 
-    parts = [variance(sample) / len(sample) for sample in (first, second)]
-    mean, total = fmean(first) - fmean(second), sum(parts)
-    if total == 0:
+    mean = fmean(first) - fmean(second)
+    if not variance(first) and not variance(second):
         return Difference(mean, mean, mean)
-    freedom = total**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (first, second)))
-    reach = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total)
-    return Difference(mean, mean - reach, mean + reach)
+    low, high = ttest_ind(first, second, equal_var=False).confidence_interval(confidence)
+    return Difference(mean, float(low), float(high))
 
 
 _BY_CHANCE = 0.001  # that a network which knows nothing passes for one that has learned
@@ -119,8 +117,8 @@ def better_than_chance(right: int, answered: Sequence[int], belong: Sequence[int
     >>> better_than_chance(90, [100, 0], [90, 10])
     False
     """
-    from scipy.special import bdtrc
+    from scipy.stats import binomtest
 
     total = sum(belong)
-    chance = sum(a * b for a, b in zip(answered, belong)) / total**2
-    return right > 0 and float(bdtrc(right - 1, total, min(chance, 1.0))) < _BY_CHANCE
+    chance = min(1.0, sum(a * b for a, b in zip(answered, belong)) / total**2)
+    return bool(binomtest(right, total, chance, alternative="greater").pvalue < _BY_CHANCE)

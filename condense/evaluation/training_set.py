@@ -19,7 +19,7 @@ from condense.training.sources import TensorSource, TrainingSource
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingSet:
     """Images and labels to train on, what of it is stored and where labels came from.
 
     `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
@@ -55,14 +55,14 @@ class Relabelled:
         return self.labels if self.own_from is None or epoch < self.own_from else self.base.labels
 
 
-def training_material(
+def training_set(
     given: SyntheticSet | TrainingData,
     train: TrainingData,
     protocol: Protocol,
     *,
     device: torch.device,
     progress: bool = False,
-) -> Material:
+) -> TrainingSet:
     """The images of `given` as `protocol` labels them.
 
     Hard labels are class indices. Static ones are the set's own soft labels, else the averaged logits of networks
@@ -73,7 +73,7 @@ def training_material(
     cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
     rate = given.learned_lr if isinstance(given, SyntheticSet) else None
     if labels == "hard":
-        return Material(source, stored, "class index", cost, rate)
+        return TrainingSet(source, stored, "class index", cost, rate)
     if isinstance(given, SyntheticSet) and given.probabilities is not None:
         probabilities, label_source = given.probabilities, f"own {given.label_kind}"
     else:
@@ -85,7 +85,7 @@ def training_material(
     own_from = protocol.rule.epochs_run - labels.hard_epochs if labels.hard_epochs else None
     in_class = (probabilities.argmax(1) == source.labels).double().mean().item()
     relabelled = Relabelled(source, probabilities, source.info, own_from)
-    return Material(relabelled, stored, label_source, cost, rate, in_class)
+    return TrainingSet(relabelled, stored, label_source, cost, rate, in_class)
 
 
 def _teachers(network: str, labels: StaticLabels, info: DataInfo) -> str:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
+from condense.runtime.files import cached_file
 from condense.runtime.progress import say
-from condense.runtime.tensor_files import save_tensors
+from condense.runtime.tensor_files import load_if_whole, save_tensors
 
 
-def save_if_possible(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str], what: str) -> None:
-    """Keep `what` took long to make for later runs; where that fails, a note says so, and the work goes on."""
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Tensors from the cache, or made now and kept there."""
+
+    tensors: dict[str, Tensor]
+    seconds_saved: float  # that they took to make, if they were found; else 0
+
+
+def found_or_made(
+    kind: str, name: str, parts: Sequence[Any], make: Callable[[], Mapping[str, Tensor]], *, what: str
+) -> Kept:
+    """What `make` gives, which depends on `parts` (JSON) and on nothing else, from the folder `kind` of the cache.
+
+    Where it cannot be kept, a note says so of `what`, and the work goes on. What is damaged is made again.
+    """
+    path = cached_file(kind, name, *parts)
+    found = load_if_whole(path)
+    if found is not None:
+        tensors, facts = found
+        return Kept(tensors, float(facts.get("seconds", 0)))
+    started = time.monotonic()
+    tensors = dict(make())
     try:
-        save_tensors(path, tensors, facts)
+        save_tensors(path, tensors, {"seconds": str(time.monotonic() - started)})
     except CondenseError as error:
         say(f"note: {what} are not kept for later runs: {error} ($CONDENSE_CACHE says where)")
+    return Kept(tensors, 0.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """`$CONDENSE_CACHE`, else `~/.cache/condense`; where no such folder can be made, one of this user's among the
-    temporary files."""
+    """`$CONDENSE_CACHE`, else this user's folder for caches, `~/.cache/condense` on Linux; where no such folder can be
+    made, one of this user's among the temporary files."""
     chosen = os.environ.get("CONDENSE_CACHE")
     return Path(chosen) if chosen else _usual_place(_home())
 
@@ -51,7 +51,9 @@ def _home() -> Path | None:
 
 @functools.cache
 def _usual_place(home: Path | None) -> Path:
-    place = None if home is None else home / ".cache" / "condense"
+    from platformdirs import user_cache_path
+
+    place = None if home is None else user_cache_path("condense", appauthor=False)
     return place if place is not None and can_be_written(place) else _own_temporary_folder()
 
 

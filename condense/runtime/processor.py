@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import platform
 from pathlib import Path
 
@@ -29,13 +28,11 @@ def processor_description() -> str:
 
 
 def busy_seconds() -> float:
-    """Seconds that processors of this machine were not idle, all together, since it started; 0 where nobody knows."""
-    try:
-        first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
-    except OSError:
-        return 0.0
-    user, nice, system, _, _, interrupts, soft_interrupts, stolen = map(int, first.split()[1:9])
-    return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+    """Seconds that processors of this machine were not idle, all together, since it started."""
+    import psutil
+
+    times = psutil.cpu_times()._asdict()
+    return float(sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal")))
 
 
 @functools.cache

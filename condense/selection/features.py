@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -17,10 +15,8 @@ from condense.compute.engine import Engine
 from condense.data import TrainingData
 from condense.methods.interface import Job, MethodSettings
 from condense.networks import Network, build_network, canonical_name
-from condense.runtime.cache import save_if_possible
-from condense.runtime.files import cached_file
+from condense.runtime.cache import found_or_made
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole
 from condense.selection.base import Selector
 from condense.training.engines import training_work
 from condense.training.loop import train_network
@@ -87,23 +83,15 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
     network.to(job.device)
     if settings.features == "random":
         return _embedded(network, job), 0.0
-    kept = _kept_at(job, name)
-    found = load_if_whole(kept)
-    if found is not None:
-        tensors, facts = found
-        return tensors["features"], float(facts["seconds"])
-    started = time.monotonic()
-    seed = derive_seed(job.seed, "feature training")
-    engine = Engine(network, job.plan)
-    train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
-    features = _embedded(network, job)
-    save_if_possible(kept, {"features": features}, {"seconds": str(time.monotonic() - started)}, "features")
-    return features, 0.0
 
+    def trained() -> dict[str, Tensor]:
+        seed, engine = derive_seed(job.seed, "feature training"), Engine(network, job.plan)
+        train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
+        return {"features": _embedded(network, job)}
 
-def _kept_at(job: Job, network: str) -> Path:
-    info, rule = job.data.info, TRAINING.model_dump(mode="json", exclude_defaults=True)
-    return cached_file("features", info.name, info.identity, network, rule, job.seed)
+    rule = TRAINING.model_dump(mode="json", exclude_defaults=True)
+    kept = found_or_made("features", info.name, (info.identity, name, rule, job.seed), trained, what="features")
+    return kept.tensors["features"], kept.seconds_saved
 
 
 def _embedded(network: Network, job: Job) -> Tensor:

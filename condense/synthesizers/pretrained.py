@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +11,8 @@ from condense.compute.derivatives import Parameters
 from condense.compute.engine import Engine
 from condense.methods.interface import Job
 from condense.networks import build_network, canonical_name
-from condense.runtime.cache import save_if_possible
-from condense.runtime.files import cached_file
+from condense.runtime.cache import found_or_made
 from condense.runtime.seeds import derive_seed
-from condense.runtime.tensor_files import load_if_whole
 from condense.training.loop import train_network
 from condense.training.rule import TrainingRule
 from condense.training.state import float_values, under
@@ -37,24 +34,20 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     """
     info = job.data.info
     name = canonical_name(network, info.image_shape)
-    said = rule.model_dump(mode="json", exclude_defaults=True)
-    kept = cached_file("networks", info.name, info.identity, name, said, job.seed, number)
-    found = load_if_whole(kept)
-    if found is not None:
-        tensors, facts = found
-        return _pair(tensors, job.device), float(facts["seconds"])
     module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
-    tensors = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
-    started = time.monotonic()
-    if not job.rehearsal:
-        seed = derive_seed(job.seed, "pretraining", number)
-        engine = Engine(module, job.plan)
+    initial = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
+
+    def trained() -> dict[str, Tensor]:
+        seed, engine = derive_seed(job.seed, "pretraining", number), Engine(module, job.plan)
         train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
-    tensors |= {f"final.{key}": value for key, value in float_values(module).items()}
-    if not job.rehearsal:
-        facts = {"seconds": str(time.monotonic() - started)}
-        save_if_possible(kept, tensors, facts, "networks trained on the real data")
-    return _pair(tensors, job.device), 0.0
+        return initial | {f"final.{key}": value for key, value in float_values(module).items()}
+
+    if job.rehearsal:
+        final = {f"final.{key}": value for key, value in float_values(module).items()}
+        return _pair(initial | final, job.device), 0.0
+    parts = (info.identity, name, rule.model_dump(mode="json", exclude_defaults=True), job.seed, number)
+    kept = found_or_made("networks", info.name, parts, trained, what="networks trained on the real data")
+    return _pair(kept.tensors, job.device), kept.seconds_saved
 
 
 def _pair(tensors: dict[str, Tensor], device: torch.device) -> Pretrained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -110,9 +111,16 @@ def train_network(
 
 def make_optimizer(network: nn.Module, rule: TrainingRule) -> torch.optim.Optimizer:
     """A new optimiser of all parameters, as `rule` says."""
+    parameters = list(network.parameters())
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if rule.decayed == "weights":
+        groups = [
+            {"params": [value for value in parameters if value.dim() > 1]},
+            {"params": [value for value in parameters if value.dim() <= 1], "weight_decay": 0.0},
+        ]
     if rule.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
-    return torch.optim.SGD(network.parameters(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
+        return torch.optim.AdamW(groups, lr=rule.lr, weight_decay=rule.weight_decay)
+    return torch.optim.SGD(groups, lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
 
 
 class _Training:

@@ -27,7 +27,10 @@ class TrainingRule(Closed):
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="as in torch.optim")
     lr: float = Field(gt=0, description="learning rate in the first epoch")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(default=0.0, ge=0, description="of every parameter")
+    weight_decay: float = Field(default=0.0, ge=0, description="of the parameters that `decayed` names")
+    decayed: Literal["all", "weights"] = Field(
+        default="all", description="weights: those of more than one dimension, so neither norms nor biases"
+    )
     batch_size: int = Field(ge=1, description="images in a step; the last, smaller batch of an epoch is kept")
     epochs: int = Field(ge=1, description="epochs E that the schedule counts")
     extra_epoch: bool = Field(

@@ -14,7 +14,7 @@ from condense.data.sources import SubsetPixels
 from condense.evaluation import PROTOCOLS, Protocol, evaluate, full
 from condense.evaluation.label_networks import static_logits
 from condense.evaluation.protocols import StaticLabels
-from condense.evaluation.training_set import training_material
+from condense.evaluation.training_set import training_set
 from condense.labels.static import averaged_logits
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
@@ -307,7 +307,7 @@ def test_labels_of_a_teacher_that_errs_are_corrected(digits, small):
     rule = RULE.model_copy(update={"epochs": 1, "lr": 0.001})  # a teacher that errs now and then
     labels = StaticLabels(networks=1, training=rule, corrected=True)
     protocol = STATIC.model_copy(update={"labels": labels})
-    made = training_material(small, digits.train, protocol, device=torch.device("cpu"))
+    made = training_set(small, digits.train, protocol, device=torch.device("cpu"))
     images = TensorSource(small.images, small.labels, digits.info)
     logits = static_logits(images, digits.train, "convnet-w8-in", labels, device=torch.device("cpu"))
     right = logits.argmax(1) == small.labels
@@ -323,7 +323,7 @@ def test_labels_of_a_teacher_that_errs_are_corrected(digits, small):
 def test_the_last_epochs_can_have_hard_labels(digits, small):
     labels = STATIC.labels.model_copy(update={"hard_epochs": 2})
     protocol = STATIC.model_copy(update={"labels": labels})
-    made = training_material(small, digits.train, protocol, device=torch.device("cpu"))
+    made = training_set(small, digits.train, protocol, device=torch.device("cpu"))
     seen = []
 
     def noted(step: Step) -> torch.Tensor:

@@ -55,6 +55,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "align_corners": False,
         "cutmix": 0.0,
         "drop_factor": 0.1,
+        "decayed": "all",
     }
 
 
@@ -69,6 +70,7 @@ CHANGES = {
     "lr": 0.02,
     "momentum": 0.8,
     "weight_decay": 1e-4,
+    "decayed": "weights",
     "batch_size": 128,
     "epochs": 299,
     "extra_epoch": False,
@@ -104,7 +106,7 @@ def test_labels_and_network_rule_are_hashed():
     assert len({protocol.hash for protocol in (desk, static, *others)}) == 8
 
 
-PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256}
+PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}
 PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
 DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
 MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}

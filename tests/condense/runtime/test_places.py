@@ -24,7 +24,8 @@ def _forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         function.cache_clear()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.delenv("CONDENSE_CACHE", raising=False)
+    for name in ("CONDENSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     yield
     for function in (places._usual_place, places._own_temporary_folder):
         function.cache_clear()
@@ -45,6 +46,13 @@ def test_the_usual_place_is_below_the_home_and_is_not_made(monkeypatch, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"tmp"}
     monkeypatch.setenv("CONDENSE_CACHE", "mine")
     assert places.cache_directory() == Path("mine")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a convention of Linux desktops")
+def test_a_place_for_all_caches_is_respected(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert places.cache_directory() == tmp_path / "caches" / "condense"
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -89,7 +97,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(monkeypatch, tmp_path: Pat
 
 
 def run(words: list[str], folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    set_by_condense = ("CONDENSE_CACHE", "HOME", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
+    set_by_condense = ("CONDENSE_CACHE", "XDG_CACHE_HOME", "HOME", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
     environment = {key: value for key, value in os.environ.items() if key not in set_by_condense}
     environment |= {"TMPDIR": str(folder / "tmp")} | ({} if name == "unset" else {"HOME": home(name, folder)})
     command = [sys.executable, "-m", "condense", *words]

@@ -22,7 +22,7 @@ from condense.augmentation.dsa import Augmentation, augment, draw_per_image
 from condense.cli.main import main
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS
-from condense.evaluation.training_set import training_material
+from condense.evaluation.training_set import training_set
 from condense.methods.interface import Job
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
@@ -463,11 +463,11 @@ def test_labels_are_stored_as_logits_and_used_where_a_protocol_asks_for_soft_lab
     assert ((made.stored_targets < 0) | (made.stored_targets > 1)).any()  # no probabilities
     expected = made.stored_targets.exp() / made.stored_targets.exp().sum(1, keepdim=True)
     for name in ("desk-static", "datm-soft"):
-        material = training_material(made, digits.train, PROTOCOLS.find(name), device=CPU)
-        torch.testing.assert_close(material.source.labels, expected)
-        assert material.label_source == "own logits"
-        assert material.learned_lr == made.learned_lr
-    hard = training_material(made, digits.train, PROTOCOLS.find("desk"), device=CPU)
+        labelled = training_set(made, digits.train, PROTOCOLS.find(name), device=CPU)
+        torch.testing.assert_close(labelled.source.labels, expected)
+        assert labelled.label_source == "own logits"
+        assert labelled.learned_lr == made.learned_lr
+    hard = training_set(made, digits.train, PROTOCOLS.find("desk"), device=CPU)
     assert torch.equal(hard.source.labels, made.labels)
     assert made.bytes >= made.stored.numel() * 4 + made.stored_targets.numel() * 4
 

@@ -195,6 +195,23 @@ def test_adamw_against_torch(source):
     assert close(trained(source, rule(optimizer="adamw", lr=0.01, weight_decay=0.1)), weights(net))
 
 
+def test_norms_and_biases_do_not_decay_where_a_rule_says_so(source):
+    net = network()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.0)
+    for epoch in range(4):
+        for images, labels in naive_batches(source, epoch, 7, dsa=False):
+            optimizer.zero_grad()
+            F.nll_loss(net(images).log_softmax(1), labels).backward()
+            with torch.no_grad():  # decoupled decay, by hand
+                for module in net.modules():
+                    if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                        module.weight *= 1 - 0.01 * 0.1
+            optimizer.step()
+    decayed = rule(optimizer="adamw", lr=0.01, weight_decay=0.1, decayed="weights")
+    assert close(trained(source, decayed), weights(net))
+    assert not close(trained(source, decayed.model_copy(update={"decayed": "all"})), weights(net))
+
+
 class Watched(TensorSource):
     """Remembers which images were asked for together."""
 
