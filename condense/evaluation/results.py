@@ -10,6 +10,8 @@ from condense.evaluation.statistics import deviation
 from condense.runtime.errors import CondenseError
 from condense.runtime.provenance import versions
 
+_WORTH_A_WORD = 0.01  # between the accuracy over all images and that over classes
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkResult:
@@ -22,6 +24,8 @@ class NetworkResult:
         accuracies: fractions, one for each network trained; network k always starts from (`seed`, k), whatever the set.
         diverged: the k whose loss became infinite or that are not right more often than by chance (see
             `better_than_chance`); they count in the mean.
+        class_accuracies: by the name of each class with test images, the fraction of them that is right, mean over
+            the networks.
         seconds: for training and testing all of them, label networks aside.
         images: number of training images.
         stored_images: number of images that are stored; less, if each is decoded to several.
@@ -41,6 +45,7 @@ class NetworkResult:
     protocol_hash: str
     accuracies: tuple[float, ...]
     diverged: tuple[int, ...]
+    class_accuracies: dict[str, float]
     seconds: float
     images: int
     stored_images: int
@@ -63,9 +68,14 @@ class NetworkResult:
         """Sample standard deviation of the accuracies (n - 1); None for a single network."""
         return deviation(self.accuracies)
 
+    @property
+    def balanced(self) -> float:
+        """Mean over the classes of their accuracies: that of `mean` if all classes have as many test images."""
+        return fmean(self.class_accuracies.values())
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, JSON-able, `mean` and `std` first."""
-        values = {"mean": self.mean, "std": self.std, **asdict(self)}
+        values = {"mean": self.mean, "std": self.std, "balanced": self.balanced, **asdict(self)}
         return values | {"accuracies": list(self.accuracies), "diverged": list(self.diverged)}
 
     def __str__(self) -> str:
@@ -74,8 +84,10 @@ class NetworkResult:
         networks = f"{count} network{'s' if count > 1 else ''}"
         near_chance = f", {len(self.diverged)} of them near chance" if self.diverged else ""
         labels = "" if self.in_class is None else f", {self.in_class:.0%} of labels are of the image's class"
+        unequal = abs(self.balanced - self.mean) >= _WORTH_A_WORD
+        balanced = f", {100 * self.balanced:.1f} % balanced over classes" if unequal else ""
         return (
-            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{near_chance}{labels}, protocol "
+            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{balanced}{near_chance}{labels}, protocol "
             f"{self.protocol} {self.protocol_hash}, {self.seconds:.0f} s)"
         )
 

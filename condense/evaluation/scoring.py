@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -135,8 +136,7 @@ class _Conditions:
 def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     """Train and test `runs` networks called `name`."""
     started = time.perf_counter()
-    accuracies: list[float] = []
-    diverged: list[int] = []
+    tested: list[_Tested] = []
     engine = training_engine(
         name,
         shared.test.info,
@@ -148,17 +148,15 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     )
     with progress_bar(f"evaluating {name}", runs, enabled=shared.progress, unit="networks") as bar:
         for index in range(runs):
-            value, learned = _train_and_test(name, index, engine, shared)
-            accuracies.append(value)
-            if not learned:
-                diverged.append(index)
-            bar.update(index + 1, {"accuracy": value})
+            tested.append(_train_and_test(name, index, engine, shared))
+            bar.update(index + 1, {"accuracy": tested[-1].accuracy})
     return NetworkResult(
         network=name,
         protocol=shared.protocol.name,
         protocol_hash=shared.protocol.hash,
-        accuracies=tuple(accuracies),
-        diverged=tuple(diverged),
+        accuracies=tuple(one.accuracy for one in tested),
+        diverged=tuple(index for index, one in enumerate(tested) if not one.learned),
+        class_accuracies=_class_accuracies(tested, shared.test),
         seconds=time.perf_counter() - started,
         images=len(shared.trained_on.source),
         stored_images=shared.trained_on.stored_images,
@@ -172,8 +170,26 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     )
 
 
-def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) -> tuple[float, bool]:
-    """The test accuracy of network `index`, and whether its loss stayed finite and it knows more than nothing."""
+@dataclass(frozen=True)
+class _Tested:
+    """A network's accuracy on the test images, how many of each class it has right, and whether it has learned."""
+
+    accuracy: float
+    right: list[int]
+    learned: bool  # its loss stayed finite, and it knows more than nothing
+
+
+def _class_accuracies(tested: list[_Tested], test: TestData) -> dict[str, float]:
+    counts = test.class_counts()
+    return {
+        name: fmean(one.right[label] / counts[label] for one in tested)
+        for label, name in enumerate(test.info.classes)
+        if counts[label]
+    }
+
+
+def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) -> _Tested:
+    """Network `index`, trained and tested."""
     info, device = shared.test.info, shared.device
     first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
     network = build_network(name, info.image_shape, len(info.classes), first)
@@ -192,6 +208,9 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
         finite = False
     found, labels = answers(network, shared.test, device), shared.test.labels
     right = found == labels
-    classes = len(info.classes)
-    counts = (torch.bincount(values, minlength=classes).tolist() for values in (found[found >= 0], labels))
-    return right.double().mean().item(), finite and better_than_chance(int(right.sum()), *counts)
+    answered, belong, correct = (
+        torch.bincount(values, minlength=len(info.classes)).tolist()
+        for values in (found[found >= 0], labels, labels[right])
+    )
+    learned = finite and better_than_chance(sum(correct), answered, belong)
+    return _Tested(right.double().mean().item(), correct, learned)

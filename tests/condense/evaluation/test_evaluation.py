@@ -104,6 +104,30 @@ def test_the_result_says_everything(small, plain):
     assert str(plain.results[0]).startswith(f"convnet-d2-w8-in: {100 * plain.mean:.1f} ± {100 * plain.std:.1f} % (2 ne")
 
 
+def test_accuracies_of_classes_make_up_that_of_all_images(digits, plain):
+    (result,) = plain.results
+    counts = dict(zip(digits.classes, digits.test.class_counts()))
+    right = sum(counts[name] * value for name, value in result.class_accuracies.items())
+    assert right / len(digits.test) == pytest.approx(result.mean)
+    assert result.balanced == pytest.approx(sum(result.class_accuracies.values()) / 10)
+    assert plain.as_dict()["class_accuracies"] == result.class_accuracies
+    assert plain.as_dict()["balanced"] == result.balanced
+
+
+def test_classes_count_alike_in_the_balanced_accuracy(digits):
+    """A network that knows one class only, on test images that are mostly of it; one class has none."""
+    test = digits.test.subset(
+        torch.cat([digits.test.class_indices(3), *(digits.test.class_indices(k)[:2] for k in range(9))])
+    )
+    uneven = condense.RealData(digits.info, digits.train, test)
+    threes = random_set(digits, stored_labels=torch.full((100,), 3))
+    (result,) = evaluate(threes, uneven, protocol=QUICK).results
+    assert result.class_accuracies == {name: float(name == "3") for name in digits.classes[:9]}
+    assert result.balanced == pytest.approx(1 / 9)
+    assert result.mean == pytest.approx((test.labels == 3).double().mean().item())
+    assert "11.1 % balanced over classes" in str(result)
+
+
 def test_one_network_has_no_deviation(digits, small):
     single = evaluate(small, digits, protocol=FROZEN, runs=1)
     assert single.std is None
