@@ -34,19 +34,19 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
     """
     info = job.data.info
     name = canonical_name(network, info.image_shape)
-    module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
-    initial = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
 
-    def trained() -> dict[str, Tensor]:
-        seed, engine = derive_seed(job.seed, "pretraining", number), Engine(module, job.plan)
-        train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
+    def before_and_after(*, trained: bool = True) -> dict[str, Tensor]:
+        module = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "pretrained", number))
+        initial = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
+        if trained:
+            seed, engine = derive_seed(job.seed, "pretraining", number), Engine(module, job.plan)
+            train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
         return initial | {f"final.{key}": value for key, value in float_values(module).items()}
 
     if job.rehearsal:
-        final = {f"final.{key}": value for key, value in float_values(module).items()}
-        return _pair(initial | final, job.device), 0.0
+        return _pair(before_and_after(trained=False), job.device), 0.0
     parts = (info.identity, name, rule.model_dump(mode="json", exclude_defaults=True), job.seed, number)
-    kept = found_or_made("networks", info.name, parts, trained, what="networks trained on the real data")
+    kept = found_or_made("networks", info.name, parts, before_and_after, what="networks trained on the real data")
     return _pair(kept.tensors, job.device), kept.seconds_saved
 
 
