@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from benchmarks.grid import DataEntry
+from condense.data.budget import Budget
 from condense.runtime.validation import Closed
 
 FULL = "full"  # how tables and files call the reference line of the full data
@@ -47,7 +48,7 @@ class SetDescription(Closed):
 
     `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels. `plan` is what the
     grid asks of precision and compilation. A file that images start from goes by its base name and by the digest of
-    its images. The last three are left out of the identity where there is nothing to say.
+    its images. What is not asked for is left out of the identity.
     """
 
     method: str
@@ -57,7 +58,9 @@ class SetDescription(Closed):
     options: dict[str, Any]
     iterations: int | None
     minutes: float | None
-    ipc: int
+    ipc: int | None = None  # one of this and the next
+    fraction: float | None = None
+    balanced: bool = True
     seed: int
     plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
     experts: dict[str, Any] | None = None  # how those are recorded that the method matches
@@ -66,8 +69,14 @@ class SetDescription(Closed):
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        optional = ("plan", "experts", "initial_images")
-        return {name: value for name, value in fields.items() if name not in optional or value}
+        optional = ("plan", "experts", "initial_images", "ipc", "fraction")
+        usual = {name for name in optional if not fields[name]} | ({"balanced"} if self.balanced else set())
+        return {name: value for name, value in fields.items() if name not in usual}
+
+    @property
+    def size(self) -> Budget:
+        """How many images it has."""
+        return Budget(ipc=self.ipc, fraction=self.fraction, balanced=self.balanced)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -76,6 +85,7 @@ class SetDescription(Closed):
         Later revisions of a method say so: what an earlier one made is never in the same row.
         """
         said = [f"revision {self.revision}"] if self.revision > 1 else []
+        said += [] if self.balanced else ["of any class"]
         said += [f"recipe {self.recipe}"] if self.recipe else []
         said += [f"{name} {value}" for name, value in self.options.items()]
         said += [f"{name} {value}" for name, value in self.plan.items()]
@@ -145,13 +155,14 @@ class Cell(Closed):
         column = f"{self.column.protocol} {self.column.net}"
         if self.made is None:
             return f"{self.data.label}, full data, {column} beside {self.column.beside}"
-        return f"{self.data.label}, {self.made.ipc} per class, {self.made.label}, seed {self.made.seed}, {column}"
+        return f"{self.data.label}, {self.made.size}, {self.made.label}, seed {self.made.seed}, {column}"
 
     @property
     def _what(self) -> str:
         if self.made is None:
             return f"{self.data.name} {FULL}"
-        return f"{self.data.name} ipc{self.made.ipc} {self.made.method} seed{self.made.seed}"
+        size = f"ipc{self.made.ipc}" if self.made.fraction is None else f"fraction {self.made.fraction:g}"
+        return f"{self.data.name} {size} {self.made.method} seed{self.made.seed}"
 
 
 def _identity(configuration: dict[str, Any]) -> dict[str, Any]:

@@ -86,11 +86,11 @@ def _print(table: Table, folder: Path) -> None:
         for name in ("ipc", "method", "accuracy, %", "sets x networks", "bytes", "seconds"):
             shown.add_column(name, justify="left" if name == "method" else "right")
         for index, (row, score) in enumerate(scores):
-            if row.ipc != scores[index - 1][0].ipc:
+            if row.size != scores[index - 1][0].size:
                 shown.add_section()
             networks = len(score.records[0].accuracies)
             shown.add_row(
-                str(row.ipc),
+                row.size.short,
                 row.method,
                 percent(score.spread.mean, score.spread.std),
                 f"{len(score.records)} x {networks}",

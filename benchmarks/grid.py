@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from buffers.rules import expert_rule
+from condense.data.budget import Budget
 from condense.networks.pools import network_names
 from condense.recipes.yaml12 import load_yaml
 from condense.runtime.errors import CondenseError, near_names
@@ -154,25 +155,33 @@ class MethodEntry(_WithOptions):
     data: list[str] | None = Field(
         None, min_length=1, description="only for the data sets of these names; default: all"
     )
+    balanced: bool = Field(True, strict=True, description="real images are chosen of every class, or else of all")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
-    def budget_at(self, ipc: int) -> tuple[int | None, float | None]:
-        """The iterations and the minutes of a set of so many images per class.
+    def length_at(self, ipc: int | None) -> tuple[int | None, float | None]:
+        """The iterations and the minutes of a set of so many images per class, or of a fraction (None).
 
         Raises `CondenseError` if either is given for other numbers only.
         """
         return _at(self.iterations, ipc, "iterations"), _at(self.minutes, ipc, "minutes")
+
+    def sizes(self, grid: Grid) -> list[Budget]:
+        """The sizes of its sets."""
+        sizes: list[dict[str, Any]] = [{"ipc": ipc} for ipc in grid.ipc]
+        sizes += [{"fraction": fraction} for fraction in grid.fraction]
+        return [Budget(**size, balanced=self.balanced) for size in sizes]
 
     def is_for(self, data: DataEntry) -> bool:
         """Whether sets of this data are made; data goes by its base name here, as in reports."""
         return self.data is None or Path(data.name).stem in self.data
 
 
-def _at(given: Any, ipc: int, name: str) -> Any:
+def _at(given: Any, ipc: int | None, name: str) -> Any:
     if not isinstance(given, dict):
         return given
     if ipc not in given:
-        raise CondenseError(f"{name} are given for {sorted(given)} images per class, not for {ipc}; add it")
+        size = "a fraction" if ipc is None else ipc
+        raise CondenseError(f"{name} are given for {sorted(given)} images per class, not for {size}; add it")
     return given[ipc]
 
 
@@ -196,7 +205,10 @@ class Grid(Closed):
     """Everything that a benchmark compares."""
 
     data: list[DataEntry] = Field(min_length=1)
-    ipc: list[Annotated[int, Field(ge=1, strict=True)]] = Field(min_length=1, description="images per class")
+    ipc: list[Annotated[int, Field(ge=1, strict=True)]] = Field([], description="images per class")
+    fraction: list[Annotated[float, Field(gt=0, le=1, strict=True)]] = Field(
+        [], description="parts of the training images, for methods that choose real ones"
+    )
     methods: list[MethodEntry] = Field(min_length=1)
     columns: list[ColumnEntry] = Field(min_length=1)
     network_seeds: SeedsOrCount | None = Field(
@@ -205,6 +217,12 @@ class Grid(Closed):
         "or a list of seeds for one network each; default: the protocol's number",
     )
     full: bool = Field(False, strict=True, description="also train on the full data, as a reference line")
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Grid:
+        if not self.ipc and not self.fraction:
+            raise ValueError("a grid needs sizes of sets: ipc: [1, 10], or fraction: [0.01, 0.1]")
+        return self
 
     @field_validator("data", mode="before")
     @classmethod
@@ -246,6 +264,7 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
     lists: dict[str, list[Any]] = {
         "data": [entry.model_dump() for entry in grid.data],
         "ipc": grid.ipc,
+        "fraction": grid.fraction,
         "methods": [entry.model_dump(exclude={"set_seeds"}) for entry in grid.methods],
         "columns": [f"{column.protocol} with {net}" for column in grid.columns for net in column.nets],
     }

@@ -58,7 +58,7 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     data = _read(job)
     request = Request.of(
         made.method,
-        made.ipc,
+        made.size,
         settings,
         iterations=asked if made.minutes is None else made.iterations,
         minutes=made.minutes,

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
 from condense.data import RealData, load_data
+from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
 from condense.methods.registry import Method, methods
 from condense.methods.request import Request, resolve_settings
@@ -70,12 +71,12 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
         for index, column in enumerate(grid.columns)
         for protocol, net in _columns(column, data, f"{origin}: columns.{index}: ")
     ]
-    for ipc in grid.ipc:
+    for size in range(len(grid.ipc) + len(grid.fraction)):
         for index, method in enumerate(grid.methods):
             if not method.is_for(entry):
                 continue
             with _place(f"{origin}: methods.{index}: "):
-                sets, start = _sets(method, data, ipc)
+                sets, start = _sets(method, data, method.sizes(grid)[size])
             for made in sets:
                 for protocol, net in columns:
                     seeds = grid.network_seeds or protocol.networks
@@ -107,15 +108,15 @@ def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = N
     )
 
 
-def _sets(entry: MethodEntry, data: RealData, ipc: int) -> tuple[list[SetDescription], str | None]:
+def _sets(entry: MethodEntry, data: RealData, size: Budget) -> tuple[list[SetDescription], str | None]:
     """The sets of a grid's entry, and the file that their images start from, if they start from one."""
-    method, (iterations, minutes) = methods().find(entry.name), entry.budget_at(ipc)
+    method, (iterations, minutes) = methods().find(entry.name), entry.length_at(size.ipc)
     own = _network_of_experts(entry, method, data)
-    budget = {"iterations": iterations, "minutes": minutes}
-    request = Request.of(method.name, ipc, own | entry.options, recipe=entry.recipe, **budget)
+    length = {"iterations": iterations, "minutes": minutes}
+    request = Request.of(method.name, size, own | entry.options, recipe=entry.recipe, **length)
     settings = resolve_settings(request, data.info)
-    _check_epochs(entry, settings, ipc)
-    load_object(method.target).check(data.train, ipc, settings)
+    _check_epochs(entry, settings, size)
+    load_object(method.target).check(data.train, size, settings)
     initialization, described = getattr(settings, "initialization", ""), settings.model_dump(mode="json")
     start = initialization if is_file(initialization) else None
     named = {"initialization": described["initialization"]} if start and "initialization" in entry.options else {}
@@ -128,7 +129,7 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> tuple[list[SetDescrip
             options=entry.options | named,
             iterations=iterations,
             minutes=minutes,
-            ipc=ipc,
+            **size.recorded,
             seed=seed,
             plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),
             experts=None if entry.experts is None else entry.experts.model_dump(),
@@ -139,14 +140,14 @@ def _sets(entry: MethodEntry, data: RealData, ipc: int) -> tuple[list[SetDescrip
     return sets, start
 
 
-def _check_epochs(entry: MethodEntry, settings: Any, ipc: int) -> None:
+def _check_epochs(entry: MethodEntry, settings: Any, size: Budget) -> None:
     if entry.experts is None:
         return
     last = settings.max_start - 1 + settings.span
     if last > entry.experts.epochs:
         raise CondenseError(
-            f"experts of {entry.experts.epochs} epochs are too short for {entry.name}, which needs {last} at {ipc} "
-            "images per class; give more epochs, or a lower max_start"
+            f"experts of {entry.experts.epochs} epochs are too short for {entry.name}, which needs {last} at {size}; "
+            "give more epochs, or a lower max_start"
         )
 
 

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.table import Column, Row, Table
+from condense.data.budget import Budget
 from condense.runtime.printing import for_plot
 
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")  # Okabe & Ito
@@ -35,7 +36,7 @@ def draw(table: Table) -> Figure:
     """The plot as a figure that belongs to no window."""
     data, columns = table.data, table.columns
     methods = list(dict.fromkeys(row.method for row in table.rows))
-    sizes = sorted({row.ipc for row in table.rows})
+    sizes = sorted({row.size for row in table.rows}, key=lambda size: (size.ipc or 0, size.fraction or 0.0))
     height = 0.9 + _BAR * len(methods) * (len(sizes) + 0.6)
     width = 1.4 + 0.07 * max(map(len, methods)) + 4.2 * len(columns)
     figure = Figure(figsize=(width, 0.5 + height * len(data)), layout="constrained")
@@ -49,10 +50,16 @@ def draw(table: Table) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, table: Table, data: str, column: Column, methods: Sequence[str], sizes: Sequence[int]) -> None:
+def _in_words(size: Budget) -> str:
+    return str(size) if size.ipc is None else f"{size.ipc} image{'s' if size.ipc > 1 else ''} per class"
+
+
+def _panel(
+    axes: Axes, table: Table, data: str, column: Column, methods: Sequence[str], sizes: Sequence[Budget]
+) -> None:
     thickness = 1 / (len(sizes) + 0.6)
-    for index, ipc in enumerate(sizes):
-        found = [(place, table.scores.get((Row(data, ipc, method), column))) for place, method in enumerate(methods)]
+    for index, size in enumerate(sizes):
+        found = [(place, table.scores.get((Row(data, size, method), column))) for place, method in enumerate(methods)]
         spreads = [(place, score.spread) for place, score in found if score is not None]
         if not spreads:
             continue
@@ -64,7 +71,7 @@ def _panel(axes: Axes, table: Table, data: str, column: Column, methods: Sequenc
             capsize=2,
             error_kw={"elinewidth": 1, "ecolor": "#333333"},
             color=_COLOURS[index % len(_COLOURS)],
-            label=f"{ipc} image{'s' if ipc > 1 else ''} per class",
+            label=_in_words(size),
         )
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7)
     if (data, column) in table.full:

@@ -12,6 +12,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
+from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json
 
 
@@ -106,7 +107,7 @@ def _scores(table: Table) -> str:
     lines = [
         [
             row.data,
-            str(row.ipc),
+            row.size.short,
             row.method,
             *[_cell(row, column, table) for column in table.columns],
             *_costs(row, table),
@@ -157,12 +158,14 @@ def _references(table: Table) -> str:
 
 def _components(table: Table) -> str:
     lines = []
-    for line, score in zip(as_dicts(table), _in_order(table), strict=True):
+    places = [(row, column) for row in table.rows for column in table.columns if (row, column) in table.scores]
+    for line, (row, column) in zip(as_dicts(table), places, strict=True):
+        score = table.scores[row, column]
         parts = [line["std_between_sets"], line["std_between_networks"]]
         if len(score.records) > 1:
             shown = ["" if part is None else f"{100 * part:.2f}" for part in parts]
             lines.append(
-                [line["data"], str(line["ipc"]), line["method"], f"{line['protocol']} {line['network']}", *shown]
+                [line["data"], row.size.short, line["method"], f"{line['protocol']} {line['network']}", *shown]
             )
     if not lines:
         return ""
@@ -173,16 +176,16 @@ def _components(table: Table) -> str:
 
 def _machines(table: Table) -> str:
     """Where rows of one data set and size had a time budget, and not all of them on one processor."""
-    rows: dict[tuple[str, int], dict[str, list[str]]] = {}
+    rows: dict[tuple[str, Budget], dict[str, list[str]]] = {}
     for (row, _), score in table.scores.items():
         made = score.records[0].configuration.made
         if made is not None and made.minutes is not None:
             for machine in score.made_on:
-                named = rows.setdefault((row.data, row.ipc), {}).setdefault(machine, [])
+                named = rows.setdefault((row.data, row.size), {}).setdefault(machine, [])
                 named += [row.method] if row.method not in named else []
     lines = [
-        f"- {data}, {ipc} per class, {machine}: {', '.join(methods)}"
-        for (data, ipc), machines in rows.items()
+        f"- {data}, {size}, {machine}: {', '.join(methods)}"
+        for (data, size), machines in rows.items()
         for machine, methods in machines.items()
         if len(machines) > 1
     ]

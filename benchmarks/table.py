@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.cells import SetDescription
 from benchmarks.records import Record
+from condense.data.budget import Budget
 from condense.evaluation.statistics import Spread, spread
 from condense.runtime.errors import CondenseError
 
@@ -20,10 +21,10 @@ def processor(hardware: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A method at a number of images per class of one data set."""
+    """A method at one size of its sets, of one data set."""
 
     data: str
-    ipc: int
+    size: Budget
     method: str
 
 
@@ -104,7 +105,7 @@ def build_table(records: Iterable[Record]) -> Table:
     for record in records:
         cell = record.configuration
         column = Column(cell.column.beside or record.protocol, cell.column.net)
-        row = None if cell.made is None else Row(cell.data.label, cell.made.ipc, table.methods[cell.made.label])
+        row = None if cell.made is None else Row(cell.data.label, cell.made.size, table.methods[cell.made.label])
         if record.status == "failed":
             table.failed.append(record)
             if row is not None:
@@ -123,7 +124,7 @@ def build_table(records: Iterable[Record]) -> Table:
 def _names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
-    A budget that only depends on data and images per class is left out too, so that one name goes through all of them:
+    A budget that only depends on data and size is left out too, so that one name goes through all of them:
     where that is true of all entries of a method, or of those with the same options, if their budgets differ. Those
     that are given minutes and those that are given iterations are told apart by these words.
     """
@@ -165,9 +166,9 @@ def _told_budget(made: SetDescription, entries: Sequence[Entry]) -> tuple[str, .
 
 
 def _goes_with_place(entries: Sequence[Entry]) -> bool:
-    """Whether data and images per class tell the budget."""
-    places = {(entry.data, entry.made.ipc) for entry in entries}
-    return len({(entry.data, entry.made.ipc, entry.made.budget) for entry in entries}) == len(places)
+    """Whether data and size tell the budget."""
+    places = {(entry.data, entry.made.size) for entry in entries}
+    return len({(entry.data, entry.made.size, entry.made.budget) for entry in entries}) == len(places)
 
 
 def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> None:
@@ -181,9 +182,12 @@ def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> No
 
 def as_dicts(table: Table) -> list[dict[str, Any]]:
     """One flat dictionary for each row in each column, accuracies in fractions: the lines of the CSV."""
-    return [
+    lines = [
         _as_dict(row, column, table) for row in table.rows for column in table.columns if (row, column) in table.scores
     ]
+    if all(line["fraction"] is None for line in lines):
+        return [{name: value for name, value in line.items() if name != "fraction"} for line in lines]
+    return lines
 
 
 def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
@@ -194,7 +198,8 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
     assert made is not None
     return {
         "data": row.data,
-        "ipc": row.ipc,
+        "ipc": row.size.ipc,
+        "fraction": row.size.fraction,
         "method": row.method,
         "details": made.details,
         "protocol": column.protocol,

@@ -17,6 +17,7 @@ from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
 from condense.compute.engine import Engine
 from condense.data import RealData, load_data
+from condense.labels import classified
 from condense.networks import Network, build_network
 from condense.networks.layout import Layout
 from condense.runtime.provenance import circumstances
@@ -73,7 +74,7 @@ def train_expert(job: ExpertJob) -> Trajectory:
             inner = InnerNetwork(network, rule)
         train_network(
             network,
-            data.train,
+            classified(data.train),
             rule,
             seed=derive_seed(job.seed, "expert training", job.number, epoch),
             device=device,

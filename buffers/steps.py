@@ -55,7 +55,7 @@ def flat_step(radius: float, ascent_weight: float) -> Update:
     def update(step: Step) -> Tensor:
         weights, loss, gradient = _loss_gradient(step)
         moved = {name: weights[name] + value for name, value in adaptive_ascent(weights, gradient, radius).items()}
-        _, perturbed = step.engine.gradient(moved, step.images, step.labels)
+        _, perturbed = step.engine.gradient(moved, step.batch.images, step.batch.targets.values)
         _follow(step, flat_direction(gradient, perturbed, ascent_weight))
         return loss
 
@@ -71,7 +71,7 @@ def smooth_step(loss_weight: float, penalty: float) -> Update:
         weights, loss, gradient = _loss_gradient(step)
         total = {name: loss_weight * value for name, value in gradient.items()}
         if penalty:
-            _, slope = step.engine.mean_gradient(image_gradient_penalty, weights, step.plain)
+            _, slope = step.engine.mean_gradient(image_gradient_penalty, weights, step.batch.plain)
             total = {name: value + penalty * slope[name] for name, value in total.items()}
         _follow(step, total)
         return loss
@@ -82,7 +82,7 @@ def smooth_step(loss_weight: float, penalty: float) -> Update:
 def _loss_gradient(step: Step) -> tuple[Parameters, Tensor, Parameters]:
     """The weights, the loss of the augmented batch and its gradient, without graphs; statistics of BatchNorm move."""
     leaves = {name: value for name, value in step.state.items() if value.requires_grad}
-    loss = step.engine.loss(step.state, step.images, step.labels)
+    loss = step.loss()
     gradient = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
     return {name: value.detach() for name, value in leaves.items()}, loss.detach(), gradient
 

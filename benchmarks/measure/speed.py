@@ -32,6 +32,7 @@ from condense.compute.planning import choose_plan
 from condense.compute.precision import DTYPES, choose_precision
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_
+from condense.labels import HardLabels, in_memory
 from condense.matching import class_means, match_gradients, match_means
 from condense.networks import Network, build_network
 from condense.runtime.device import choose_device, set_threads
@@ -43,7 +44,6 @@ from condense.runtime.validation import Closed
 from condense.synthesizers.gradient_matching import matched_gradient
 from condense.training.loop import train_network
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
 from condense.unroll import trajectory_gradient
 
 
@@ -208,7 +208,7 @@ class _Problem:
         steps, count = self.options.steps, len(self.synthetic)
         engine = self._engine(self._work("training", count, steps))
         rule = TrainingRule(lr=0.01, weight_decay=5e-4, batch_size=count, epochs=steps, augmentation="dsa")
-        source = TensorSource(self.synthetic, self.labels, _info(self.shape, self.options.classes))
+        source = in_memory(self.synthetic, HardLabels(self.labels), _info(self.shape, self.options.classes))
         batches = [
             (
                 torch.randperm(count, generator=generator(0, "order", epoch)),

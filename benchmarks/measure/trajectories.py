@@ -112,7 +112,7 @@ def expert_problems(network: str, data: RealData, *, progress: bool = False) -> 
     Raises `CondenseError` if an expert cannot be trained.
     """
     info = data.info
-    images = data.train.images(random_indices(data.train, _IMAGES // _CLASSES, 0, "images"))
+    images = data.train.images(random_indices(data.train, [_IMAGES // _CLASSES] * len(info.classes), 0, "images"))
     labels = class_major_labels(len(info.classes), _IMAGES // _CLASSES)
     strategy = Augmentation.dsa(mirror=info.mirror, align_corners=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,12 +11,13 @@ from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
+from condense.data.budget import Budget
 from condense.methods.options import RunOptions
 from condense.methods.registry import Method, methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
-from condense.runtime.validation import Closed
+from condense.runtime.validation import Closed, option_name, validated
 
 if TYPE_CHECKING:
     from condense.methods.request import Request
@@ -28,7 +29,11 @@ class SetOptions(Closed):
     """Which set is made, and where it goes."""
 
     data: str = Field(description="name of a data set, or a path to images or arrays")
-    ipc: int = Field(ge=1, description="images per class of the set")
+    ipc: int | None = Field(None, ge=1, description="images per class of the set")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="instead of --ipc: part of the training images, for methods that choose real ones"
+    )
+    balanced: bool = Field(True, description="every class gets its share; otherwise images are chosen from all")
     out: Path = Field(description="where to store the set, for example set.h5")
 
 
@@ -66,7 +71,7 @@ def distill(words: Sequence[str]) -> int:
         data = load(options.data, options)
         synthetic = make(request, data, progress=sys.stderr.isatty(), **experts)
     decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
-    stored = f"{len(synthetic.stored)} images ({options.ipc} per class){decoded}"
+    stored = f"{len(synthetic.stored)} images ({request.budget}){decoded}"
     answer(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
     return 0
 
@@ -75,10 +80,11 @@ def _request(method: str, options: Any) -> Request:
     """What the words ask for, data and experts aside."""
     from condense.methods.request import Request
 
-    about_others = {*DataOptions.model_fields, *_BUFFERS, "data", "ipc", "dry_run"}
+    about_others = {*DataOptions.model_fields, *Budget.model_fields, *_BUFFERS, "data", "dry_run"}
     asked = {name: getattr(options, name) for name in options.model_fields_set - about_others}
     settings = {name: asked.pop(name) for name in asked.keys() - Request.model_fields.keys()}
-    return Request.of(method, options.ipc, settings, **asked)
+    budget = validated(Budget, options.model_dump(include=set(Budget.model_fields)), spell=option_name)
+    return Request.of(method, budget, settings, **asked)
 
 
 def _experts(options: Any) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def options_model(method: Method) -> type[Any]:
 def _overview() -> list[str]:
     rows = [f"  {method.name:<10} {method.summary}" for method in methods()]
     return [
-        "usage: condense distill METHOD --data D --ipc N --out F.h5 [OPTIONS]",
+        "usage: condense distill METHOD --data D --ipc N|--fraction F --out F.h5 [OPTIONS]",
         "",
         *rows,
         "",

@@ -19,11 +19,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from condense.compute.losses import cross_entropy
 from condense.networks import Network
 from condense.runtime.errors import CondenseError, first_line
 from condense.runtime.global_draws import drawing
@@ -101,7 +101,7 @@ def network_loss(
     network: nn.Module, parameters: Parameters, images: Tensor, labels: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
     """The mean cross-entropy of `apply_network`; `labels` are class indices int64 [N], or probabilities [N, K]."""
-    return F.cross_entropy(apply_network(network, parameters, images, dtype), labels)
+    return cross_entropy(apply_network(network, parameters, images, dtype), labels)
 
 
 def loss_gradient(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -31,6 +30,7 @@ from condense.compute.derivatives import (
     read_network,
     stretch,
 )
+from condense.compute.losses import Loss, cross_entropy
 from condense.compute.plan import Plan
 from condense.compute.precision import DTYPES
 from condense.networks import Network
@@ -105,13 +105,26 @@ class Engine:
             products.append(_scaled(product, len(part) / len(images) / longer))
         return functools.reduce(_joined, products)
 
-    def loss(self, state: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross-entropy of a whole batch, for training: differentiable in the parameters in `state`.
+    def loss(
+        self,
+        state: Parameters,
+        images: Tensor,
+        targets: Tensor,
+        loss: Loss = cross_entropy,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a whole batch, for training: differentiable in the parameters in `state`.
 
         `state` has the network's buffers too, which BatchNorm moves in place. Precision does not matter here: what is
-        trained is trained in the type of `state`.
+        trained is trained in the type of `state`. `loss` must be the same function in every call, or it is compiled
+        again.
         """
-        return self._loss(state, images, labels)
+
+        def of_batch(state: Parameters, images: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+            return loss(called(self.network, state, images), targets, weights)
+
+        value: Tensor = self._kept(loss, of_batch)(state, images, targets, weights)
+        return value
 
     @property
     def whole_batches(self) -> bool:
@@ -149,10 +162,6 @@ class Engine:
                 self.network, parameters, images, labels, direction, self._dtype, images_only=True
             )
         )
-
-    @functools.cached_property
-    def _loss(self) -> Callable[[Parameters, Tensor, Tensor], Tensor]:
-        return self._fast(lambda state, images, labels: F.cross_entropy(called(self.network, state, images), labels))
 
     def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if self.plan.compile == "off" or self.network.draws:  # compiled, draws would follow other seeds

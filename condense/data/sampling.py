@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from condense.data.budget import Budget
 from condense.data.real import TrainingData
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 
 
-def random_indices(data: TrainingData, ipc: int, seed: int, purpose: str) -> Tensor:
-    """`ipc` indices of each class, drawn without replacement, class by class; int64 [C*ipc].
+def random_indices(data: TrainingData, counts: Sequence[int], seed: int, purpose: str) -> Tensor:
+    """So many indices of each class, drawn without replacement, class by class; int64 [sum(counts)].
 
-    Raises `CondenseError` if a class is smaller than `ipc`.
+    A class with fewer images gives all of them, and then the same again in the same order.
     """
-    check_class_sizes(data, ipc)
-    return torch.cat(
-        [
-            sample(data.class_indices(label), ipc, generator(seed, purpose, label))
-            for label in range(len(data.info.classes))
-        ]
-    )
+    drawn = [
+        repeated(sample(data.class_indices(label), count, generator(seed, purpose, label)), count)
+        for label, count in enumerate(counts)
+    ]
+    return torch.cat(drawn)
 
 
-def check_class_sizes(data: TrainingData, ipc: int) -> None:
-    """Raise `CondenseError` if any class has fewer than `ipc` training images."""
+def check_enough(data: TrainingData, budget: Budget) -> None:
+    """Raise `CondenseError` if there are fewer training images than real ones are to be chosen."""
+    if not budget.balanced:
+        total = budget.total(data.class_counts())
+        if total > len(data):
+            raise CondenseError(f"{total} images are more than the {len(data)} training images; give a smaller --ipc")
+        return
     name, count = smallest_class(data)
-    if count < ipc:
+    if budget.ipc is not None and count < budget.ipc:
         raise CondenseError(
-            f"--ipc {ipc} is more than the {count} training images of class {name!r}; give at most {count}"
+            f"--ipc {budget.ipc} is more than the {count} training images of class {name!r}; give at most {count}, or "
+            "--fraction for a share of every class"
         )
 
 
@@ -43,3 +51,13 @@ def smallest_class(data: TrainingData) -> tuple[str, int]:
 def sample(indices: Tensor, count: int, draws: torch.Generator) -> Tensor:
     """`count` of the indices without replacement, or all of them, shuffled, if there are fewer."""
     return indices[torch.randperm(len(indices), generator=draws)[:count]]
+
+
+def repeated(rows: Tensor, count: int) -> Tensor:
+    """The first `count` rows, which begin again where there are fewer; `rows` is not empty unless `count` is 0.
+
+    >>> repeated(torch.tensor([7, 8, 9]), 5).tolist()
+    [7, 8, 9, 7, 8]
+    """
+    times = math.ceil(count / max(1, len(rows)))
+    return rows.repeat(times, *[1] * (rows.ndim - 1))[:count]

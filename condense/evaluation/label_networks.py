@@ -7,6 +7,7 @@ from torch import Tensor
 
 from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
+from condense.labels import classified
 from condense.labels.static import averaged_logits
 from condense.networks import Network, build_network, canonical_name
 from condense.runtime.cache import found_or_made
@@ -74,5 +75,5 @@ def _train(
     with progress_bar("label networks", len(networks), enabled=progress) as bar:
         for index, network in enumerate(networks):
             seed = derive_seed(_SEED, "label training", index)
-            train_network(network, train, rule, seed=seed, device=device, engine=engine, progress=progress)
+            train_network(network, classified(train), rule, seed=seed, device=device, engine=engine, progress=progress)
             bar.update(index + 1)

@@ -31,13 +31,15 @@ class Protocol(Closed):
     """How a set is evaluated: the network, its training, the labels.
 
     `network` says what a network's name leaves open (never the depth: that follows the image size). Hard labels are the
-    class index of an image, never the argmax of its soft label. Accuracy is read after the last epoch.
+    class index of an image, never the argmax of its soft label; regression labels are those that were learned with a
+    set, else class indices as centred one-hot vectors, and are predicted by their squared error. Accuracy is read after
+    the last update.
     """
 
     name: str
     network: str
     rule: TrainingRule
-    labels: Literal["hard"] | StaticLabels = "hard"
+    labels: Literal["hard", "regression"] | StaticLabels = "hard"
     learned_lr: bool = Field(
         default=False, description="train at the learning rate that was learned with a set, if there is one"
     )
@@ -90,6 +92,19 @@ _NCFM = TrainingRule(
     schedule="fifths",
     augmentation="dsa-flip-color-first",
     cutmix=0.5,
+)
+# FRePo's evaluation (Zhou, Nezhadarya & Ba, NeurIPS 2022, released code) in fewer updates and smaller batches, with the
+# augmentation of all desk protocols in the place of its own, and batches in random order.
+_REGRESSION = TrainingRule(
+    optimizer="adam",
+    lr=3e-4,
+    batch_size=100,
+    updates=1000,
+    more_updates=(50, 2000),
+    warmup=500,
+    schedule="cosine",
+    last_rate=0.01,
+    augmentation="dsa",
 )
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
@@ -168,6 +183,14 @@ PROTOCOLS: Registry[Protocol] = Registry(
             labels=_STATIC,
             networks=3,
             summary="as desk with one stored soft label an image, else the averaged logits of 3 trained networks",
+        ),
+        Protocol(
+            name="desk-regression",
+            network="convnet-w64-nonorm",
+            rule=_REGRESSION,
+            labels="regression",
+            networks=3,
+            summary="squared error of learned values, else of centred one-hot ones: 1,000 or 2,000 updates of Adam",
         ),
         _published("dc", _DC, "gradient matching's own: 300 epochs of SGD without augmentation"),
         _published(

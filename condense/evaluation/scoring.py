@@ -16,6 +16,7 @@ from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
 from condense.evaluation.training_set import TrainingSet, training_set
+from condense.labels import Labels
 from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
@@ -104,10 +105,17 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
             f"the set was made {_flips(given.info.mirror)}; networks are trained {_flips(data.mirror)} of it, as this "
             "data says; --mirror or --no-mirror decides"
         )
-    if given.label_kind != "hard" and protocol.labels == "hard":
+    if given.label_kind != "hard" and not _trains_on(protocol, given.stored_labels):
         made_for = "" if given.protocol is None else f"; the set was made for protocol {given.protocol}"
-        notes.append(f"protocol {protocol.name} trains on hard labels, not on the soft ones of the set{made_for}")
+        notes.append(f"protocol {protocol.name} does not train on the {given.label_kind} of the set{made_for}")
     return tuple(note for note in notes if note is not None)
+
+
+def _trains_on(protocol: Protocol, labels: Labels) -> bool:
+    """Whether networks are trained on labels that a set has beside class indices."""
+    if protocol.labels == "hard":
+        return False
+    return (labels.values if protocol.labels == "regression" else labels.probabilities) is not None
 
 
 def _flips(mirror: bool) -> str:

@@ -12,10 +12,14 @@ from condense.data import TrainingData
 from condense.data.info import DataInfo
 from condense.evaluation.label_networks import static_logits
 from condense.evaluation.protocols import Protocol, StaticLabels
+from condense.labels import HardLabels, Labels, ProbabilityLabels, centred_one_hot
+from condense.labels.combined import Switched, Weighted
 from condense.labels.static import corrected_logits
 from condense.networks import canonical_name
+from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
-from condense.training.sources import TensorSource, TrainingSource
+from condense.training.presentation import Labelled
+from condense.training.sources import ImageSource, TargetSource, Tensors, TrainingSource
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class TrainingSet:
     """Images and labels to train on, what of it is stored and where labels came from.
 
     `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
-    the fraction of images whose soft label is largest for their own class, None where labels are hard.
+    the fraction of images whose soft label is largest for their own class, None where there is none to tell.
     """
 
     source: TrainingSource
@@ -34,25 +38,37 @@ class TrainingSet:
     in_class: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Relabelled:
-    """The images of `base` with other labels, but in the epochs from `own_from` on."""
+@dataclass(frozen=True)
+class _Given:
+    """Images to train on before a protocol has said what their labels are."""
 
-    base: TrainingSource
-    labels: Tensor
+    images: ImageSource
+    labels: Labels
+    weights: Tensor | None
     info: DataInfo
-    own_from: int | None = None
+    stored_images: int
+    bytes: int
+    learned_lr: float | None
 
-    def __len__(self) -> int:
-        return len(self.base)
+    @property
+    def hard(self) -> HardLabels:
+        """Class indices; raises `CondenseError` where images have none."""
+        if self.labels.classes is None:
+            raise CondenseError(
+                f"the images have no class index, only labels of the kind {self.labels.kind}; choose a protocol that "
+                "trains on these"
+            )
+        return HardLabels(self.labels.classes)
 
-    def images(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64 [n])."""
-        return self.base.images(indices)
 
-    def labels_in(self, epoch: int) -> Tensor:
-        """The labels that a training has in this epoch."""
-        return self.labels if self.own_from is None or epoch < self.own_from else self.base.labels
+@dataclass(frozen=True)
+class _Chosen:
+    """The labels that a protocol has chosen, and what they cost beyond those that are stored."""
+
+    labels: TargetSource
+    source: str
+    bytes: int = 0
+    in_class: float | None = None
 
 
 def training_set(
@@ -67,38 +83,79 @@ def training_set(
 
     Hard labels are class indices. Static ones are the set's own soft labels, else the averaged logits of networks
     trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
+    Regression labels are the set's own, else class indices as centred one-hot vectors.
+
+    Raises `CondenseError` where a protocol needs class indices and images have none.
     """
-    source, labels = _hard(given, train.info), protocol.labels
-    stored = len(given.stored) if isinstance(given, SyntheticSet) else len(given)
-    cost = given.bytes if isinstance(given, SyntheticSet) else _bytes(given)
-    rate = given.learned_lr if isinstance(given, SyntheticSet) else None
-    if labels == "hard":
-        return TrainingSet(source, stored, "class index", cost, rate)
-    if isinstance(given, SyntheticSet) and given.probabilities is not None:
-        probabilities, label_source = given.probabilities, f"own {given.label_kind}"
+    images = _images(given, train.info)
+    if protocol.labels == "hard":
+        chosen = _Chosen(images.hard, "class index")
+    elif protocol.labels == "regression":
+        chosen = _regression(images)
     else:
-        logits = static_logits(source, train, protocol.network, labels, device=device, progress=progress)
-        if labels.corrected:
-            logits = corrected_logits(logits, source.labels)
-        probabilities, label_source = torch.softmax(logits, 1), _teachers(protocol.network, labels, train.info)
-        cost += logits.numel() * logits.element_size()
-    own_from = protocol.rule.epochs_run - labels.hard_epochs if labels.hard_epochs else None
-    in_class = (probabilities.argmax(1) == source.labels).double().mean().item()
-    relabelled = Relabelled(source, probabilities, source.info, own_from)
-    return TrainingSet(relabelled, stored, label_source, cost, rate, in_class)
+        chosen = _static(images, train, protocol, protocol.labels, device, progress)
+    labels = chosen.labels if images.weights is None else Weighted(chosen.labels, images.weights)
+    return TrainingSet(
+        Labelled(images.images, labels, images.info),
+        images.stored_images,
+        chosen.source,
+        images.bytes + chosen.bytes,
+        images.learned_lr,
+        chosen.in_class,
+    )
+
+
+def _images(given: SyntheticSet | TrainingData, info: DataInfo) -> _Given:
+    if isinstance(given, TrainingData):
+        return _Given(given, HardLabels(given.labels), None, given.info, len(given), _bytes(given), None)
+    return _Given(
+        Tensors(given.images),
+        given.training_labels,
+        given.training_weights,
+        info,
+        len(given.stored),
+        given.bytes,
+        given.learned_lr,
+    )
+
+
+def _bytes(real: TrainingData) -> int:
+    """Pixels at one byte and int64 labels, as a set of real images stores them."""
+    return len(real) * (math.prod(real.info.image_shape) + real.labels.element_size())
+
+
+def _regression(images: _Given) -> _Chosen:
+    if images.labels.values is not None:
+        return _Chosen(images.labels, f"own {images.labels.kind}")
+    return _Chosen(centred_one_hot(images.hard.indices, len(images.info.classes)), "centred one-hot")
+
+
+def _static(
+    images: _Given,
+    train: TrainingData,
+    protocol: Protocol,
+    rule: StaticLabels,
+    device: torch.device,
+    progress: bool,
+) -> _Chosen:
+    classes = images.labels.classes
+    if images.labels.probabilities is not None:
+        probabilities, source, cost = images.labels.probabilities, f"own {images.labels.kind}", 0
+    else:
+        logits = static_logits(images.images, train, protocol.network, rule, device=device, progress=progress)
+        if rule.corrected:
+            logits = corrected_logits(logits, images.hard.indices)
+        probabilities, source = torch.softmax(logits, 1), _teachers(protocol.network, rule, train.info)
+        cost = logits.numel() * logits.element_size()
+    in_class = None if classes is None else (probabilities.argmax(1) == classes).double().mean().item()
+    labels: TargetSource = ProbabilityLabels(probabilities)
+    if rule.hard_epochs:
+        labels = Switched(labels, images.hard, protocol.rule.epochs_run(len(images.images)) - rule.hard_epochs)
+    return _Chosen(labels, source, cost, in_class)
 
 
 def _teachers(network: str, labels: StaticLabels, info: DataInfo) -> str:
     """In words, who made the labels."""
     corrected = ", corrected" if labels.corrected else ""
     name = canonical_name(network, info.image_shape)
-    return f"{labels.networks} x {name}, {labels.training.epochs_run} epochs on the real data{corrected}"
-
-
-def _hard(given: SyntheticSet | TrainingData, info: DataInfo) -> TrainingSource:
-    return given if isinstance(given, TrainingData) else TensorSource(given.images, given.labels, info)
-
-
-def _bytes(real: TrainingData) -> int:
-    """Pixels at one byte and int64 labels, as a set of real images stores them."""
-    return len(real) * (math.prod(real.info.image_shape) + real.labels.element_size())
+    return f"{labels.networks} x {name}, {labels.training.epochs} epochs on the real data{corrected}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from condense.data import DataInfo, RealData
+from condense.data.budget import Budget
 from condense.data.fitting import data_options
 from condense.methods.checkpoints import check_continues, checkpoint_path
 from condense.methods.interface import ExpertSource, Job, MethodSettings, Product
@@ -22,15 +23,17 @@ from condense.methods.request import Request
 from condense.runtime.device import threads_restored
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import circumstances, peak_memory, versions
-from condense.runtime.validation import option_words
+from condense.runtime.validation import option_name, option_words, validated
 from condense.sets.synthetic_set import SyntheticSet
 
 
 def distill(
     method: str,
     data: RealData,
-    ipc: int,
+    ipc: int | None = None,
     *,
+    fraction: float | None = None,
+    balanced: bool = True,
     iterations: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -49,12 +52,15 @@ def distill(
     progress: bool = False,
     **options: Any,
 ) -> SyntheticSet:
-    """Make a synthetic set of `ipc` images per class from the training part of `data`.
+    """Make a synthetic set of `ipc` images per class, or of a fraction of them, from the training part of `data`.
 
     Args:
         method: a registered name or alias, for example `dm` or `random` (`condense methods` lists them).
         data: from `load_data`; only its training part is given to the method.
         ipc: images per class, at least 1; methods that choose real images need that many in every class.
+        fraction: instead of `ipc`: the part of the training images that is chosen, shared among the classes by largest
+            remainder. Images that are learned come in whole numbers per class.
+        balanced: whether every class gets its share; otherwise real images are chosen whatever their class.
         iterations: updates of the images; default: the recipe's.
         minutes: stop after this time instead, or at `iterations` if both are given and these come first. The set
             records the iterations reached, and its `command`, with every setting written out, makes it again.
@@ -87,7 +93,7 @@ def distill(
     """
     request = Request.of(
         method,
-        ipc,
+        validated(Budget, {"ipc": ipc, "fraction": fraction, "balanced": balanced}, spell=option_name),
         options,
         iterations=iterations,
         minutes=minutes,
@@ -176,7 +182,7 @@ def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSett
         **data.split_options,
         "fingerprint": data.fingerprint,
         "identity": data.info.identity,
-        "ipc": job.ipc,
+        **job.budget.recorded,
         "seed": job.seed,
         "settings": settings.model_dump(mode="json"),
         **experts,
@@ -185,14 +191,15 @@ def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSett
 
 
 def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], entry: Method) -> SyntheticSet:
-    soft = product.label_kind != "hard"
+    soft = product.labels.kind != "hard"
     return SyntheticSet(
         stored=product.stored,
         stored_labels=product.labels,
+        weights=product.weights,
+        source_indices=product.source_indices,
+        scores=product.scores,
         space=product.space,
         decoder=product.decoder,
-        stored_targets=product.targets,
-        label_kind=product.label_kind,
         learned_lr=product.learned_lr,
         augmentation=product.augmentation,
         protocol=entry.soft_protocol if soft and entry.soft_protocol else entry.protocol,
@@ -215,7 +222,7 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
     --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
     """
-    about = ("data", "image_size", "normalization", "mirror", "group_by_folder", "ipc", "seed")
+    about = ("data", "image_size", "normalization", "mirror", "group_by_folder", "ipc", "fraction", "balanced", "seed")
     values = {key: configuration[key] for key in about if key in configuration}
     values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from torch import Tensor
 from condense.compute.costs import Workload
 from condense.compute.plan import Plan
 from condense.data import DataInfo, TrainingData
+from condense.data.budget import Budget
+from condense.labels import Labels
 from condense.networks.layout import Layout
-from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed
-from condense.sets.decoders import Tiles
+from condense.sets.decoders import Decoder
 
 
 class MethodSettings(Closed):
@@ -117,7 +118,7 @@ class Job:
     """
 
     data: TrainingData
-    ipc: int  # images per class, at least 1
+    budget: Budget
     seed: int
     device: torch.device
     plan: Plan = field(default_factory=Plan)
@@ -135,27 +136,31 @@ class Job:
     def __post_init__(self) -> None:
         if not isinstance(self.data, TrainingData):
             raise TypeError(f"a method only ever gets TrainingData, not {type(self.data).__name__}")
-        if self.ipc < 1:
-            raise CondenseError(f"--ipc {self.ipc} must be at least 1 image per class")
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, for methods that learn them; raises `CondenseError` for a budget of another kind."""
+        return self.budget.images_per_class
 
 
 @dataclass(frozen=True)
 class Product:
-    """The images that a method made, class by class in the order of the classes.
+    """The images that a method made, class by class in the order of the classes where the budget is balanced.
 
-    `stored` is float32 [C*ipc, c, h, w], or uint8 pixels where real images were chosen; `space`, `decoder`, soft
-    `targets` with their kind, a learned learning rate and the augmentation that they were made for are what a
+    `stored` is float32 [N, c, h, w], or uint8 pixels where real images were chosen; `labels`, `space`, `decoder`,
+    what there is of each image, a learned learning rate and the augmentation that they were made for are what a
     `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings` replaces those asked for
     where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold times.
     """
 
     stored: Tensor
-    labels: Tensor
+    labels: Labels
     settings: MethodSettings
     space: str = ""
-    decoder: Tiles | None = None
-    targets: Tensor | None = None
-    label_kind: Literal["hard", "probabilities", "logits"] = "hard"
+    decoder: Decoder | None = None
+    weights: Tensor | None = None
+    source_indices: Tensor | None = None
+    scores: Tensor | None = None
     learned_lr: float | None = None
     augmentation: dict[str, Any] | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
@@ -185,15 +190,15 @@ class Maker(Protocol):
     Settings: ClassVar[type[MethodSettings]]
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: Any) -> None:
+    def check(cls, data: TrainingData, budget: Budget, settings: Any) -> None:
         """Raise `CondenseError` for what the settings alone cannot tell: that the data or the network does not fit."""
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: Any) -> list[Workload]:
+    def preparation(cls, data: TrainingData, budget: Budget, settings: Any) -> list[Workload]:
         """Networks that are trained on the real data first: part of what the run costs."""
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: Any) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: Any) -> list[Workload]:
         """What the engine does in one iteration, from which the run is planned; empty if there is nothing to plan."""
 
     @classmethod

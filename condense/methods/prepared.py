@@ -49,7 +49,7 @@ class Prepared:
         cls, request: Request, data: RealData, buffer: ExpertSource | None, label_buffer: ExpertSource | None
     ) -> Prepared:
         """The run that is asked for; raises `CondenseError` for anything wrong in it."""
-        entry, ipc = methods().find(request.method), request.ipc
+        entry = methods().find(request.method)
         if buffer is not None and entry.experts:
             settings = {"network": buffer.network} | request.settings
             request = request.model_copy(update={"settings": settings})
@@ -59,13 +59,13 @@ class Prepared:
             raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
         settled = resolve_settings(request, data.info)
         maker: type[Maker] = load_object(entry.target)
-        maker.check(data.train, ipc, settled)
+        maker.check(data.train, request.budget, settled)
         buffer = _experts(request, entry, data, settled, buffer)
         if label_buffer is not None and not entry.label_experts:
             raise CondenseError(f"{entry.name} takes no labels from other experts: leave --label-buffer out")
         _check_label_experts(label_buffer or buffer, data.info, settled)
         end = request.iterations if request.minutes is not None else getattr(settled, "iterations", None)
-        asked = data.train, ipc, settled
+        asked = data.train, request.budget, settled
         return cls(
             request=request,
             data=data,
@@ -84,7 +84,7 @@ class Prepared:
         """What the method is given."""
         return Job(
             self.data.train,
-            self.request.ipc,
+            self.request.budget,
             self.request.seed,
             self.device,
             plan,
@@ -165,9 +165,9 @@ def _experts(
 ) -> ExpertSource | None:
     """The experts that are matched, as many as the settings ask for; raises `CondenseError` without the right ones."""
     found = load_recipe(entry.name, request.recipe)
-    usual, given = found.normalization_for(data.name, request.ipc), normalization_name(data.info.preprocessing)
+    usual, given = found.normalization_for(data.name, request.budget.ipc), normalization_name(data.info.preprocessing)
     other = None if usual == given else usual
-    special = found.experts_for(data.name, request.ipc)
+    special = found.experts_for(data.name, request.budget.ipc)
     if entry.experts and buffer is None:
         special = data.split_options | special
         raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
-
 from condense.data import DataInfo
+from condense.data.budget import Budget
 from condense.methods.interface import Maker, MethodSettings
 from condense.methods.options import RunOptions
 from condense.methods.registry import methods
@@ -27,28 +26,21 @@ class Request(RunOptions):
     """
 
     method: str
-    ipc: int
+    budget: Budget
     iterations: int | None = None
     out: Path | None = None
     settings: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
 
-    @field_validator("ipc")
     @classmethod
-    def _at_least_one(cls, ipc: int) -> int:
-        if ipc < 1:
-            raise ValueError("must be at least 1 image per class")
-        return ipc
-
-    @classmethod
-    def of(cls, method: str, ipc: int, settings: Mapping[str, Any] | None = None, **fields: Any) -> Request:
+    def of(cls, method: str, budget: Budget, settings: Mapping[str, Any] | None = None, **fields: Any) -> Request:
         """A request with the method by any of its names.
 
         Raises `CondenseError` for a method that does not exist and for values out of range.
 
-        >>> Request.of("distribution-matching", 10, {"image_lr": 0.5}, seed=3).method
+        >>> Request.of("distribution-matching", Budget(ipc=10), {"image_lr": 0.5}, seed=3).method
         'dm'
         """
-        own = {"method": methods().find(method).name, "ipc": ipc, "settings": dict(settings or {})}
+        own = {"method": methods().find(method).name, "budget": budget, "settings": dict(settings or {})}
         return validated(cls, own | fields, spell=option_name)
 
 
@@ -67,7 +59,7 @@ def resolve_settings(request: Request, info: DataInfo) -> MethodSettings:
                 raise CondenseError(f"{name} chooses images in one go: leave {option_name(budget)} out")
     if not isinstance(options.get("network", ""), str):
         options["network"] = network_name(options["network"], info.image_shape, len(info.classes))
-    values = load_recipe(name, request.recipe).settings_for(info.name, request.ipc, **options)
+    values = load_recipe(name, request.recipe).settings_for(info.name, request.budget.ipc, **options)
     if request.iterations is not None:
         values["iterations"] = request.iterations
     for pair in model.alternatives:

@@ -36,12 +36,18 @@ class Case(Closed):
     experts: dict[str, Any] = Field(default_factory=dict)
     normalization: str | None = None
 
-    def fits(self, data: str, ipc: int, values: Mapping[str, Any]) -> bool:
-        """Whether the case is meant for this data set at this many images per class, and these settings."""
+    def fits(self, data: str, ipc: int | None, values: Mapping[str, Any]) -> bool:
+        """Whether the case is meant for this data set at this many images per class, and these settings.
+
+        Sets of another size than so many images per class have cases that are for all sizes.
+        """
+        if ipc is None:
+            fits_size = self.ipc_from == 1 and self.ipc_to is None
+        else:
+            fits_size = self.ipc_from <= ipc and (self.ipc_to is None or ipc <= self.ipc_to)
         return (
             (self.data is None or data in self.data)
-            and self.ipc_from <= ipc
-            and (self.ipc_to is None or ipc <= self.ipc_to)
+            and fits_size
             and all(_reaches(values.get(name), least) for name, least in self.at_least.items())
         )
 
@@ -67,26 +73,27 @@ class Recipe(Closed):
     )
     cases: list[Case] = Field(default_factory=list)
 
-    def settings_for(self, data: str, ipc: int, /, **options: Any) -> dict[str, Any]:
-        """The settings for a data set (by base name) at `ipc` images per class, beside the user's `options`.
+    def settings_for(self, data: str, ipc: int | None, /, **options: Any) -> dict[str, Any]:
+        """The settings for a data set (by base name) at `ipc` images per class (None: a size of another kind), beside
+        the user's `options`.
 
         These win, and decide about cases that are for some values of a setting.
         """
         fitting = [case.settings for case in self._fitting(data, ipc, options)]
         return functools.reduce(operator.or_, fitting, self.settings) | options
 
-    def experts_for(self, data: str, ipc: int) -> dict[str, Any]:
+    def experts_for(self, data: str, ipc: int | None) -> dict[str, Any]:
         """The options of `condense experts` for a data set at `ipc` images per class."""
         return functools.reduce(operator.or_, [case.experts for case in self._fitting(data, ipc)], self.experts)
 
-    def normalization_for(self, data: str, ipc: int) -> str | None:
+    def normalization_for(self, data: str, ipc: int | None) -> str | None:
         """The normalisation that the values for a data set at `ipc` images per class are for, if it is special."""
         return next(
             (case.normalization for case in reversed(self._fitting(data, ipc)) if case.normalization),
             self.normalization,
         )
 
-    def _fitting(self, data: str, ipc: int, options: Mapping[str, Any] = MappingProxyType({})) -> list[Case]:
+    def _fitting(self, data: str, ipc: int | None, options: Mapping[str, Any] = MappingProxyType({})) -> list[Case]:
         return [case for case in self.cases if case.fits(data, ipc, {**self.settings, **options})]
 
 

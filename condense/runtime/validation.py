@@ -69,6 +69,8 @@ def _sentence(error: ValidationError, model: type[BaseModel], spell: Callable[[s
         return f"{place} is missing; give it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = first["input"]
+    if not path:
+        return message
     shown = f" {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{place}{shown}: {message}"
 

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from condense.compute.costs import Workload
 from condense.data import TrainingData
-from condense.data.sampling import check_class_sizes
+from condense.data.budget import Budget
+from condense.data.sampling import check_enough
+from condense.labels import HardLabels
 from condense.methods.interface import Configured, Job, Pace, Product, SettingsT
+from condense.runtime.progress import say
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Training indices `members` (int64 [n], ascending) of which `count` are chosen; `name` only serves to seed draws.
+
+    Where the budget is balanced there is one for each class, named by its index.
+    """
+
+    members: Tensor
+    count: int
+    name: int | str
 
 
 class Selector(Configured[SettingsT], ABC):
-    """A method that chooses `ipc` real images of every class; the set keeps their original 8-bit pixels.
+    """A method that chooses real images; the set keeps their original 8-bit pixels.
 
-    The order of choice is kept within each class, so the first k images of a greedy method are its choice for k.
+    The order of choice is kept, within each class where the budget is balanced, so the first k images of a greedy
+    method are its choice for k.
     """
 
     def __init__(self, job: Job, settings: SettingsT) -> None:
@@ -27,20 +45,36 @@ class Selector(Configured[SettingsT], ABC):
 
     @abstractmethod
     def choose(self) -> Tensor:
-        """Training indices of the chosen images, class by class in order of choice; int64 [C*ipc]."""
+        """Training indices of the chosen images, group by group (see `groups`) in order of choice; int64 [N]."""
+
+    def groups(self) -> list[Group]:
+        """The images among which choices are made, and how many in each."""
+        budget, sizes = self.job.budget, self.data.class_counts()
+        if not budget.balanced:
+            return [Group(torch.arange(len(self.data)), budget.total(sizes), "all classes")]
+        return [
+            Group(self.data.class_indices(label), count, label)
+            for label, count in enumerate(budget.counts(sizes))
+            if count
+        ]
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: SettingsT) -> None:
-        """Every class must have so many images."""
-        check_class_sizes(data, ipc)
+    def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:
+        """There must be so many images; a class that gets none is said."""
+        check_enough(data, budget)
+        if budget.balanced:
+            counts = budget.counts(data.class_counts())
+            without = [name for name, count in zip(data.info.classes, counts) if not count]
+            if without:
+                say(f"note: {budget!s} is no image of {len(without)} classes, {without[0]!r} for one")
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
+    def preparation(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:
         """Nothing, unless a method trains networks first."""
         return []
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:
         """Nothing: there are no iterations to plan."""
         return []
 
@@ -58,7 +92,8 @@ class Selector(Configured[SettingsT], ABC):
         seconds = selector.earlier_seconds + time.monotonic() - started
         return Product(
             stored=job.data.pixels(indices),
-            labels=job.data.labels[indices],
+            labels=HardLabels(job.data.labels[indices]),
             settings=settings,
+            source_indices=indices,
             facts={"seconds": seconds, "indices": indices.tolist()},
         )

@@ -13,6 +13,8 @@ from torch import Tensor
 from condense.compute.costs import Workload
 from condense.compute.engine import Engine
 from condense.data import TrainingData
+from condense.data.budget import Budget
+from condense.labels import classified
 from condense.methods.interface import Job, MethodSettings
 from condense.networks import Network, build_network, canonical_name
 from condense.runtime.cache import found_or_made
@@ -39,25 +41,24 @@ FeatureSettingsT = TypeVar("FeatureSettingsT", bound=FeatureSettings)
 
 
 class FeatureSelector(Selector[FeatureSettingsT]):
-    """A selector that looks at the features of one class at a time: a method fills `choose_from`."""
+    """A selector that looks at the features of one group of images at a time: a method fills `choose_from`."""
 
     def choose(self) -> Tensor:
-        """Features of all training images, then the choice in each class."""
+        """Features of all training images, then the choice in each group."""
         features, self.earlier_seconds = training_features(self.job, self.settings)
-        chosen = []
-        for label in range(len(self.data.info.classes)):
-            members = self.data.class_indices(label)
-            chosen.append(members[self.choose_from(features[members], self.job.ipc, label)])
+        chosen = [
+            group.members[self.choose_from(features[group.members], group.count, group.name)] for group in self.groups()
+        ]
         return torch.cat(chosen)
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: FeatureSettingsT) -> list[Workload]:
+    def preparation(cls, data: TrainingData, budget: Budget, settings: FeatureSettingsT) -> list[Workload]:
         """The network that gives the features."""
         return feature_training(data, settings)
 
     @abstractmethod
-    def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
-        """Rows of `features` [n, D] to choose, int64 [count], no row twice; `label` only serves to seed draws."""
+    def choose_from(self, features: Tensor, count: int, name: int | str) -> Tensor:
+        """Rows of `features` [n, D] to choose, int64 [count], no row twice; `name` only serves to seed draws."""
 
 
 def feature_training(data: TrainingData, settings: FeatureSettings) -> list[Workload]:
@@ -86,7 +87,9 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
 
     def trained() -> dict[str, Tensor]:
         seed, engine = derive_seed(job.seed, "feature training"), Engine(network, job.plan)
-        train_network(network, job.data, TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress)
+        train_network(
+            network, classified(job.data), TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress
+        )
         return {"features": _embedded(network, job)}
 
     rule = TRAINING.model_dump(mode="json", exclude_defaults=True)

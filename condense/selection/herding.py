@@ -31,8 +31,8 @@ def herd(features: Tensor, count: int) -> Tensor:
 
 
 class Herding(FeatureSelector[FeatureSettings]):
-    """Herding on the features of each class."""
+    """Herding on the features of each group."""
 
-    def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
-        """Herd the class."""
+    def choose_from(self, features: Tensor, count: int, name: int | str) -> Tensor:
+        """Herd the group."""
         return herd(features, count)

@@ -40,12 +40,12 @@ def spread(features: Tensor, count: int, first: int) -> Tensor:
 
 
 class KCenter(FeatureSelector[KCenterSettings]):
-    """Greedy k-center on the features of each class."""
+    """Greedy k-center on the features of each group."""
 
-    def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
-        """Spread over the class, from its centre or a random image."""
+    def choose_from(self, features: Tensor, count: int, name: int | str) -> Tensor:
+        """Spread over the group, from its centre or a random image."""
         if self.settings.start == "random":
-            draws = generator(self.job.seed, "k-center start", label)
+            draws = generator(self.job.seed, "k-center start", name)
             first = int(torch.randint(len(features), (1,), generator=draws))
         else:
             first = int((features - features.mean(0)).square().sum(1).argmin())

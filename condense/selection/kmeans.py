@@ -29,8 +29,8 @@ def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10
 
 
 class KMeans(FeatureSelector[FeatureSettings]):
-    """K-means on the features of each class."""
+    """K-means on the features of each group."""
 
-    def choose_from(self, features: Tensor, count: int, label: int) -> Tensor:
-        """Cluster the class."""
-        return nearest_to_centres(features, count, derive_seed(self.job.seed, "k-means", label))
+    def choose_from(self, features: Tensor, count: int, name: int | str) -> Tensor:
+        """Cluster the group."""
+        return nearest_to_centres(features, count, derive_seed(self.job.seed, "k-means", name))

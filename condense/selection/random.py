@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from condense.data.sampling import random_indices
+from condense.data.sampling import sample
 from condense.methods.interface import MethodSettings
+from condense.runtime.seeds import generator
 from condense.selection.base import Selector
 
 
 class Random(Selector[MethodSettings]):
-    """Images of each class drawn uniformly without replacement; every seed is a new draw."""
+    """Images of each group drawn uniformly without replacement; every seed is a new draw."""
 
     def choose(self) -> Tensor:
         """Draw."""
-        return random_indices(self.data, self.job.ipc, self.job.seed, "random subset")
+        drawn = [
+            sample(group.members, group.count, generator(self.job.seed, "random subset", group.name))
+            for group in self.groups()
+        ]
+        return torch.cat(drawn)

@@ -6,18 +6,19 @@ import functools
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from condense.data.info import DataInfo
+from condense.labels import HardLabels, Labels
 from condense.runtime.errors import CondenseError
-from condense.sets.decoders import Tiles
+from condense.sets.decoders import Decoder
 from condense.sets.spaces import SPACES, find_space, usual_space
 
-LabelKind = Literal["hard", "probabilities", "logits"]
+OF_IMAGES = {"weights": torch.float32, "source_indices": torch.int64, "scores": torch.float64}  # [N] each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,34 +27,35 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         stored: what the file holds, float32 or uint8 [N, C, H, W]; `.images` always gives what networks train on.
-        stored_labels: class index of each stored image, int64 [N], in the order of `info.classes`.
+        stored_labels: the label of each stored image (see `condense.labels`); class indices alone may be given as int64
+            [N]. Indices are in the order of `info.classes`.
         info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
         space: what the stored numbers are, by the name of a `Space`; by default float32 images in preprocessed space
             and uint8 pixels of real images.
         decoder: what makes several training images of each stored one; None if they are the training images.
-        stored_targets: the stored images' own soft labels, float32 [N, K] for K classes; None where they are hard.
-        label_kind: what the targets are: `probabilities` (rows sum to 1) or `logits`; `hard` without them.
-        temperature: logits are divided by it before the softmax; for probabilities, the one they were made with.
+        weights: how much each stored image counts in training, float32 [N], not negative; None if all count alike.
+        source_indices: of which training image of the real data each stored one is a copy, int64 [N]; None if none is.
+        scores: what each stored image was chosen by, float64 [N]; None if by no score.
         learned_lr: learning rate that was learned with the images, positive; None if none was.
         augmentation: the augmentation it was made for, as JSON-able values; None for none or unknown.
         protocol: name of the evaluation protocol it was made for; None for no particular one.
         provenance: how it was made (configuration, command, versions, ...), JSON-able; neither times nor paths.
         metrics: values recorded while it was made, one float64 series [iterations] for each name.
 
-    Everything called `stored` is what the file holds; `images`, `labels`, `targets` and `len` are about the M images
-    that networks train on, M = N without a decoder.
+    Everything called `stored` is what the file holds; `images`, `labels`, `training_labels` and `len` are about the M
+    images that networks train on, M = N without a decoder.
 
     Raises `CondenseError` where any of this does not fit together. Tensors are moved to the CPU and detached.
     """
 
     stored: Tensor
-    stored_labels: Tensor
+    stored_labels: Labels
     info: DataInfo
     space: str = ""
-    decoder: Tiles | None = None
-    stored_targets: Tensor | None = None
-    label_kind: LabelKind = "hard"
-    temperature: float = 1.0
+    decoder: Decoder | None = None
+    weights: Tensor | None = None
+    source_indices: Tensor | None = None
+    scores: Tensor | None = None
     learned_lr: float | None = None
     augmentation: dict[str, Any] | None = None
     protocol: str | None = None
@@ -61,32 +63,37 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        labels = self.stored_labels
         self._replace(
             stored=_settled(self.stored),
-            stored_labels=_settled(self.stored_labels),
+            stored_labels=HardLabels(labels) if isinstance(labels, Tensor) else labels,
             space=self.space or usual_space(self.stored).name,
-            stored_targets=None if self.stored_targets is None else _settled(self.stored_targets),
             augmentation=_as_json("augmentation", self.augmentation),
             provenance=_as_json("provenance", self.provenance),
             metrics={name: _settled(series).double() for name, series in self.metrics.items()},
+            **{name: None if value is None else _settled(value) for name, value in self._of_images().items()},
         )
         _check_images(self)
-        _check_labels(self.stored_labels, len(self.stored), self.info)
-        _check_targets(self)
+        self.stored_labels.check(len(self.stored), len(self.info.classes))
+        _check_values_of_images(self)
         _check_numbers(self)
 
     def _replace(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # the way that a frozen dataclass leaves to its own constructor
 
+    def _of_images(self) -> dict[str, Tensor | None]:
+        """What there may be of each stored image beside its label."""
+        return {name: getattr(self, name) for name in OF_IMAGES}
+
     def __len__(self) -> int:
-        stored = len(self.stored_labels)
+        stored = len(self.stored)
         return stored if self.decoder is None else self.decoder.images_in(stored)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities [K] if it has its own."""
-        probabilities = self.probabilities
-        return self.images[index], self.labels[index] if probabilities is None else probabilities[index]
+        """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities or values [K]."""
+        image = self.images[index]  # raises IndexError where there is none
+        return image, self.training_labels.for_batch(0, torch.tensor([index])).values[0]
 
     @functools.cached_property
     def images(self) -> Tensor:
@@ -105,43 +112,70 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         return self.decoder.decode(self.stored, fill=SPACES[self.space].grey)
 
     @functools.cached_property
+    def training_labels(self) -> Labels:
+        """The labels of the training images."""
+        return self.stored_labels if self._rows is None else self.stored_labels.at(self._rows)
+
+    @property
+    def training_weights(self) -> Tensor | None:
+        """The weights of the training images, float32 [M]; None if all count alike."""
+        return self.weights if self.weights is None or self._rows is None else self.weights[self._rows]
+
+    @functools.cached_property
+    def _rows(self) -> Tensor | None:
+        """The stored image of each training image; None if they are the same."""
+        return None if self.decoder is None else self.decoder.rows(len(self.stored))
+
+    @property
     def labels(self) -> Tensor:
-        """Class index of each training image, int64 [M]."""
-        return self._repeated(self.stored_labels)
+        """Class index of each training image, int64 [M]; raises `CondenseError` where images have none."""
+        classes = self.training_labels.classes
+        if classes is None:
+            raise CondenseError(f"the images have no class index, only labels of the kind {self.label_kind}")
+        return classes
+
+    @property
+    def label_kind(self) -> str:
+        """What the labels are: `hard`, `probabilities`, `logits` or `regression`."""
+        return self.stored_labels.kind
 
     @property
     def targets(self) -> Tensor | None:
-        """Soft labels of the training images as they are stored, float32 [M, K]; None for hard labels."""
-        return None if self.stored_targets is None else self._repeated(self.stored_targets)
+        """What training images are labelled with beside class indices, as it is stored: float32 [M, K]; None for none.
 
-    def _repeated(self, values: Tensor) -> Tensor:
-        return values if self.decoder is None else self.decoder.repeat(values)
+        None, too, for labels that are not one row for each image.
+        """
+        values = self.training_labels.arrays.get("values")
+        return values if isinstance(values, Tensor) else None
 
-    @functools.cached_property
+    @property
     def probabilities(self) -> Tensor | None:
-        """The soft labels as probabilities [M, K], `softmax(logits / temperature)` of logits; None for hard labels."""
-        targets = self.targets
-        if targets is None or self.label_kind == "probabilities":
-            return targets
-        return torch.softmax(targets / self.temperature, dim=-1)
+        """Soft labels of the training images as probabilities, float32 [M, K]; None for other labels."""
+        return self.training_labels.probabilities
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Stored images of each class, in the order of the classes."""
-        return tuple(torch.bincount(self.stored_labels, minlength=len(self.info.classes)).tolist())
+        """Stored images of each class, in the order of the classes; empty where images have no class index."""
+        classes = self.stored_labels.classes
+        if classes is None:
+            return ()
+        return tuple(torch.bincount(classes, minlength=len(self.info.classes)).tolist())
 
     @property
     def ipc(self) -> int | None:
-        """Stored images per class; None if the classes have different numbers (see `class_counts`)."""
+        """Stored images per class; None if there is no such number (see `class_counts`)."""
         counts = set(self.class_counts)
         return counts.pop() if len(counts) == 1 else None
 
     @property
     def bytes(self) -> int:
-        """What the set costs to keep: stored images at their dtype, labels, soft labels and the decoder."""
-        parts = (self.stored, self.stored_labels, self.stored_targets)
-        tensors = sum(part.numel() * part.element_size() for part in parts if part is not None)
-        return tensors + (0 if self.decoder is None else self.decoder.bytes)
+        """What the set costs to keep: stored images at their dtype, labels, weights and the decoder.
+
+        Source indices and scores are not counted: no training needs them.
+        """
+        tensors = [part for part in (self.stored, self.weights) if part is not None]
+        decoder = 0 if self.decoder is None else self.decoder.bytes
+        return sum(part.numel() * part.element_size() for part in tensors) + self.stored_labels.bytes + decoder
 
     def check_matches(self, info: DataInfo) -> str | None:
         """Make sure that the set can be used with the data that `info` describes.
@@ -182,8 +216,7 @@ def _check_images(synthetic: SetContent) -> None:
     if stored.dtype != space.dtype:
         raise CondenseError(f"images stored as {space.name} are {space.dtype}, not {stored.dtype}; convert them")
     if synthetic.decoder is not None:
-        synthetic.decoder.tile_size(*info.image_shape[1:])
-        synthetic.decoder.images_in(len(stored))  # refuses parts of classes where these matter
+        synthetic.decoder.check(info.image_shape, len(stored))
         if not stored.is_floating_point():
             raise CondenseError("pixels of real images have no decoder; store images that are decoded as float32")
     if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):
@@ -198,43 +231,28 @@ def _check_images(synthetic: SetContent) -> None:
         )
 
 
-def _check_labels(labels: Tensor, images: int, info: DataInfo) -> None:
-    if labels.dtype != torch.int64 or labels.shape != (images,):
-        raise CondenseError(
-            f"{images} images need int64 labels of shape [{images}], not {labels.dtype} of {list(labels.shape)}"
-        )
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= len(info.classes):
-        raise CondenseError(
-            f"labels run from {lowest} to {highest} but the {len(info.classes)} classes of {info.name} allow "
-            f"0 to {len(info.classes) - 1}"
-        )
-
-
-def _check_targets(synthetic: SetContent) -> None:
-    targets, kind = synthetic.stored_targets, synthetic.label_kind
-    if kind not in ("hard", "probabilities", "logits"):
-        raise CondenseError(f"label_kind {kind!r} is unknown; give hard, probabilities or logits")
-    if (targets is None) != (kind == "hard"):
-        given = "no targets" if targets is None else "targets"
-        raise CondenseError(f"label_kind {kind!r} with {given}; soft labels need both targets and what they are")
-    if targets is None:
-        return
-    expected = (len(synthetic.stored), len(synthetic.info.classes))
-    if targets.dtype != torch.float32 or targets.shape != expected:
-        raise CondenseError(
-            f"soft labels must be float32 of shape {list(expected)}, not {targets.dtype} of {list(targets.shape)}"
-        )
-    if not torch.isfinite(targets).all():
-        raise CondenseError("soft labels hold values that are not finite; the run that made them diverged")
-    if kind == "probabilities" and ((targets < 0).any() or ((targets.sum(1) - 1).abs() > 1e-3).any()):
-        raise CondenseError("soft labels are no probabilities (some are negative or do not sum to 1); are they logits?")
+def _check_values_of_images(synthetic: SetContent) -> None:
+    count = len(synthetic.stored)
+    for name, dtype in OF_IMAGES.items():
+        value = getattr(synthetic, name)
+        if value is None:
+            continue
+        if value.dtype != dtype or value.shape != (count,):
+            raise CondenseError(
+                f"{name} of {count} images must be {dtype} of shape [{count}], not {value.dtype} of {list(value.shape)}"
+            )
+        if not torch.isfinite(value).all():
+            raise CondenseError(f"{name} hold values that are not finite")
+        if name != "scores" and (value < 0).any():
+            raise CondenseError(f"{name} are negative for some images")
+    if synthetic.weights is not None and not synthetic.weights.any():
+        raise CondenseError("every weight is zero, so that nothing would be trained on")
 
 
 def _check_numbers(synthetic: SetContent) -> None:
-    for name, value in (("temperature", synthetic.temperature), ("learned_lr", synthetic.learned_lr)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise CondenseError(f"{name} {value} must be a positive number")
+    rate = synthetic.learned_lr
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise CondenseError(f"learned_lr {rate} must be a positive number")
     for name, series in synthetic.metrics.items():
         if series.ndim != 1 or not name or "/" in name or name == ".":
             raise CondenseError(f"metric {name!r} of shape {list(series.shape)} must be one series with a plain name")

@@ -9,6 +9,11 @@ from condense.data.preprocessing import Preprocessing
 from condense.sets.content import SetContent
 
 _LISTED = 12  # entries of a list that are shown
+_OF_IMAGES = {
+    "weights": "how much each image counts in training",
+    "source_indices": "which training image each one is",
+    "scores": "what each image was chosen by",
+}
 
 
 def describe_set(synthetic: SetContent) -> dict[str, str]:
@@ -20,9 +25,12 @@ def describe_set(synthetic: SetContent) -> dict[str, str]:
         "images": _images(synthetic),
         "preprocessing": _preprocessing(info.preprocessing),
         "mirror images": "same class" if info.mirror else "not the same class",
-        "labels": _labels(synthetic),
+        "labels": synthetic.stored_labels.describe(),
         "bytes": f"{synthetic.bytes:,}{_beside(info.preprocessing)}",
     }
+    for name, what in _OF_IMAGES.items():
+        if getattr(synthetic, name) is not None:
+            rows[name.replace("_", " ")] = what
     if synthetic.learned_lr is not None:
         rows["learned learning rate"] = f"{synthetic.learned_lr:.6g}"
     if synthetic.augmentation is not None:
@@ -39,24 +47,15 @@ def describe_set(synthetic: SetContent) -> dict[str, str]:
 
 def _images(synthetic: SetContent) -> str:
     counts = synthetic.class_counts
-    per_class = f"{counts[0]}" if synthetic.ipc is not None else f"{min(counts)} to {max(counts)}"
+    per_class = f", {_span(counts)} per class" if counts else ""
     shape = "x".join(map(str, synthetic.info.image_shape))
     dtype = str(synthetic.stored.dtype).removeprefix("torch.")
-    text = f"{len(synthetic.stored)} of {shape}, {per_class} per class, stored as {dtype} ({synthetic.space})"
-    if synthetic.decoder is None:
-        return text
-    tiles = {
-        "uniform": "each is {0} x {0} tiles",
-        "multi": "each is 1 x 1, 2 x 2, ... and {0} x {0} tiles",
-        "bound": "each is up to {0} x {0} tiles",
-    }[synthetic.decoder.decoding].format(synthetic.decoder.factor)
-    return f"{text}; {tiles}, which are enlarged to {len(synthetic)} training images"
+    text = f"{len(synthetic.stored)} of {shape}{per_class}, stored as {dtype} ({synthetic.space})"
+    return text if synthetic.decoder is None else f"{text}; {synthetic.decoder.describe(len(synthetic))}"
 
 
-def _labels(synthetic: SetContent) -> str:
-    if synthetic.stored_targets is None:
-        return "hard"
-    return f"one soft label per image ({synthetic.label_kind}, temperature {synthetic.temperature:g})"
+def _span(counts: Sequence[int]) -> str:
+    return f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _preprocessing(preprocessing: Preprocessing) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from condense._version import DISTRIBUTION
 from condense.runtime.errors import CondenseError, unknown_name
@@ -64,11 +65,10 @@ def _to_torch(synthetic: SetContent, path: Path) -> None:
     content = {
         **metadata(synthetic),
         "images": synthetic.images,
-        "labels": synthetic.labels,
+        "labels": synthetic.training_labels.classes,
         "preprocessing": {"kind": preprocessing.kind, **{name: torch.from_numpy(array) for name, array in arrays}},
     }
-    if synthetic.targets is not None:
-        content["targets"] = synthetic.targets
+    content |= _targets(synthetic)
     # torch writes the name of a path into the file, but not that of an open file
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
@@ -84,10 +84,10 @@ def _to_folder(synthetic: SetContent, path: Path) -> None:
         arrays = synthetic.info.preprocessing.to_arrays()
         if arrays:
             np.savez(folder / "preprocessing.npz", **arrays)  # type: ignore[arg-type]
-        if synthetic.targets is not None:
-            np.save(folder / "targets.npy", synthetic.targets.numpy())
+        for name, values in _targets(synthetic).items():
+            np.save(folder / f"{name}.npy", values.numpy())
         _write_metadata(folder, {**metadata(synthetic), "folders": names})
-        rows = "" if synthetic.targets is None else ", and in the soft labels of targets.npy [images, classes]"
+        rows = ", and in the labels of targets.npy [images, numbers]" if _targets(synthetic) else ""
         readme = _README.format(images=len(synthetic), data=synthetic.info.name, rows=rows)
         (folder / "README.txt").write_text(readme, encoding="utf-8")
 
@@ -111,9 +111,9 @@ def _to_huggingface(synthetic: SetContent, path: Path) -> None:
         "pixel_values": synthetic.images.numpy(),
         "label": synthetic.labels.tolist(),
     }
-    if synthetic.targets is not None:
-        features["target"] = datasets.Sequence(datasets.Value("float32"), length=len(info.classes))
-        columns["target"] = synthetic.targets.tolist()
+    for values in _targets(synthetic).values():
+        features["target"] = datasets.Sequence(datasets.Value("float32"), length=values.shape[1])
+        columns["target"] = values.tolist()
     with _new_folder(path) as folder:
         datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(folder)
         _write_metadata(folder, metadata(synthetic))
@@ -138,12 +138,23 @@ def metadata(synthetic: SetContent) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "preprocessing": info.preprocessing.kind,
         "label_kind": synthetic.label_kind,
-        "temperature": synthetic.temperature,
+        **synthetic.stored_labels.attributes,
         "learned_lr": synthetic.learned_lr,
         "augmentation": synthetic.augmentation,
         "protocol": synthetic.protocol,
         "provenance": synthetic.provenance,
     }
+
+
+def _targets(synthetic: SetContent) -> dict[str, Tensor]:
+    """What networks are trained on beside class indices, as it is stored: `targets` float32 [M, K], or nothing."""
+    if not synthetic.training_labels.arrays:
+        return {}
+    if synthetic.targets is None:
+        raise CondenseError(
+            f"its labels ({synthetic.label_kind}) are not one row an image, which no other form holds; keep the .h5"
+        )
+    return {"targets": synthetic.targets}
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:

@@ -5,44 +5,55 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import preprocessing_from_arrays
+from condense.labels import Labels, labels_from_arrays
+from condense.labels.labels import Stored
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Contents, read_contents
-from condense.runtime.hdf5.writer import write_contents
+from condense.runtime.hdf5.reader import Contents, Rows, read_contents
+from condense.runtime.hdf5.writer import Pieces, write_contents
 from condense.runtime.inputs import parse_json
 from condense.runtime.validation import validated
-from condense.sets.content import SetContent
-from condense.sets.decoders import Tiles, decoder_from_attributes, decoder_to_attributes
+from condense.sets.content import OF_IMAGES, SetContent
+from condense.sets.decoders import Decoder, decoder_from_parts
 
 KIND = "condense synthetic set"
-SCHEMA = 1
-_LARGEST_FACTOR = 1000  # tiles on a side of a stored image: no image has as many pixels
+SCHEMA = 2
+ArrayT = TypeVar("ArrayT")
 _FACTS = ("protocol", "learned_lr")  # attributes that are absent where the set has None
 
 
 def write_set(path: str | Path, synthetic: SetContent) -> None:
     """Write the file at `path`; raises `CondenseError` if that is impossible."""
-    write_contents(path, _contents(synthetic), kind=KIND, schema=SCHEMA)
+    labels = synthetic.stored_labels
+    rows = {
+        f"targets/{name}": Pieces(array.shape, array.dtype, array.pieces())
+        for name, array in labels.arrays.items()
+        if isinstance(array, Rows)
+    }
+    write_contents(path, _contents(synthetic), kind=KIND, schema=SCHEMA, rows=rows)
 
 
 def _contents(synthetic: SetContent) -> Contents:
-    info = synthetic.info
+    info, labels, decoder = synthetic.info, synthetic.stored_labels, synthetic.decoder
     preprocessing = info.preprocessing
-    arrays = {"images": synthetic.stored.numpy(), "labels": synthetic.stored_labels.numpy()}
-    if synthetic.stored_targets is not None:
-        arrays["targets"] = synthetic.stored_targets.numpy()
+    tensors = {"images": synthetic.stored, "labels": labels.classes}
+    tensors |= {name: getattr(synthetic, name) for name in OF_IMAGES}
+    tensors |= {f"targets/{name}": each for name, each in labels.arrays.items() if isinstance(each, Tensor)}
+    tensors |= {f"metrics/{name}": series for name, series in sorted(synthetic.metrics.items())}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
     arrays |= {f"preprocessing/{name}": array for name, array in preprocessing.to_arrays().items()}
-    arrays |= {f"metrics/{name}": series.numpy() for name, series in sorted(synthetic.metrics.items())}
     attributes: dict[str, dict[str, Any]] = {
         "/": _root_attributes(synthetic),
         "images": {"space": synthetic.space},
+        "targets": {"kind": labels.kind, **labels.attributes},
         "data": {
             "name": info.name,
             "classes": list(info.classes),
@@ -53,8 +64,9 @@ def _contents(synthetic: SetContent) -> Contents:
         "preprocessing": {"kind": preprocessing.kind},
         "metrics": {},
     }
-    if synthetic.decoder is not None:
-        attributes["decoder"] = decoder_to_attributes(synthetic.decoder)
+    if decoder is not None:
+        attributes["decoder"] = {"kind": decoder.kind, **decoder.attributes}
+        arrays |= {f"decoder/{name}": array for name, array in decoder.arrays.items()}
     return Contents(arrays, attributes)
 
 
@@ -64,8 +76,6 @@ def _root_attributes(synthetic: SetContent) -> dict[str, Any]:
         facts["augmentation"] = json.dumps(synthetic.augmentation)
     return {
         "bytes": synthetic.bytes,
-        "label_kind": synthetic.label_kind,
-        "temperature": synthetic.temperature,
         "provenance": json.dumps(synthetic.provenance),
         **{name: value for name, value in facts.items() if value is not None},
     }
@@ -78,7 +88,7 @@ def read_set(path: str | Path) -> dict[str, Any]:
     """
     contents = read_contents(path, kind=KIND, schema=SCHEMA)
     try:
-        return _arguments(contents)
+        return _arguments(_of_schema_2(contents))
     except KeyError as error:
         raise CondenseError(f"{path} lacks {error}; make it again") from error
     except CondenseError as error:
@@ -92,8 +102,6 @@ class _Facts(BaseModel):
 
 
 class _Root(_Facts):
-    label_kind: Literal["hard", "probabilities", "logits"]
-    temperature: float
     provenance: str
     augmentation: str | None = None
     protocol: str | None = None
@@ -116,28 +124,52 @@ class _Kind(_Facts):
     kind: str
 
 
-class _Decoder(_Kind):
-    factor: int = Field(le=_LARGEST_FACTOR)
-    factors: list[int] | None = None
+def _of_schema_2(contents: Contents) -> Contents:
+    """Contents of the first schema, which had soft labels and what they are at the top, as this one has them."""
+    attributes, arrays = dict(contents.attributes), dict(contents.arrays)
+    if attributes["/"]["schema"] > 1:
+        return contents
+    root = dict(attributes["/"])
+    kind, temperature = root.pop("label_kind", None), root.pop("temperature", None)
+    attributes |= {"/": root, "targets": {"kind": kind, "temperature": temperature}}
+    if "targets" in arrays:
+        arrays["targets/values"] = arrays.pop("targets")
+    return Contents(arrays, attributes, contents.rows)
 
 
 def _arguments(contents: Contents) -> dict[str, Any]:
     root, arrays = validated(_Root, contents.attributes["/"]), contents.arrays
-    decoder = contents.attributes.get("decoder")
     return {
         "stored": _tensor(arrays, "images"),
-        "stored_labels": _tensor(arrays, "labels"),
+        "stored_labels": _labels(contents),
         "space": validated(_Images, contents.attributes["images"]).space,
-        "decoder": None if decoder is None else _decoder(validated(_Decoder, decoder)),
-        "stored_targets": _tensor(arrays, "targets") if "targets" in arrays else None,
-        "label_kind": root.label_kind,
-        "temperature": root.temperature,
+        "decoder": _decoder(contents),
         "info": _data_info(contents),
         "augmentation": None if root.augmentation is None else _mapping("augmentation", root.augmentation),
         "provenance": _mapping("provenance", root.provenance),
         "metrics": {name: _tensor({name: series}, name) for name, series in _below(arrays, "metrics/").items()},
+        **{name: _tensor(arrays, name) for name in OF_IMAGES if name in arrays},
         **{name: getattr(root, name) for name in _FACTS},
     }
+
+
+def _labels(contents: Contents) -> Labels:
+    attributes = contents.attributes["targets"]
+    arrays: dict[str, Stored] = {
+        name: _tensor({name: array}, name) for name, array in _below(contents.arrays, "targets/").items()
+    }
+    rows = _below(contents.rows, "targets/")
+    classes = _tensor(contents.arrays, "labels") if "labels" in contents.arrays else None
+    return labels_from_arrays(validated(_Kind, attributes).kind, arrays | rows, attributes, classes)
+
+
+def _decoder(contents: Contents) -> Decoder | None:
+    if "decoder" not in contents.attributes:
+        return None
+    attributes = dict(contents.attributes["decoder"])
+    kind = validated(_Kind, attributes).kind
+    del attributes["kind"]
+    return decoder_from_parts(kind, attributes, _below(contents.arrays, "decoder/"))
 
 
 def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:
@@ -157,10 +189,6 @@ def _mapping(name: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _decoder(facts: _Decoder) -> Tiles:
-    return decoder_from_attributes(facts.model_dump(exclude_none=True))
-
-
 def _data_info(contents: Contents) -> DataInfo:
     data = validated(_Data, contents.attributes["data"])
     kind = validated(_Kind, contents.attributes["preprocessing"]).kind
@@ -175,5 +203,5 @@ def _data_info(contents: Contents) -> DataInfo:
     )
 
 
-def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _below(arrays: Mapping[str, ArrayT], prefix: str) -> dict[str, ArrayT]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from condense.data.info import DataInfo
+from condense.labels import HardLabels, Labels, LogitLabels, ProbabilityLabels
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say
 from condense.runtime.provenance import versions
@@ -58,10 +59,10 @@ def import_reference(
             provenance["experiment"] = index % len(content["data"])
         return SyntheticSet(
             stored=images,
+            stored_labels=_labels_of(labels, len(images), info),
             info=info,
             learned_lr=learned_lr,
             provenance={**provenance, "versions": versions()},
-            **_label_arguments(labels, len(images), info),
         )
     except CondenseError as error:
         raise CondenseError(f"{path}: {error}") from error
@@ -99,19 +100,17 @@ def _images(value: Any) -> Tensor:
     return images.float()
 
 
-def _label_arguments(labels: Tensor | None, images: int, info: DataInfo) -> dict[str, Any]:
+def _labels_of(labels: Tensor | None, images: int, info: DataInfo) -> Labels:
     """Labels of `SyntheticSet`: class indices [N], or soft labels [N, K] with the class that each row belongs to."""
     if labels is None:
-        return {"stored_labels": _by_class_order(images, info)}
+        return HardLabels(_by_class_order(images, info))
     if labels.ndim == 1 and not labels.is_floating_point():
-        return {"stored_labels": labels.long()}
+        return HardLabels(labels.long())
     if labels.ndim == 2 and labels.is_floating_point() and labels.shape[1] == len(info.classes):
-        probable = _are_probabilities(labels)
-        return {
-            "stored_labels": _classes_of_soft_labels(labels, info),
-            "stored_targets": _normalised(labels) if probable else labels.float(),
-            "label_kind": "probabilities" if probable else "logits",
-        }
+        classes = _classes_of_soft_labels(labels, info)
+        if _are_probabilities(labels):
+            return ProbabilityLabels(_normalised(labels), classes)
+        return LogitLabels(labels.float(), classes)
     raise CondenseError(
         f"its labels have shape {list(labels.shape)} and {labels.dtype}; {info.name} needs integers [N] or soft labels "
         f"[N, {len(info.classes)}]"

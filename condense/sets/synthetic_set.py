@@ -57,10 +57,16 @@ class SyntheticSet(SetContent):
     def grid(self, per_class: int = 10) -> Image.Image:
         """A picture with a row for each class and at most `per_class` stored images in it, preprocessing undone.
 
-        For display only, images that leave [0, 1] get less contrast. At most the first 100 classes are shown.
+        Images without class index stand in rows as they come. For display only, images that leave [0, 1] get less
+        contrast. At most the first 100 rows are shown.
         """
-        classes = self.info.classes[:_GRID_ROWS]
-        rows = [torch.nonzero(self.stored_labels == label).flatten()[:per_class] for label in range(len(classes))]
+        indices = self.stored_labels.classes
+        classes: tuple[str, ...] = ()
+        if indices is None:
+            rows = list(torch.arange(len(self.stored)).split(per_class))[:_GRID_ROWS]
+        else:
+            classes = self.info.classes[:_GRID_ROWS]
+            rows = [torch.nonzero(indices == label).flatten()[:per_class] for label in range(len(classes))]
         plain = SPACES[self.space].plain
         images = [brought_into_range(plain(self.stored[row], self.info.preprocessing)) for row in rows]
         return picture_rows(images, names=classes)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
+from condense.labels import LogitLabels
 from condense.synthesizers.trajectory_matching import (
     GRADIENT_HELP,
     GradientName,
@@ -68,4 +69,4 @@ class SoftLabelTrajectoryMatching(TrajectoryMatching[SoftLabelTrajectorySettings
         """With the labels of the first expert after its last epoch."""
         if not self.assigned:
             return super().learned()
-        return super().learned() | {"targets": self.opinions.logits(self.stored(), 0), "label_kind": "logits"}
+        return super().learned() | {"labels": LogitLabels(self.opinions.logits(self.stored(), 0), self.labels)}

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.matching import attention, class_means, match_means
 from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
@@ -44,9 +45,9 @@ class AttentionMatching(ClassMatching[AttentionMatchingSettings]):
     """
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: AttentionMatchingSettings) -> None:
+    def check(cls, data: TrainingData, budget: Budget, settings: AttentionMatchingSettings) -> None:
         """The network must have as many maps as are to be compared."""
-        super().check(data, ipc, settings)
+        super().check(data, budget, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
         maps, _ = network.activations(torch.zeros(2, *data.info.image_shape))
         if settings.layers is not None and settings.layers > len(maps):

@@ -15,21 +15,23 @@ from condense.augmentation.dsa import Augmentation
 from condense.compute.costs import Workload
 from condense.compute.planning import expected_seconds
 from condense.data import TrainingData
+from condense.data.budget import Budget
+from condense.labels import HardLabels
 from condense.methods.interface import Configured, Job, MethodSettings, Pace, Product, class_major_labels
 from condense.methods.loop import RunRecord, run
 from condense.methods.pace import measured_pace
 from condense.runtime.global_draws import network_draws
 from condense.runtime.progress import say
 from condense.runtime.seeds import derive_seed
-from condense.sets.decoders import Tiles
 from condense.sets.spaces import SPACES, Space
+from condense.sets.tiles import Tiles
 from condense.synthesizers.initialization import (
     BY_FEATURES,
     NAMES,
     Initialization,
-    check_start,
     file_digest,
     initial_images,
+    start_note,
     start_training,
 )
 
@@ -136,7 +138,7 @@ class Synthesizer(Configured[SettingsT], ABC):
         return metrics
 
     def learned(self) -> dict[str, Any]:
-        """What was learned beside the images, by the names of `Product`."""
+        """What was learned beside the images, by the names of `Product`; `labels` are the class indices otherwise."""
         return {}
 
     def remarks(self, iterations: int) -> list[str]:
@@ -202,32 +204,35 @@ class Synthesizer(Configured[SettingsT], ABC):
         self.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: SettingsT) -> None:
-        """The decoder must fit the images, and every class have enough of them; a method adds what it needs.
+    def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:
+        """The size must be so many images per class, and the decoder fit them; a method adds what it needs.
 
-        A flip closure wants mirror images of the same class.
+        A flip closure wants mirror images of the same class, and a start as many real images as there are learned ones.
         """
+        ipc = budget.images_per_class
         decoder = decoder_of(settings, ipc)
         if decoder is not None:
             decoder.tile_size(*data.info.image_shape[1:])  # refuses a factor that is too large
-        check_start(settings.initialization, data, ipc, decoder)
+        note = start_note(settings.initialization, data, ipc, decoder)
+        if note:
+            say(f"note: {note}")
         if getattr(settings, "flip_closure", False) and not data.info.mirror:
             say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
+    def preparation(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:
         """The network whose features choose the images to start from, if one does; a method adds what it trains."""
         return start_training(settings.initialization, data, _start_network(settings))
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: SettingsT) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:
         """What the engine does in one iteration; a method that uses the engine says so here."""
         return []
 
     @classmethod
     def pace(cls, job: Job, settings: SettingsT) -> Pace:
         """That of the first few updates, which are made and thrown away."""
-        training = expected_seconds(cls.preparation(job.data, job.ipc, settings), job.plan, job.device)
+        training = expected_seconds(cls.preparation(job.data, job.budget, settings), job.plan, job.device)
         settings = settings.for_length(settings.iterations)
         if settings.initialization in BY_FEATURES:
             settings = settings.model_copy(update={"initialization": "real"})
@@ -253,10 +258,9 @@ class Synthesizer(Configured[SettingsT], ABC):
         """The set after the updates that `record` counts, as if they had been all."""
         return Product(
             stored=self.stored(),
-            labels=self.labels,
+            **{"labels": HardLabels(self.labels)} | self.learned(),
             space=self.space.name,
             decoder=self.decoder,
-            **self.learned(),
             augmentation=None if self.augmentation is None else self.augmentation.to_dict(),
             settings=self.settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,

@@ -18,6 +18,7 @@ from condense.augmentation.dsa import AugmentationName
 from condense.compute.costs import Workload
 from condense.compute.derivatives import Parameters
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.matching import characteristic_function, match_characteristic_functions
 from condense.methods.interface import Job
 from condense.networks import Network, canonical_name
@@ -209,21 +210,24 @@ class CharacteristicMatching(ClassMatching[CharacteristicMatchingSettings]):
             self.sampler.load_state(under("sampler.", state))
 
     @classmethod
-    def preparation(cls, data: TrainingData, ipc: int, settings: CharacteristicMatchingSettings) -> list[Workload]:
+    def preparation(
+        cls, data: TrainingData, budget: Budget, settings: CharacteristicMatchingSettings
+    ) -> list[Workload]:
         """The networks, trained on the real data."""
         name, rule = canonical_name(settings.network, data.info.image_shape), pretraining_rule(settings)
         training = training_work(name, data.info, len(data), rule, networks=settings.networks)
-        return [*super().preparation(data, ipc, settings), training]
+        return [*super().preparation(data, budget, settings), training]
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: CharacteristicMatchingSettings) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: CharacteristicMatchingSettings) -> list[Workload]:
         """Features of real images class by class, and twice their gradient for the synthetic ones."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         largest = int(real_batch_sizes(data, settings).max())
         times = classes * (2 if settings.calibration else 1)
+        synthetic = presented_images(budget.images_per_class, settings)
         return [
             Workload("features", *network, batch=largest, times=classes),
-            Workload("feature gradient", *network, batch=presented_images(ipc, settings), times=times),
+            Workload("feature gradient", *network, batch=synthetic, times=times),
         ]
 
 

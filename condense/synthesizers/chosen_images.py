@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from condense.data.sampling import check_class_sizes
+from condense.data.sampling import repeated
 from condense.methods.interface import Job
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
@@ -20,11 +20,10 @@ def chosen_images(name: str, job: Job, opinions: ExpertOpinions) -> Tensor:
     - `correct`: images that an expert classifies rightly (DATM: Guo et al., ICLR 2024).
     - `representative`: the images nearest to the centres of k-means on an expert's logits (AST: Shen et al., 2023).
 
-    Raises `CondenseError` where a class has too few images.
+    A class with fewer images gives each of them several times.
     """
-    check_class_sizes(job.data, job.ipc)
     choose = {"correct": _correct, "representative": _representative}[name]
-    chosen = [choose(job, label, opinions) for label in range(len(job.data.info.classes))]
+    chosen = [repeated(choose(job, label, opinions), job.ipc) for label in range(len(job.data.info.classes))]
     return job.data.images(torch.cat(chosen))
 
 
@@ -35,14 +34,14 @@ def _correct(job: Job, label: int, opinions: ExpertOpinions) -> Tensor:
     """
     members = job.data.class_indices(label)
     order = members[torch.randperm(len(members), generator=generator(job.seed, "initial images", label))].tolist()
-    found: list[int] = []
+    wanted, found = min(job.ipc, len(members)), list[int]()
     for expert in range(opinions.experts):
         for part in torch.tensor(_without(order, found)).split(_ASKED_AT_ONCE):
-            if len(found) >= job.ipc:
-                return torch.tensor(found[: job.ipc])
+            if len(found) >= wanted:
+                return torch.tensor(found[:wanted])
             right = opinions.logits(job.data.images(part), expert).argmax(1) == label
             found += part[right].tolist()
-    return torch.tensor((found + _without(order, found))[: job.ipc])
+    return torch.tensor((found + _without(order, found))[:wanted])
 
 
 def _without(order: list[int], found: list[int]) -> list[int]:
@@ -59,4 +58,4 @@ def _representative(job: Job, label: int, opinions: ExpertOpinions) -> Tensor:
     members = job.data.class_indices(label)
     logits = opinions.logits(job.data.images(members), expert)
     seed = derive_seed(job.seed, "representative images", label)
-    return members[nearest_to_centres(logits, job.ipc, seed)]
+    return members[nearest_to_centres(logits, min(job.ipc, len(members)), seed)]

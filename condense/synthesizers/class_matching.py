@@ -15,6 +15,7 @@ from condense.compute.costs import Workload
 from condense.compute.derivatives import Parameters
 from condense.compute.engine import Engine
 from condense.data import DataInfo, TrainingData
+from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.networks import Network, build_network, canonical_name
@@ -69,9 +70,9 @@ class ClassMatching(Synthesizer[ClassSettingsT]):
         self.representatives: list[Tensor] = []  # training indices, class by class
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: ClassSettingsT) -> None:
+    def check(cls, data: TrainingData, budget: Budget, settings: ClassSettingsT) -> None:
         """The network must fit the images."""
-        super().check(data, ipc, settings)
+        super().check(data, budget, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
         if batch_norms(network):
             say(
@@ -127,7 +128,8 @@ class ClassMatching(Synthesizer[ClassSettingsT]):
         `labels` are those of the stored images; the result has those of the images in it.
         """
         if self.decoder is not None:
-            stored, labels = self.decoder.decode(stored, fill=self.space.grey), self.decoder.repeat(labels)
+            labels = labels[self.decoder.rows(len(stored))]
+            stored = self.decoder.decode(stored, fill=self.space.grey)
         images = self.space.prepared(stored, self.data.info.preprocessing)
         return flip_closure(images, labels) if self.settings.flip_closure else (images, labels)
 
@@ -191,12 +193,13 @@ class ClassMatching(Synthesizer[ClassSettingsT]):
         self.representatives = [state[f"representatives.{label}"] for label in range(count)]
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: ClassSettingsT) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: ClassSettingsT) -> list[Workload]:
         """Features of the real batch, and their gradient for all synthetic images."""
         network = network_of(settings, data.info)
+        synthetic = presented_images(budget.images_per_class, settings) * len(data.info.classes)
         return [
             Workload("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
-            Workload("feature gradient", *network, batch=presented_images(ipc, settings) * len(data.info.classes)),
+            Workload("feature gradient", *network, batch=synthetic),
         ]
 
 

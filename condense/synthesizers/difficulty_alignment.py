@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.labels import LogitLabels
 from condense.synthesizers.expert_opinions import ExpertOpinions
 from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.trajectory_matching import (
@@ -124,7 +125,7 @@ class DifficultyAlignment(TrajectoryMatching[DifficultyAlignmentSettings]):
 
     def learned(self) -> dict[str, Any]:
         """With the labels."""
-        return super().learned() | {"targets": self.label_logits.detach().cpu(), "label_kind": "logits"}
+        return super().learned() | {"labels": LogitLabels(self.label_logits, self.labels)}
 
     def results(self) -> dict[str, Tensor]:
         """With the labels."""

@@ -20,7 +20,9 @@ from condense.compute.costs import Workload
 from condense.compute.derivatives import Parameters, check_mixed_product
 from condense.compute.engine import Engine
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.data.sampling import sample
+from condense.labels import HardLabels, in_memory
 from condense.matching import (
     match_convolutions_absolute,
     match_convolutions_squared,
@@ -46,7 +48,6 @@ from condense.synthesizers.class_matching import (
 from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.inner_network import InnerNetwork
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
 
 Distance = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
@@ -129,9 +130,9 @@ class GradientMatching(ClassMatching[GradientSettingsT]):
         self.norms = batch_norms(self.network)
 
     @classmethod
-    def check(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> None:
+    def check(cls, data: TrainingData, budget: Budget, settings: GradientSettingsT) -> None:
         """A distance between convolutions needs some, and the network second derivatives."""
-        super().check(data, ipc, settings)
+        super().check(data, budget, settings)
         network = build_network(*network_of(settings, data.info), seed=0)
         check_mixed_product(network, data.info.image_shape)
         if settings.distance in ("l1", "l2") and all(value.dim() < 4 for value in network.parameters()):
@@ -198,7 +199,8 @@ class GradientMatching(ClassMatching[GradientSettingsT]):
 
     def train_inner(self, iteration: int) -> None:
         """Train the network between two matches: on the synthetic images."""
-        source = TensorSource(*self.presented(self.images.detach(), self.labels), self.data.info)
+        images, labels = self.presented(self.images.detach(), self.labels)
+        source = in_memory(images, HardLabels(labels), self.data.info)
         seed = derive_seed(self.job.seed, "inner training", iteration)
         self.inner.train(source, self.engine, seed=seed, device=self.job.device)
 
@@ -231,15 +233,16 @@ class GradientMatching(ClassMatching[GradientSettingsT]):
         self.inner.load_state(state)
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: GradientSettingsT) -> list[Workload]:
         """Gradients of real and of synthetic images and mixed products of these, for every class; inner training."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
-        largest, synthetic = int(real_batch_sizes(data, settings).max()), cls.matched_images(ipc, settings)
+        largest = int(real_batch_sizes(data, settings).max())
+        synthetic = cls.matched_images(budget.images_per_class, settings)
         return [
             Workload("gradient", *network, batch=largest, times=classes),
             Workload("gradient", *network, batch=synthetic, times=classes),
             Workload("image product", *network, batch=synthetic, times=classes),
-            *cls._inner_work(data, ipc, settings),
+            *cls._inner_work(data, budget, settings),
         ]
 
     @classmethod
@@ -253,11 +256,11 @@ class GradientMatching(ClassMatching[GradientSettingsT]):
         return presented_images(ipc, settings) * len(data.info.classes)
 
     @classmethod
-    def _inner_work(cls, data: TrainingData, ipc: int, settings: GradientSettingsT) -> list[Workload]:
+    def _inner_work(cls, data: TrainingData, budget: Budget, settings: GradientSettingsT) -> list[Workload]:
         """The inner training, spread over all iterations: none follows the last match in a network."""
-        rule, images = cls.inner_rule(settings), cls.inner_images(data, ipc, settings)
+        rule, images = cls.inner_rule(settings), cls.inner_images(data, budget.images_per_class, settings)
         batch = min(rule.batch_size, images)
-        steps = rule.epochs * math.ceil(images / batch) * (settings.matching_steps - 1) / settings.matching_steps
+        steps = rule.updates_run(images) * (settings.matching_steps - 1) / settings.matching_steps
         return [Workload("training", *network_of(settings, data.info), batch, math.ceil(steps))] if steps else []
 
 

@@ -17,7 +17,9 @@ from torch import Tensor
 from condense.compute.costs import Workload
 from condense.compute.engine import Engine
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.data.sampling import sample
+from condense.labels import classified
 from condense.matching import class_means, match_means
 from condense.methods.interface import Job
 from condense.networks import Network
@@ -152,7 +154,7 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
         for batch in batches:
             if self.settings.classification_weight:
                 self.tallies[place].add(accuracy(inner.network, batch, device), len(batch))
-            inner.train(batch, self.training_engine, seed=seed, device=device)
+            inner.train(classified(batch), self.training_engine, seed=seed, device=device)
 
     def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
         """So many different places in the queue, at random."""
@@ -192,7 +194,7 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
             inner.load_state(under(f"queue.{place}.", state))
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: ImprovedDistributionMatchingSettings) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: ImprovedDistributionMatchingSettings) -> list[Workload]:
         """Features of the real batch, their gradient for each class, and the training of networks."""
         network, classes = network_of(settings, data.info), len(data.info.classes)
         steps = settings.networks_trained * settings.network_steps
@@ -200,9 +202,10 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
         training = [Workload("training", *network, batch=batch, times=steps)]
         if settings.classification_weight:
             training.append(Workload("features", *network, batch=batch, times=steps))
+        synthetic = presented_images(budget.images_per_class, settings)
         return [
             Workload("features", *network, batch=int(real_batch_sizes(data, settings).sum())),
-            Workload("feature gradient", *network, batch=presented_images(ipc, settings), times=classes),
+            Workload("feature gradient", *network, batch=synthetic, times=classes),
             *(training if steps else []),
         ]
 

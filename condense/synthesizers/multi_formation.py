@@ -14,9 +14,10 @@ from torch import Tensor
 from condense.augmentation.dsa import AugmentationName
 from condense.augmentation.names import MatchingAugmentation
 from condense.data import TrainingData
+from condense.labels import classified
 from condense.runtime.seeds import derive_seed, generator
-from condense.sets.decoders import Decoding
 from condense.sets.spaces import SPACES
+from condense.sets.tiles import Decoding
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import AUGMENTATION_HELP, presented_images
 from condense.synthesizers.gradient_matching import (
@@ -104,7 +105,7 @@ class MultiFormation(GradientMatching[MultiFormationSettings]):
         seed = derive_seed(self.job.seed, "inner training", iteration)
         draws = generator(self.job.seed, "inner images", iteration)
         chosen = torch.randperm(len(self.data), generator=draws)[: self.settings.network_images]
-        self.inner.train(self.data.subset(chosen), self.engine, seed=seed, device=self.job.device)
+        self.inner.train(classified(self.data.subset(chosen)), self.engine, seed=seed, device=self.job.device)
 
     @classmethod
     def matched_images(cls, ipc: int, settings: MultiFormationSettings) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from condense.compute.derivatives import Parameters
 from condense.compute.engine import Engine
+from condense.labels import classified
 from condense.methods.interface import Job
 from condense.networks import build_network, canonical_name
 from condense.runtime.cache import found_or_made
@@ -40,7 +41,9 @@ def pretrained_network(job: Job, network: str, number: int, rule: TrainingRule) 
         initial = {f"initial.{key}": value.clone() for key, value in float_values(module).items()}
         if trained:
             seed, engine = derive_seed(job.seed, "pretraining", number), Engine(module, job.plan)
-            train_network(module, job.data, rule, seed=seed, device=job.device, engine=engine, progress=job.progress)
+            train_network(
+                module, classified(job.data), rule, seed=seed, device=job.device, engine=engine, progress=job.progress
+            )
         return initial | {f"final.{key}": value for key, value in float_values(module).items()}
 
     if job.rehearsal:

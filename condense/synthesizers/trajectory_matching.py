@@ -22,6 +22,7 @@ from condense.compute.derivatives import check_mixed_product
 from condense.compute.engine import Engine
 from condense.compute.plan import Plan
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
@@ -329,13 +330,13 @@ class TrajectoryMatching(Synthesizer[TrajectorySettingsT]):
         self.clamped, self.skipped, self.lost = state["counts"].tolist()
 
     @classmethod
-    def work(cls, data: TrainingData, ipc: int, settings: TrajectorySettingsT) -> list[Workload]:
+    def work(cls, data: TrainingData, budget: Budget, settings: TrajectorySettingsT) -> list[Workload]:
         """Gradients on the way and mixed products on the way back; nothing for `unrolled`, which uses no engine."""
         if settings.gradient == "unrolled":
             return []
         info = data.info
         name, classes = canonical_name(settings.network, info.image_shape), len(info.classes)
-        batch = settings.images_in_step(ipc * classes) * (2 if settings.flip_closure else 1)
+        batch = settings.images_in_step(budget.images_per_class * classes) * (2 if settings.flip_closure else 1)
         steps = settings.inner_steps
         back: Kind = "image product" if settings.gradient == "frozen" else "mixed product"
         return [

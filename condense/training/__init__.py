@@ -10,10 +10,9 @@ from condense.training.rule import TrainingRule
 if TYPE_CHECKING:
     from condense.training.loop import train_network
     from condense.training.prediction import accuracy, predict
-    from condense.training.sources import TensorSource
 
-_LATE = {"train_network": "loop", "accuracy": "prediction", "predict": "prediction", "TensorSource": "sources"}
-__all__ = ["TensorSource", "TrainingRule", "accuracy", "predict", "train_network"]
+_LATE = {"train_network": "loop", "accuracy": "prediction", "predict": "prediction"}
+__all__ = ["TrainingRule", "accuracy", "predict", "train_network"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from condense.compute.costs import Workload
@@ -37,6 +35,5 @@ def training_engine(
 
 def training_work(name: str, info: DataInfo, images: int, rule: TrainingRule, *, networks: int = 1) -> Workload:
     """The whole training of `networks` networks called `name` on so many images, for a plan."""
-    batch = min(rule.batch_size, images)
-    steps = rule.epochs_run * math.ceil(images / batch)
-    return Workload("training", name, info.image_shape, len(info.classes), batch, times=networks * steps)
+    batch, updates = min(rule.batch_size, images), rule.updates_run(images)
+    return Workload("training", name, info.image_shape, len(info.classes), batch, times=networks * updates)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from condense.runtime.global_draws import drawing
 from condense.runtime.memory import keep_freed_memory
-from condense.training.sources import ImageSource, TrainingSource
+from condense.training.sources import ImageSource
 
 _PREDICTED_AT_ONCE = 256  # 128 to 512 images at once take about the same time on two cores
 
@@ -28,7 +30,13 @@ def _predicted(network: nn.Module, images: Tensor) -> Tensor:
     return logits.cpu()
 
 
-def accuracy(network: nn.Module, source: TrainingSource, device: torch.device) -> float:
+class ClassifiedImages(ImageSource, Protocol):
+    """Images with their class indices `labels`, int64 [N]: a split of real data, for one."""
+
+    labels: Tensor
+
+
+def accuracy(network: nn.Module, source: ClassifiedImages, device: torch.device) -> float:
     """The fraction of images whose largest logit is that of their class index; logits that are not finite are wrong."""
     return (answers(network, source, device) == source.labels).double().mean().item()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation
 from condense.runtime.validation import Closed
@@ -24,15 +24,21 @@ class TrainingRule(Closed):
     needs a default that changes nothing: then numbers stay comparable across versions.
     """
 
-    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="as in torch.optim")
-    lr: float = Field(gt=0, description="learning rate in the first epoch")
+    optimizer: Literal["sgd", "adamw", "adam"] = Field(default="sgd", description="as in torch.optim")
+    lr: float = Field(gt=0, description="learning rate in the first epoch, or after the warm-up")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(default=0.0, ge=0, description="of the parameters that `decayed` names")
     decayed: Literal["all", "weights"] = Field(
         default="all", description="weights: those of more than one dimension, so neither norms nor biases"
     )
     batch_size: int = Field(ge=1, description="images in a step; the last, smaller batch of an epoch is kept")
-    epochs: int = Field(ge=1, description="epochs E that the schedule counts")
+    epochs: int | None = Field(default=None, ge=1, description="epochs E that the schedule counts")
+    updates: int | None = Field(
+        default=None, ge=1, description="instead of epochs: updates U, however many images there are, which it counts"
+    )
+    more_updates: tuple[int, int] | None = Field(
+        default=None, description="(images, updates): where there are more images than these, so many updates instead"
+    )
     extra_epoch: bool = Field(
         default=False, description="run epochs 0 to E, one more than E, as the published DC loop does"
     )
@@ -40,8 +46,12 @@ class TrainingRule(Closed):
         default="constant",
         description="drop: once, after epoch E // 2 + 1; two-drops: x0.2 from epoch 2 E // 3 and again from 5 E // 6; "
         "fifths: x0.5 from each of the epochs E // 5, 2 E // 5, 3 E // 5 and 4 E // 5; cosine: "
-        "0.5 (1 + cos(pi e / E)) in epoch e. No drop comes before epoch 1",
+        "0.5 (1 + cos(pi e / E)) in epoch e, or of update u of U. No drop comes before epoch 1",
     )
+    warmup: int = Field(
+        default=0, ge=0, description="first updates, in which the rate rises from 0; the schedule begins after them"
+    )
+    last_rate: float = Field(default=0.0, ge=0, lt=1, description="cosine: what it falls to, as a part of the rate")
     drop_factor: float = Field(default=0.1, gt=0, le=1, description="drop: factor of the learning rate")
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
@@ -52,17 +62,47 @@ class TrainingRule(Closed):
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
 
-    @property
-    def epochs_run(self) -> int:
-        """How many times all images are seen.
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.updates is None):
+            raise ValueError("a training is so many epochs long or so many updates; give one of epochs and updates")
+        if self.updates is None and (self.warmup or self.more_updates):
+            raise ValueError("warmup and more_updates count updates; give updates instead of epochs")
+        if self.updates is not None and (self.extra_epoch or self.schedule not in ("constant", "cosine")):
+            raise ValueError(f"schedule {self.schedule} and extra_epoch count epochs; give epochs instead of updates")
+        return self
 
-        >>> TrainingRule(lr=0.01, batch_size=256, epochs=300, extra_epoch=True).epochs_run
-        301
+    def updates_run(self, images: int) -> int:
+        """How many updates are made on so many images, BatchNorm's leftovers aside (see `train_network`).
+
+        >>> TrainingRule(lr=0.01, batch_size=128, epochs=2).updates_run(300)
+        6
+        >>> TrainingRule(lr=0.01, batch_size=100, updates=1000, more_updates=(50, 2000)).updates_run(51)
+        2000
         """
-        return self.epochs + self.extra_epoch
+        if self.epochs is not None:
+            return (self.epochs + self.extra_epoch) * self._batches(images)
+        assert self.updates is not None, "the validator wants one of them"
+        more = self.more_updates
+        return self.updates if more is None or images <= more[0] else more[1]
+
+    def epochs_run(self, images: int) -> int:
+        """How many times all of so many images are seen; a last time may be cut short by the number of updates.
+
+        >>> TrainingRule(lr=0.01, batch_size=256, epochs=300, extra_epoch=True).epochs_run(50_000)
+        301
+        >>> TrainingRule(lr=0.01, batch_size=100, updates=11).epochs_run(150)
+        6
+        """
+        if self.epochs is not None:
+            return self.epochs + self.extra_epoch
+        return math.ceil(self.updates_run(images) / self._batches(images))
+
+    def _batches(self, images: int) -> int:
+        return math.ceil(images / self.batch_size)
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate of all steps of this epoch, counted from 0.
+        """The learning rate of all steps of this epoch, counted from 0, where epochs are counted.
 
         Epochs of drops are rounded down, as the published code rounds them, but never to the first one.
 
@@ -70,13 +110,31 @@ class TrainingRule(Closed):
         >>> [rule.learning_rate(epoch) for epoch in (0, 151, 152, 300)]
         [0.01, 0.01, 0.001, 0.001]
         """
+        assert self.epochs is not None, "a rule of updates has a rate for each of them"
         if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+            return self._cosine(epoch / self.epochs)
         if self.schedule in _DROPS:
             factor, parts = _DROPS[self.schedule]
             drops = sum(epoch >= max(1, count * self.epochs // whole) for count, whole in parts)
             return self.lr * factor**drops
         return self.lr * self.drop_factor if self.schedule == "drop" and epoch >= self._first_after_drop else self.lr
+
+    def update_rate(self, update: int, updates: int) -> float:
+        """The learning rate of an update, counted from 0, of so many, where updates are counted.
+
+        >>> rule = TrainingRule(lr=1.0, batch_size=8, updates=14, warmup=4, schedule="cosine", last_rate=0.01)
+        >>> [round(rule.update_rate(update, 14), 3) for update in (0, 1, 4, 9, 14)]
+        [0.0, 0.25, 1.0, 0.505, 0.01]
+        """
+        if update < self.warmup:
+            return self.lr * update / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        return self._cosine((update - self.warmup) / (updates - self.warmup))
+
+    def _cosine(self, part: float) -> float:
+        """The rate when this part of the schedule is over."""
+        return self.lr * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * part)))
 
     def restarts(self, epoch: int) -> bool:
         """Whether this epoch begins with a new optimiser; the first one always does."""
@@ -87,7 +145,7 @@ class TrainingRule(Closed):
         """This epoch as a training by itself, at its learning rate.
 
         >>> rule = TrainingRule(lr=0.01, batch_size=256, epochs=8, schedule="drop", drop_factor=0.5)
-        >>> rule.for_epoch(6).lr, rule.for_epoch(6).epochs_run
+        >>> rule.for_epoch(6).lr, rule.for_epoch(6).epochs
         (0.005, 1)
         """
         alone = {"lr": self.learning_rate(epoch), "epochs": 1, "extra_epoch": False, "schedule": "constant"}
@@ -95,6 +153,7 @@ class TrainingRule(Closed):
 
     @property
     def _first_after_drop(self) -> int:
+        assert self.epochs is not None, "drops come after epochs"
         return self.epochs // 2 + 2
 
     def as_dict(self) -> dict[str, Any]:

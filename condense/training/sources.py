@@ -1,17 +1,25 @@
-"""What networks are trained on: images that are found by index, and their labels."""
+"""What networks are trained on: a source gives batches, with all that a step needs to know of them.
+
+The loop knows neither a kind of label nor an augmentation. `condense.training.presentation.Labelled` joins images and
+labels, which are shown as a training rule says; a source whose images and labels belong together (labels that were made
+for one view of an image) gives its batches itself.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from condense.compute.losses import Loss
 from condense.data.info import DataInfo
+from condense.training.rule import TrainingRule
 
 
 class ImageSource(Protocol):
-    """Preprocessed images that are found by index: a split of real data, or a `TensorSource`."""
+    """Preprocessed images that are found by index: a split of real data, or `Tensors`."""
 
     def __len__(self) -> int: ...
 
@@ -19,32 +27,73 @@ class ImageSource(Protocol):
         """The images at `indices` (int64 [n]): float32 [n, C, H, W]."""
 
 
-class TrainingSource(ImageSource, Protocol):
-    """Images to train on, with `labels`: class indices int64 [N], or probabilities float32 [N, K].
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What the outputs of a network are compared with: `values` [n, ...], the loss, and a weight for each image.
 
-    A source whose labels change has `labels_in(epoch)` as well, which a training then asks for.
+    Values are class indices int64 [n], or float32 [n, K].
     """
+
+    values: Tensor
+    loss: Loss
+    weights: Tensor | None = None
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return Targets(self.values.to(device), self.loss, weights)
+
+
+class TargetSource(Protocol):
+    """The labels of images that are found by index: `condense.labels.Labels`, or several of them in turn."""
+
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """Those of the images `ids` (int64 [n]) in an epoch, counted from 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images [n, C, H, W] as the network sees them, and what it is to say of them.
+
+    `ids` (int64 [n]) and `epoch` say which images they are and when; `plain` are the images before augmentation.
+    """
+
+    epoch: int
+    ids: Tensor
+    images: Tensor
+    targets: Targets
+    plain: Tensor
+
+
+class BatchSource(Protocol):
+    """Gives the batches of one training."""
+
+    def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
+        """The images `ids` (int64 [n]), which are batch `number` of an epoch."""
+
+
+class TrainingSource(Protocol):
+    """Images to train on."""
 
     @property
     def info(self) -> DataInfo:
         """What data it is; `info.mirror` decides whether augmentation may flip."""
 
-    @property
-    def labels(self) -> Tensor:
-        """One label an image."""
+    def __len__(self) -> int: ...
+
+    def presented(self, rule: TrainingRule, seed: int, device: torch.device) -> BatchSource:
+        """The batches of a training by this rule, with draws from this seed, on this device."""
 
 
 @dataclass(frozen=True, eq=False)
-class TensorSource:
-    """Images that lie in memory, `tensor` float32 [N, C, H, W], preprocessed as `info` says."""
+class Tensors:
+    """Images that lie in memory, `values` float32 [N, C, H, W], preprocessed."""
 
-    tensor: Tensor
-    labels: Tensor
-    info: DataInfo
+    values: Tensor
 
     def __len__(self) -> int:
-        return len(self.tensor)
+        return len(self.values)
 
     def images(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [n])."""
-        return self.tensor[indices]
+        return self.values[indices]

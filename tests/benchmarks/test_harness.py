@@ -19,8 +19,9 @@ import pytest
 import benchmarks
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.harness import _by_experts, exit_code, run_grid
-from benchmarks.plan import plan
+from benchmarks.plan import plan, read_data
 from benchmarks.records import read_records
+from benchmarks.table import as_dicts, build_table
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
@@ -181,6 +182,30 @@ def test_a_set_is_shared_by_columns(digits_file: Path, tmp_path: Path):
     assert [record.network for record in records] == ["mlp", "convnet-d2-w8-in"]
     assert len({record.seconds.making for record in records}) == 1
     assert len(list((tmp_path / "sets").glob("*.h5"))) == 1
+
+
+def test_fractions_are_an_axis_of_methods_that_choose(digits_file: Path, tmp_path: Path):
+    methods = [{"name": "random"}, {"name": "random", "balanced": False}]
+    changes = {"fraction": [0.05, 0.1], "methods": methods, "network_seeds": 1}
+    grid = parse_grid({k: v for k, v in small(digits_file, **changes).items() if k != "ipc"}, "g")
+    records = run_grid(grid, tmp_path, origin="g", executor=here, progress=False)
+    total = len(read_data(grid.data[0]).train)
+    assert [record.images for record in records] == [round(0.05 * total)] * 2 + [round(0.1 * total)] * 2
+    titles = {record.configuration.title for record in records}
+    assert any("5 % of the training images, random, seed 0" in title for title in titles)
+    assert any("10 % of the training images, of any class" in title for title in titles)
+    table = build_table(records)
+    assert [(row.size.short, row.method) for row in table.rows] == [
+        ("5 %", "random"),
+        ("5 %", "random (of any class)"),
+        ("10 %", "random"),
+        ("10 %", "random (of any class)"),
+    ]
+    assert {line["fraction"] for line in as_dicts(table)} == {0.05, 0.1}
+    wrong = changes | {"data": ["digits"], "methods": [{"name": "dm"}]}
+    learned = parse_grid({k: v for k, v in (SMALL | wrong).items() if k != "ipc"}, "g.yaml")
+    with pytest.raises(CondenseError, match=r"methods\.0: images that are learned come in whole numbers per class"):
+        plan(learned, "g.yaml")
 
 
 def test_what_a_recipe_says_of_the_data_is_said(digits_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -193,10 +193,10 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     assert [row.method for row in build_table(longer).rows] == ["dm (1 minutes)", "dm (2 minutes)"]
     start = [record(options={"image_lr": 1e-6}, ipc=ipc, iterations=1) for ipc in (1, 10)]
     sized = [record(ipc=1, minutes=3), record(ipc=10, minutes=8)]
-    names = [(row.ipc, row.method) for row in build_table(start + sized).rows]
+    names = [(row.size.ipc, row.method) for row in build_table(start + sized).rows]
     assert names == [(ipc, name) for name in ("dm (image_lr 1e-06, 1 iterations)", "dm") for ipc in (1, 10)]
     counted = [record(ipc=1, iterations=20), record(ipc=10, iterations=30)]
-    names = [(row.ipc, row.method) for row in build_table(sized + counted).rows]
+    names = [(row.size.ipc, row.method) for row in build_table(sized + counted).rows]
     assert names == [(ipc, f"dm (given {budget})") for budget in ("minutes", "iterations") for ipc in (1, 10)]
 
 
@@ -204,7 +204,7 @@ def test_names_leave_out_a_budget_that_goes_with_data_and_size():
     sized = {("digits", 1): 746, ("digits", 10): 1074, ("mnist", 1): 798, ("mnist", 10): 1106}
     records = [record("idm", data=data, ipc=ipc, iterations=count) for (data, ipc), count in sized.items()]
     start = [record("idm", data=data, ipc=ipc, iterations=1, options={"image_lr": 1e-6}) for data, ipc in sized]
-    names = [(row.data, row.ipc, row.method) for row in build_table(records + start).rows]
+    names = [(row.data, row.size.ipc, row.method) for row in build_table(records + start).rows]
     assert names == [(*place, name) for name in ("idm", "idm (image_lr 1e-06, 1 iterations)") for place in sized]
     assert {row.method for row in build_table([*records, record("idm", iterations=9)]).rows} == {
         f"idm ({count} iterations)" for count in (*sized.values(), 9)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import condense
+from condense.data.budget import Budget
 from condense.methods.interface import Job
 from condense.methods.registry import methods
 from condense.methods.request import Request, resolve_settings
@@ -145,8 +146,8 @@ def test_two_updates_of_every_combination(row: Row, data_of, tmp_path: Path):
     options = {name: value for name, value in QUICK.items() if name in settings_of(method)}
     options |= {name: row[name] for name in ("initialization", "flip_closure", "real_batches", "image_average")}
     options["network"] = f"convnet-d2-w4-{row['norm']}"
-    settings = resolve_settings(Request.of(method, 2, options), data.train.info)
-    start = maker(Job(data.train, 2, 0, torch.device("cpu")), settings).stored()
+    settings = resolve_settings(Request.of(method, Budget(ipc=2), options), data.train.info)
+    start = maker(Job(data.train, Budget(ipc=2), 0, torch.device("cpu")), settings).stored()
 
     out = tmp_path / "set.h5"
     made = condense.distill(method, data, 2, precision=row["precision"], compile="off", out=out, **options)

@@ -25,6 +25,7 @@ from buffers.summary import accuracy_table, describe_buffer
 from condense.data import RealData, load_data, pack
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
+from condense.labels import LogitLabels
 from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
@@ -93,9 +94,7 @@ def make_set(folder: Path) -> Path:
     draws = torch.Generator().manual_seed(0)
     made = SyntheticSet(
         stored=torch.randn(6, 1, 5, 4, generator=draws),
-        stored_labels=torch.arange(6) % 3,
-        stored_targets=torch.randn(6, 3, generator=draws),
-        label_kind="logits",
+        stored_labels=LogitLabels(torch.randn(6, 3, generator=draws), torch.arange(6) % 3),
         info=INFO,
         learned_lr=0.01,
         augmentation={"operations": ["flip"]},
@@ -108,7 +107,7 @@ def make_set(folder: Path) -> Path:
 
 def read_set(path: Path) -> Any:
     made = SyntheticSet.load(path)
-    tensors = (made.stored, made.stored_labels, made.targets, made.images, made.metrics["loss"])
+    tensors = (made.stored, made.labels, made.targets, made.images, made.metrics["loss"])
     return [tensor.tolist() for tensor in tensors if tensor is not None], made.describe()
 
 

@@ -9,6 +9,7 @@ import torch
 import condense
 from buffers import ExpertBuffer, record_experts
 from condense.augmentation.dsa import Augmentation
+from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS
 from condense.methods.registry import methods
 from condense.runtime.errors import CondenseError
@@ -72,9 +73,9 @@ def test_a_set_has_the_right_form_and_survives_storage(method: str, options, dat
     out = tmp_path / "set.h5"
     made = condense.distill(method, data, ipc=2, seed=1, out=out, **options(method))
     assert made.stored.shape == (6, *data.image_shape)
-    assert made.stored_labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert made.stored_labels.classes.tolist() == [0, 0, 1, 1, 2, 2]
     assert made.images.shape == (len(made), *data.image_shape)
-    assert made.labels.tolist() == made.stored_labels.tolist() * (len(made) // 6)
+    assert made.labels.tolist() == made.stored_labels.classes.tolist() * (len(made) // 6)
     assert torch.isfinite(made.images).all()
     assert made.bytes >= made.stored.numel()
     read = SyntheticSet.load(out)
@@ -161,8 +162,12 @@ def test_every_start_and_representative_batches_go_together(method: str, options
 @pytest.mark.parametrize("method", NAMES)
 def test_wrong_requests_are_refused_before_anything_is_written(method: str, options, data, tmp_path: Path):
     for ipc in (0, -1):
-        with pytest.raises(CondenseError, match="at least 1 image per class"):
+        with pytest.raises(CondenseError, match=rf"--ipc {ipc}: should be greater than or equal to 1"):
             condense.distill(method, data, ipc=ipc, out=tmp_path / "set.h5", **options(method))
+    with pytest.raises(CondenseError, match=r"--ipc 1 and --fraction 0\.5 are two sizes; give one of them"):
+        condense.distill(method, data, ipc=1, fraction=0.5, **options(method))
+    with pytest.raises(CondenseError, match="a set needs a size; give --ipc N images per class, or --fraction F"):
+        condense.distill(method, data, **options(method))
     with pytest.raises(CondenseError, match="unknown option --imge-lr"):
         condense.distill(method, data, ipc=1, out=tmp_path / "set.h5", **options(method), imge_lr=1)
     assert list(tmp_path.iterdir()) == []
@@ -233,4 +238,4 @@ def test_test_data_is_refused_by_type(method: str, options, data):
     from condense.methods.interface import Job
 
     with pytest.raises(TypeError, match="TrainingData"):
-        Job(data.test, 1, 0, torch.device("cpu"))
+        Job(data.test, Budget(ipc=1), 0, torch.device("cpu"))

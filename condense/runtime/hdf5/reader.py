@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from condense.runtime.hdf5.objects import Hdf5File, Version, check_chunks, open_
 
 CHECKSUMS = "checksums"  # the group of the checksums of rows
 DIGEST_BYTES = 16
+_PIECE_BYTES = 2**20
 MAKE_AGAIN = "copy or make it again"
 
 
@@ -54,6 +55,12 @@ class Rows:
         values = np.empty((sum(lengths), *self.shape[1:]), self.dtype)
         self._fill(spans, np.split(values, np.cumsum(lengths)[:-1]))
         return values
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """All rows in order, about a MiB at a time."""
+        step = max(1, _PIECE_BYTES * len(self) // max(1, math.prod(self.shape) * self.dtype.itemsize))
+        for start in range(0, len(self), step):
+            yield self.read((start, min(start + step, len(self))))
 
     def each(self, *indices: int) -> list[np.ndarray]:
         """Single rows, in memory of their own; otherwise as `read`."""

@@ -144,7 +144,9 @@ def _place(file: h5py.File, name: str, rows: Pieces) -> int:
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     plan.set_obj_track_times(False)
     kind = h5py.h5t.py_create(rows.dtype.newbyteorder("<"), logical=True)
-    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(rows.shape), plan)
+    link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    link.set_create_intermediate_group(True)
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(rows.shape), plan, link)
     return int(dataset.get_offset())
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from condense.augmentation.classic import ClassicDraws, augment_classic, draw_classic
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_
+from condense.labels import HardLabels, in_memory
 from condense.networks import build_network
 from condense.runtime.seeds import generator
 from condense.training.loop import train_network
 from condense.training.rule import ClassicAugmentation, TrainingRule
-from condense.training.sources import TensorSource
 
 SHAPES = [(1, 8, 8), (3, 9, 9), (2, 8, 11)]
 
@@ -96,7 +96,7 @@ def test_every_image_has_an_operation_of_its_own(name: ClassicAugmentation):
 @pytest.mark.parametrize("name", get_args(ClassicAugmentation))
 def test_networks_are_trained_under_it(name: ClassicAugmentation):
     info = DataInfo("toy", ("a", "b"), (1, 8, 8), True, "ab" * 16, None_())
-    source = TensorSource(images_of(10, (1, 8, 8)), torch.arange(10) % 2, info)
+    source = in_memory(images_of(10, (1, 8, 8)), HardLabels(torch.arange(10) % 2), info)
 
     def trained(augmentation: ClassicAugmentation | None, seed: int = 0) -> Tensor:
         rule = TrainingRule(lr=0.1, batch_size=10, epochs=2, augmentation=augmentation)

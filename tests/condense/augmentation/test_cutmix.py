@@ -9,11 +9,11 @@ from torch import Tensor
 
 import condense
 from condense.augmentation.cutmix import Mix, draw_mix, mix_images
+from condense.labels import HardLabels, ProbabilityLabels, in_memory
 from condense.networks import build_network
 from condense.runtime.seeds import generator
 from condense.training.loop import train_network
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
 
 CPU = torch.device("cpu")
 SHAPES = [(1, 8, 8), (3, 12, 7)]
@@ -24,7 +24,7 @@ def source():
     """26 digits: three full batches of 8 and one of 2."""
     digits = condense.load_data("digits")
     indices = torch.arange(26)
-    return TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    return in_memory(digits.train.images(indices), HardLabels(digits.train.labels[indices]), digits.info)
 
 
 def naive_mix(images: Tensor, labels: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
@@ -156,15 +156,15 @@ def test_training_with_cutmix_against_a_loop(source, soft: bool):
     """Mixed by hand, cross-entropy with probabilities by hand, torch's SGD."""
     if soft:
         probabilities = torch.randn(26, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
-        source = TensorSource(source.tensor, probabilities, source.info)
+        source = in_memory(source.base.values, ProbabilityLabels(probabilities), source.info)
     network = build_network("convnet-d2-w4-in", (1, 8, 8), 10, 0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     mixed = 0
     for epoch in range(3):
         order = torch.randperm(26, generator=generator(7, "order", epoch))
         for number, indices in enumerate(order.split(8)):
-            images, labels = source.tensor[indices], source.labels[indices]
-            targets = labels if soft else torch.eye(10)[labels]
+            images = source.base.values[indices]
+            targets = probabilities[indices] if soft else torch.eye(10)[source.labels.indices[indices]]
             mix = draw_mix((1, 8, 8), len(indices), 0.5, generator(7, "cutmix", epoch, number))
             if mix is not None:
                 images, targets = naive_mix(images, targets, mix)

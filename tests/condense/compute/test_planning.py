@@ -22,6 +22,7 @@ from condense.compute.plan import MICRO_BATCH, Plan
 from condense.compute.planning import choose_plan
 from condense.compute.precision import choose_precision, native_bfloat16
 from condense.compute.rates import Rate, Rates, measured_rate
+from condense.data.budget import Budget
 from condense.methods.estimate import estimate
 from condense.methods.request import Request
 from condense.runtime import memory
@@ -400,18 +401,18 @@ def test_wrong_plans_are_refused(digits):
 
 
 def test_an_estimate_from_real_updates(digits):
-    found = estimate(Request.of("dm", 1, QUICK, iterations=1000), digits)
+    found = estimate(Request.of("dm", Budget(ipc=1), QUICK, iterations=1000), digits)
     assert found.iterations == 1000
     assert found.seconds == pytest.approx(found.preparation + 1000 * found.seconds_per_iteration)
     assert found.largest_micro_batch > 1
     assert found.peak_memory > 10**7
     assert any(line.startswith("1,000 iterations") for line in found.lines())
-    in_time = estimate(Request.of("dm", 1, QUICK, minutes=1.0), digits)
+    in_time = estimate(Request.of("dm", Budget(ipc=1), QUICK, minutes=1.0), digits)
     assert in_time.iterations == int((60 - in_time.preparation) / in_time.seconds_per_iteration)
 
 
 def test_an_estimate_of_a_choice_has_no_iterations(digits):
-    found = estimate(Request.of("random", 1), digits)
+    found = estimate(Request.of("random", Budget(ipc=1)), digits)
     assert found.seconds is None
     assert "chosen in one go" in found.lines()[-1]
 
@@ -432,7 +433,10 @@ def test_an_estimate_trains_no_network_and_counts_the_training(digits, tmp_path:
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
     monkeypatch.setattr("condense.compute.rates.busy_seconds", lambda: 0.0)  # other tests run beside this one
     quick = {"network": "convnet-d2-w4", "real_batch": 4, "frequencies": 8, "initialization": start}
-    asked = (Request.of("ncfm", 1, {"networks": 2, "network_epochs": n, **quick}, iterations=2) for n in (1, 5000))
+    asked = (
+        Request.of("ncfm", Budget(ipc=1), {"networks": 2, "network_epochs": n, **quick}, iterations=2)
+        for n in (1, 5000)
+    )
     short, long = (estimate(request, digits) for request in asked)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "compiled") == ["rates.json"]
     assert long.preparation > short.preparation + 100 * long.seconds_per_iteration

@@ -15,6 +15,7 @@ from condense.evaluation import PROTOCOLS, Protocol, evaluate, full
 from condense.evaluation.label_networks import static_logits
 from condense.evaluation.protocols import StaticLabels
 from condense.evaluation.training_set import training_set
+from condense.labels import LogitLabels, ProbabilityLabels, RegressionLabels, centred_one_hot
 from condense.labels.static import averaged_logits
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
@@ -22,7 +23,7 @@ from condense.runtime.seeds import generator
 from condense.sets.synthetic_set import SyntheticSet
 from condense.training.loop import Step, descend, train_network
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
+from condense.training.sources import Tensors
 
 RULE = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=64, epochs=15, schedule="cosine", augmentation="dsa")
 QUICK = Protocol(name="quick", network="convnet-w8-in", rule=RULE, networks=2)
@@ -57,7 +58,7 @@ def cache(tmp_path, monkeypatch):
 
 def random_set(data: RealData, ipc: int = 10, seed: int = 0, **changes) -> SyntheticSet:
     """A set of real images."""
-    indices = random_indices(data.train, ipc, seed, "test")
+    indices = random_indices(data.train, [ipc] * len(data.classes), seed, "test")
     values = {"stored": data.train.pixels(indices), "stored_labels": data.train.labels[indices], "info": data.info}
     return SyntheticSet(**values | changes)
 
@@ -255,18 +256,18 @@ def wrong_targets(small: SyntheticSet) -> torch.Tensor:
 
 
 def test_hard_protocols_use_the_class_index_whatever_soft_labels_say(digits, small, plain):
-    soft = random_set(digits, stored_targets=wrong_targets(small), label_kind="probabilities")
+    soft = random_set(digits, stored_labels=ProbabilityLabels(wrong_targets(small), small.labels))
     assert evaluate(soft, digits, protocol=QUICK).accuracies == plain.accuracies
 
 
 def test_static_protocols_use_the_labels_of_the_set(digits, small, plain, cache):
     right = torch.nn.functional.one_hot(small.labels, 10).float()
-    own = evaluate(random_set(digits, stored_targets=right, label_kind="probabilities"), digits, protocol=STATIC)
+    own = evaluate(random_set(digits, stored_labels=ProbabilityLabels(right, small.labels)), digits, protocol=STATIC)
     assert own.accuracies == pytest.approx(plain.accuracies, abs=0.02)
     assert own.results[0].label_source == "own probabilities"
     assert own.results[0].bytes == 100 * (64 + 8 + 40)
     assert own.results[0].in_class == 1
-    wrong = random_set(digits, stored_targets=wrong_targets(small), label_kind="probabilities")
+    wrong = random_set(digits, stored_labels=ProbabilityLabels(wrong_targets(small), small.labels))
     contradicted = evaluate(wrong, digits, protocol=STATIC)
     assert contradicted.mean < 0.1
     assert contradicted.results[0].in_class == 0
@@ -274,10 +275,10 @@ def test_static_protocols_use_the_labels_of_the_set(digits, small, plain, cache)
     assert not list(cache.iterdir())  # nobody had to be asked
 
 
-def test_own_logits_are_divided_by_their_temperature(digits):
+def test_own_logits_are_divided_by_their_temperature(digits, small):
     logits = 5 * torch.randn(100, 10, generator=torch.Generator().manual_seed(0))
-    of_logits = random_set(digits, stored_targets=logits, label_kind="logits", temperature=4.0)
-    of_probabilities = random_set(digits, stored_targets=torch.softmax(logits / 4, 1), label_kind="probabilities")
+    of_logits = random_set(digits, stored_labels=LogitLabels(logits, small.labels, temperature=4.0))
+    of_probabilities = random_set(digits, stored_labels=ProbabilityLabels(torch.softmax(logits / 4, 1), small.labels))
     first, second = (evaluate(images, digits, protocol=STATIC, runs=1) for images in (of_logits, of_probabilities))
     assert first.accuracies == second.accuracies
     assert first.results[0].label_source == "own logits"
@@ -320,7 +321,7 @@ def test_a_damaged_cache_is_made_again(digits, small, cache):
 
 
 def test_labels_come_from_networks_that_know_the_data(digits, small):
-    images = TensorSource(small.images, small.labels, digits.info)
+    images = Tensors(small.images)
     logits = static_logits(images, digits.train, "convnet-w8-in", STATIC.labels, device=torch.device("cpu"))
     assert logits.shape == (100, 10)
     assert (logits.argmax(1) == small.labels).float().mean() > 0.7
@@ -332,12 +333,13 @@ def test_labels_of_a_teacher_that_errs_are_corrected(digits, small):
     labels = StaticLabels(networks=1, training=rule, corrected=True)
     protocol = STATIC.model_copy(update={"labels": labels})
     made = training_set(small, digits.train, protocol, device=torch.device("cpu"))
-    images = TensorSource(small.images, small.labels, digits.info)
+    images = Tensors(small.images)
     logits = static_logits(images, digits.train, "convnet-w8-in", labels, device=torch.device("cpu"))
     right = logits.argmax(1) == small.labels
     assert 0 < right.sum() < len(right)
-    torch.testing.assert_close(made.source.labels[right], logits[right].softmax(1))
-    for row, label in zip(made.source.labels[~right], small.labels[~right].tolist()):
+    rows = made.source.labels.probabilities
+    torch.testing.assert_close(rows[right], logits[right].softmax(1))
+    for row, label in zip(rows[~right], small.labels[~right].tolist()):
         expected = [math.e / (math.e + 9) if index == label else 1 / (math.e + 9) for index in range(10)]
         assert row.tolist() == pytest.approx(expected)
     assert made.in_class == 1
@@ -351,7 +353,7 @@ def test_the_last_epochs_can_have_hard_labels(digits, small):
     seen = []
 
     def noted(step: Step) -> torch.Tensor:
-        seen.append(step.labels)
+        seen.append(step.batch.targets.values)
         return descend(step)
 
     rule = RULE.model_copy(update={"batch_size": 100})  # a step an epoch
@@ -359,7 +361,7 @@ def test_the_last_epochs_can_have_hard_labels(digits, small):
     train_network(network, made.source, rule, seed=0, device=torch.device("cpu"), update=noted)
     for epoch, found in enumerate(seen):
         order = torch.randperm(100, generator=generator(0, "order", epoch))
-        expected = made.source.labels if epoch < 13 else small.labels
+        expected = made.source.labels.first.probabilities if epoch < 13 else small.labels
         assert torch.equal(found, expected[order])
     assert len(seen) == 15
     soft = evaluate(small, digits, protocol=STATIC, runs=1)
@@ -376,7 +378,7 @@ def test_full_data_can_be_labelled_too(digits):
 def test_a_subset_has_label_networks_of_its_own(digits, small):
     """Not those of the whole data, which were trained before."""
     fewer = replace(digits, train=digits.train.subset(torch.arange(300)))
-    images = TensorSource(small.images, small.labels, digits.info)
+    images = Tensors(small.images)
     device = torch.device("cpu")
     of_all, of_some = (
         static_logits(images, data.train, "convnet-w8-in", STATIC.labels, device=device) for data in (digits, fewer)
@@ -450,3 +452,61 @@ def test_networks_train_at_the_learned_rate_where_the_protocol_says_so(digits):
     assert slow.results[0].lr == 1e-9
     assert slow.mean < 0.25 < usual.mean
     assert evaluate(random_set(digits), digits, protocol=learned, runs=1).results[0].lr == QUICK.rule.lr
+
+
+# Values to be predicted
+
+REGRESSION = PROTOCOLS.find("desk-regression").model_copy(
+    update={
+        "network": "convnet-w8-nonorm",
+        "rule": PROTOCOLS.find("desk-regression").rule.model_copy(
+            update={"lr": 0.003, "updates": 120, "more_updates": None, "warmup": 10, "augmentation": None}
+        ),
+    }
+)
+
+
+def test_sets_without_values_are_trained_on_centred_one_hot_ones(digits, small):
+    by_class = evaluate(small, digits, protocol=REGRESSION, runs=2)
+    assert by_class.mean > 0.5
+    assert by_class.results[0].label_source == "centred one-hot"
+    values = centred_one_hot(small.labels, 10)
+    own = evaluate(random_set(digits, stored_labels=values), digits, protocol=REGRESSION, runs=2)
+    assert own.accuracies == by_class.accuracies
+    assert own.results[0].label_source == "own regression"
+    assert own.results[0].bytes == by_class.results[0].bytes + 100 * 40
+    assert own.results[0].in_class is None
+    assert own.notes == ()
+
+
+def test_learned_values_are_never_softmaxed(digits, small):
+    """Scaled and moved they say the same to a squared error's argmax, and something else to a softmax."""
+    values = RegressionLabels(2 * centred_one_hot(small.labels, 10).values - 0.5, small.labels)
+    result = evaluate(random_set(digits, stored_labels=values), digits, protocol=REGRESSION, runs=2)
+    assert result.mean > 0.4  # chance is 0.1
+
+
+def test_values_are_not_what_other_protocols_train_on(digits, small, plain, cache):
+    wrong = centred_one_hot((small.labels + 1) % 10, 10).values
+    set_of_values = random_set(digits, stored_labels=RegressionLabels(wrong, small.labels))
+    hard = evaluate(set_of_values, digits, protocol=QUICK)
+    assert hard.accuracies == plain.accuracies
+    assert hard.notes == (f"protocol {QUICK.name} does not train on the regression of the set",)
+    static = evaluate(set_of_values, digits, protocol=STATIC, runs=1)
+    assert static.accuracies == evaluate(small, digits, protocol=STATIC, runs=1).accuracies
+
+
+def test_images_without_class_are_refused_where_a_protocol_needs_one(digits, small):
+    values = RegressionLabels(centred_one_hot(small.labels, 10).values)
+    unlabelled = random_set(digits, stored_labels=values)
+    with pytest.raises(CondenseError, match="no class index, only labels of the kind regression; choose a protocol"):
+        evaluate(unlabelled, digits, protocol=QUICK, runs=1)
+    assert evaluate(unlabelled, digits, protocol=REGRESSION, runs=1).mean > 0.4
+
+
+def test_weights_of_a_set_count(digits, small, plain):
+    alike = evaluate(random_set(digits, weights=torch.full((100,), 3.0)), digits, protocol=QUICK)
+    assert alike.accuracies == pytest.approx(plain.accuracies, abs=0.02)
+    without_threes = (small.labels != 3).float()
+    fewer = evaluate(random_set(digits, weights=without_threes), digits, protocol=QUICK)
+    assert max(fewer.results[0].class_accuracies["3"], 0.05) == 0.05

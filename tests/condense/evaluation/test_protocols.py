@@ -15,6 +15,7 @@ HASHES = {
     "demo": "e3424bfb4ea4",
     "desk": "752e800e93f4",
     "desk-static": "eccf30615886",
+    "desk-regression": "c39777aab68f",
     "dc": "68419e536746",
     "dc-mnist": "644b8c4422af",
     "dc-bn": "7e18a2b5fee2",
@@ -56,6 +57,10 @@ def test_defaults_are_part_of_what_hashes_mean():
         "cutmix": 0.0,
         "drop_factor": 0.1,
         "decayed": "all",
+        "updates": None,
+        "more_updates": None,
+        "warmup": 0,
+        "last_rate": 0.0,
     }
 
 
@@ -80,6 +85,10 @@ CHANGES = {
     "align_corners": True,
     "cutmix": 0.5,
     "drop_factor": 0.5,
+    "updates": 100,
+    "more_updates": (10, 200),
+    "warmup": 5,
+    "last_rate": 0.5,
 }
 
 
@@ -108,6 +117,7 @@ def test_labels_and_network_rule_are_hashed():
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}
 PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
+PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0}
 DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
 MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
 IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}
@@ -162,9 +172,41 @@ def test_full_takes_its_network_from_the_column_beside_it():
     assert (wide.name, wide.network, wide.networks, wide.labels) == ("full", "convnet-w128-in", 1, "hard")
     rule = wide.rule
     assert (rule.lr, rule.momentum, rule.weight_decay, rule.batch_size) == (0.05, 0.9, 5e-4, 128)
-    assert (rule.schedule, rule.epochs_run, rule.augmentation) == ("cosine", 20, "dsa")
+    assert (rule.schedule, rule.epochs_run(60_000), rule.augmentation) == ("cosine", 20, "dsa")
     assert full(PROTOCOLS.find("desk")).hash == full("desk").hash != wide.hash
     assert full("desk") == PROTOCOLS.find("full")
+
+
+def test_regression_is_trained_as_its_table_says():
+    """Batches of min(n, 100), 1,000 updates up to 50 images, else 2,000; Adam from 0 to 3e-4 in 500, then to 3e-6."""
+    desk = PROTOCOLS.find("desk-regression")
+    assert (desk.network, desk.networks, desk.labels) == ("convnet-w64-nonorm", 3, "regression")
+    rule = desk.rule
+    assert (rule.optimizer, rule.batch_size, rule.weight_decay, rule.augmentation) == ("adam", 100, 0.0, "dsa")
+    assert [rule.updates_run(images) for images in (1, 10, 50, 51, 500, 50_000)] == [1000] * 3 + [2000] * 3
+    for updates in (1000, 2000):
+        rates = [rule.update_rate(update, updates) for update in range(updates + 1)]
+        assert rates[0] == 0
+        assert max(rates) == rates[500] == 3e-4
+        assert rates[250] == pytest.approx(1.5e-4)
+        assert rates[(500 + updates) // 2] == pytest.approx((3e-4 + 3e-6) / 2)
+        assert rates[updates] == pytest.approx(3e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "give one of epochs and updates"),
+        ({"epochs": 3, "updates": 5}, "give one of epochs and updates"),
+        ({"epochs": 3, "warmup": 5}, "warmup and more_updates count updates"),
+        ({"epochs": 3, "more_updates": (5, 6)}, "warmup and more_updates count updates"),
+        ({"updates": 3, "schedule": "drop"}, "schedule drop and extra_epoch count epochs"),
+        ({"updates": 3, "extra_epoch": True}, "count epochs"),
+    ],
+)
+def test_a_training_is_as_long_as_its_epochs_or_its_updates(values: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        TrainingRule(lr=1.0, batch_size=2, **values)
 
 
 def test_unknown_protocol():

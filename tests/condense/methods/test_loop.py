@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import condense
 from buffers import record_experts
 from condense.cli.main import main
+from condense.data.budget import Budget
 from condense.methods import checkpoints, loop
 from condense.methods.checkpoints import checkpoint_path, load_checkpoint, read_header
 from condense.methods.interface import Job
@@ -58,7 +59,7 @@ class Counting:
 
 
 def job(digits, **changes) -> Job:
-    return Job(digits.train, 1, 0, torch.device("cpu"), **changes)
+    return Job(digits.train, Budget(ipc=1), 0, torch.device("cpu"), **changes)
 
 
 def test_iterations_end_a_run_and_every_metric_is_recorded(digits):

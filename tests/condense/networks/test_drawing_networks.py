@@ -19,14 +19,15 @@ from condense.compute.engine import Engine
 from condense.compute.plan import Plan
 from condense.compute.planning import choose_plan
 from condense.evaluation import PROTOCOLS
+from condense.labels import HardLabels, in_memory
 from condense.labels.static import averaged_logits
 from condense.networks import build_network, network_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import global_generators, global_states, network_draws
 from condense.training.loop import Step, descend, train_network
 from condense.training.prediction import predict
+from condense.training.presentation import Labelled
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
 from condense.unroll import trajectory_gradient
 
 SHAPE, CLASSES, CPU = (1, 8, 8), 10, torch.device("cpu")
@@ -75,9 +76,9 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def source(digits) -> TensorSource:
+def source(digits) -> Labelled:
     indices = torch.arange(26)
-    return TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    return in_memory(digits.train.images(indices), HardLabels(digits.train.labels[indices]), digits.info)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +149,7 @@ def test_draws_differ_from_batch_to_batch_and_are_the_same_within_one(source):
         seen: list[Tensor] = []
         (dropout,) = (part for part in step.engine.network.modules() if isinstance(part, nn.Dropout))
         hook = dropout.register_forward_hook(lambda _, inputs, output: seen.append(output.detach() == 0))
-        step.engine.loss(step.state, step.images, step.labels)
+        step.loss()
         loss = descend(step)
         hook.remove()
         masks.append(seen)

@@ -17,6 +17,7 @@ from benchmarks.report import markdown_table
 from benchmarks.table import Column, Row, Table
 from condense.cli.main import main
 from condense.data import load_data
+from condense.data.budget import Budget
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer, progress_bar, say
 from condense.sets.pictures import picture_rows
@@ -129,7 +130,7 @@ def test_words_in_other_letters_end_no_run_on_a_terminal_without_them(made: Path
 
 def test_tables_plots_and_pictures_are_plain(data: Path):
     assert is_plain(markdown_table([EVIL, BROKEN], [[REVERSED, "|"]]))
-    rows = [Row(name, 1, name) for name in NAMES]
+    rows = [Row(name, Budget(ipc=1), name) for name in NAMES]
     column = Column("demo", "mlp")
     table = Table(rows=rows, columns=[column], hashes={column: "0"})
     buffer = io.BytesIO()

@@ -15,6 +15,7 @@ from pydantic import Field
 import condense
 from condense._version import DISTRIBUTION
 from condense.cli.main import main
+from condense.data.budget import Budget
 from condense.methods.estimate import estimate
 from condense.methods.registry import Method
 from condense.methods.request import Request
@@ -210,7 +211,7 @@ def test_no_call_leaves_the_process_with_other_threads(calls: str, digits_file: 
             set_of_one_thread = condense.distill("dm", data, 1, threads=1, **quick)
             assert set_of_one_thread.provenance["configuration"]["plan"]["threads"] == 1
         elif calls == "estimate":
-            assert estimate(Request.of("dm", 1, quick, threads=2), data).plan.threads == 2
+            assert estimate(Request.of("dm", Budget(ipc=1), quick, threads=2), data).plan.threads == 2
         elif calls == "refused":
             with pytest.raises(CondenseError, match="exists already"):
                 condense.distill("dm", data, 1, threads=1, out=made, **quick)

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 import condense
+from condense.data.budget import Budget
+from condense.data.real import RealData, TestData, TrainingData
+from condense.data.sources import SubsetPixels
 from condense.methods.interface import Job
 from condense.runtime.errors import CondenseError
 from condense.selection.features import FeatureSettings, training_features
@@ -118,6 +121,65 @@ def test_smaller_sets_of_greedy_methods_are_the_beginning_of_larger_ones(digits)
         assert torch.equal(small, large[:, :2])
 
 
+SELECTIONS = ["random", "herding", "k-center", "kmeans"]
+
+
+def uneven_part(data):
+    """100 images: 46 zeros, 31 ones, 20 twos and 3 threes."""
+    sizes = {0: 46, 1: 31, 2: 20, 3: 3}
+    rows = torch.cat([data.train.class_indices(label)[:count] for label, count in sizes.items()])
+    info = replace(data.info, classes=("0", "1", "2", "3"))
+    train = TrainingData(SubsetPixels(data.train.source, rows), data.train.labels[rows], info)
+    few = torch.arange(len(data.test))[data.test.labels < 4]
+    test = TestData(SubsetPixels(data.test.source, few), data.test.labels[few], info)
+    return RealData(info, train, test)
+
+
+@pytest.mark.parametrize("method", SELECTIONS)
+def test_a_fraction_is_shared_among_the_classes(digits, method: str, tmp_path: Path, capsys):
+    """13 % of 46, 31, 20 and 3 images: 5.98, 4.03, 2.6 and 0.39, which sum to 13."""
+    options = {} if method == "random" else {"features": "pixels"}
+    data, out = uneven_part(digits), tmp_path / "set.h5"
+    made = condense.distill(method, data, fraction=0.13, out=out, **options)
+    assert made.class_counts == (6, 4, 3, 0)
+    assert "13 % of the training images is no image of 1 classes, '3' for one" in capsys.readouterr().err
+    assert made.labels.tolist() == [0] * 6 + [1] * 4 + [2] * 3
+    configuration = made.provenance["configuration"]
+    assert configuration["fraction"] == 0.13
+    assert configuration.keys().isdisjoint({"ipc", "balanced"})
+    assert "--fraction 0.13" in made.provenance["command"]
+    read = condense.SyntheticSet.load(out)
+    assert torch.equal(data.train.pixels(read.source_indices), read.stored)
+    assert len(read.source_indices.unique()) == 13
+
+
+@pytest.mark.parametrize("method", SELECTIONS)
+def test_a_choice_from_all_classes_at_once(digits, method: str):
+    options = {} if method == "random" else {"features": "pixels"}
+    data = uneven_part(digits)
+    of_all = condense.distill(method, data, fraction=0.13, balanced=False, **options)
+    assert len(of_all.source_indices.unique()) == len(of_all) == 13
+    assert torch.equal(of_all.labels, data.train.labels[of_all.source_indices])
+    assert "--fraction 0.13 --no-balanced" in of_all.provenance["command"]
+    as_many = condense.distill(method, data, ipc=3, balanced=False, **options)
+    assert len(as_many) == 12
+    features = data.train.images(torch.arange(100)).flatten(1)
+    by_rule = {
+        "herding": lambda: herd(features, 12),
+        "k-center": lambda: spread(features, 12, int((features - features.mean(0)).square().sum(1).argmin())),
+    }
+    if method in by_rule:
+        assert torch.equal(as_many.source_indices, by_rule[method]())
+        assert as_many.labels.tolist() != sorted(as_many.labels.tolist())  # in order of choice
+
+
+def test_all_images_are_a_fraction_too(digits):
+    data = uneven_part(digits)
+    assert condense.distill("random", data, fraction=1.0).class_counts == (46, 31, 20, 3)
+    with pytest.raises(CondenseError, match="124 images are more than the 100 training images"):
+        condense.distill("random", data, ipc=31, balanced=False)
+
+
 def test_more_images_than_a_class_has_are_refused(digits):
     smallest = min(digits.train.class_counts())
     with pytest.raises(
@@ -132,7 +194,7 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
     settings = FeatureSettings(network="convnet-d1-w8")
 
     def features(seed: int) -> torch.Tensor:
-        return training_features(Job(digits.train, 1, seed, torch.device("cpu")), settings)[0]
+        return training_features(Job(digits.train, Budget(ipc=1), seed, torch.device("cpu")), settings)[0]
 
     first = features(0)
     assert first.shape == (len(digits.train), 8 * 4 * 4)
@@ -140,7 +202,7 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
     made = kept.stat().st_mtime_ns
     assert torch.equal(features(0), first)
     assert kept.stat().st_mtime_ns == made
-    assert training_features(Job(digits.train, 1, 0, torch.device("cpu")), settings)[1] > 0  # what it saved
+    assert training_features(Job(digits.train, Budget(ipc=1), 0, torch.device("cpu")), settings)[1] > 0  # what it saved
     assert not torch.equal(features(1), first)
     assert len(list((tmp_path / "features").iterdir())) == 2
     kept.write_bytes(kept.read_bytes()[:1000])  # damaged: made again
@@ -150,7 +212,7 @@ def test_trained_features_are_kept_by_fingerprint_and_seed(digits, tmp_path: Pat
 
 def test_trained_features_separate_the_classes_better_than_pixels(digits, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
-    job = Job(digits.train, 1, 0, torch.device("cpu"))
+    job = Job(digits.train, Budget(ipc=1), 0, torch.device("cpu"))
     labels = digits.train.labels
 
     def separation(kind: str) -> float:

@@ -16,13 +16,15 @@ import condense
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
 from condense.evaluation import PROTOCOLS
+from condense.labels import LogitLabels, ProbabilityLabels
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Contents, read_contents
 from condense.runtime.hdf5.writer import write_contents
-from condense.sets.decoders import Tiles, decoder_from_attributes
+from condense.sets.decoders import decoder_from_parts
 from condense.sets.description import describe_set
-from condense.sets.file import KIND
+from condense.sets.file import KIND, SCHEMA
 from condense.sets.synthetic_set import SyntheticSet
+from condense.sets.tiles import Tiles
 
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.25, 0.4)
 
@@ -88,11 +90,11 @@ def test_labels_follow_the_order_of_tiles():
     stored = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 6, 6)
     labels = torch.tensor([4, 7, 9])
     for factor in (2, 3):
-        decoded, repeated = Tiles(factor).decode(stored, fill=0.5), Tiles(factor).repeat(labels)
+        decoded, repeated = Tiles(factor).decode(stored, fill=0.5), labels[Tiles(factor).rows(len(labels))]
         assert repeated.tolist() == [4, 7, 9] * factor**2
         assert decoded[:, 0, 3, 3].tolist() == [0, 1, 2] * factor**2
     rows = torch.arange(6.0).view(3, 2)
-    torch.testing.assert_close(Tiles(2).repeat(rows), torch.cat([rows] * 4))
+    torch.testing.assert_close(rows[Tiles(2).rows(len(rows))], torch.cat([rows] * 4))
 
 
 @pytest.mark.parametrize("sampling", ["nearest", "bilinear"])
@@ -127,7 +129,7 @@ def test_multi_decoding_is_by_every_factor_up_to_the_largest():
     decoder = Tiles(3, "multi")
     expected = torch.cat([stored, naive_decode(stored, 2, 0.5), naive_decode(stored, 3, 0.5)])
     torch.testing.assert_close(decoder.decode(stored, fill=0.5), expected)
-    assert decoder.repeat(torch.tensor([4, 7])).tolist() == [4, 7] * (1 + 4 + 9)
+    assert decoder.rows(2).tolist() == [0, 1] * (1 + 4 + 9)
     assert decoder.images_in(2) == 2 * (1 + 4 + 9)
 
 
@@ -163,7 +165,7 @@ def test_the_place_in_its_class_decides_how_an_image_is_decoded():
     expected = torch.cat([stored[[2, 5]], naive_decode(stored[[1, 4]], 2, 0.5), naive_decode(stored[[0, 3]], 3, 0.5)])
     torch.testing.assert_close(decoder.decode(stored, fill=0.5), expected)
     labels = torch.tensor([4, 4, 4, 7, 7, 7])
-    assert decoder.repeat(labels).tolist() == [4, 7] * (1 + 4 + 9)
+    assert labels[decoder.rows(6)].tolist() == [4, 7] * (1 + 4 + 9)
     by_class = [decoder.decode(part, fill=0.5) for part in stored.split(3)]
     assert sorted(torch.cat(by_class).flatten(1).sum(1)) == sorted(expected.flatten(1).sum(1))
     with pytest.raises(CondenseError, match="4 stored images are not whole classes of 3"):
@@ -198,7 +200,7 @@ def test_factors_that_make_no_tiles_are_refused_in_one_line():
     with pytest.raises(CondenseError, match="cannot be cut"):
         Tiles(9).decode(images_of(1, 1, 8, 8), fill=0.5)
     with pytest.raises(CondenseError, match=r"'wavelets', which this condense does not know; upgrade"):
-        decoder_from_attributes({"kind": "wavelets", "factor": 2})
+        decoder_from_parts("wavelets", {"factor": 2}, {})
 
 
 def info(shape: tuple[int, int, int] = (3, 12, 8)) -> DataInfo:
@@ -247,7 +249,7 @@ def test_borders_are_grey_in_the_space_of_the_stored_images():
 
 def test_soft_labels_are_repeated_like_the_images():
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0], [1.0, 1.5], [-2.0, 0.0]])
-    made = mosaic_set(stored_targets=logits, label_kind="logits", temperature=2.0)
+    made = mosaic_set(stored_labels=LogitLabels(logits, torch.tensor([0, 1, 0, 1]), 2.0))
     torch.testing.assert_close(made.targets, torch.cat([logits] * 4))
     torch.testing.assert_close(made.probabilities, torch.cat([(logits / 2).softmax(1)] * 4))
     assert made.bytes == mosaic_set().bytes + logits.numel() * 4
@@ -258,8 +260,10 @@ def test_soft_labels_are_repeated_like_the_images():
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_saved_and_loaded_it_is_the_same_set(tmp_path: Path, soft: bool):
-    targets = {"stored_targets": torch.eye(2)[[0, 1, 0, 1]], "label_kind": "probabilities"} if soft else {}
-    made = mosaic_set(decoder=Tiles(3), **targets)
+    classes = torch.tensor([0, 1, 0, 1])
+    made = mosaic_set(
+        decoder=Tiles(3), stored_labels=ProbabilityLabels(torch.eye(2)[classes], classes) if soft else classes
+    )
     made.save(tmp_path / "set.h5")
     made.save(tmp_path / "again.h5")
     read = SyntheticSet.load(tmp_path / "set.h5")
@@ -305,10 +309,10 @@ def test_a_loader_gives_decoded_images_with_their_labels():
 def test_a_decoder_of_another_version_is_refused_with_the_name_of_the_file(tmp_path: Path):
     path = tmp_path / "set.h5"
     mosaic_set().save(path)
-    contents = read_contents(path, kind=KIND, schema=1)
+    contents = read_contents(path, kind=KIND, schema=SCHEMA)
     attributes = dict(contents.attributes)
     attributes["decoder"] = attributes["decoder"] | {"kind": "wavelets"}
-    write_contents(path, Contents(contents.arrays, attributes), kind=KIND, schema=1)
+    write_contents(path, Contents(contents.arrays, attributes), kind=KIND, schema=SCHEMA)
     with pytest.raises(CondenseError, match=r"set\.h5: .*'wavelets', which this condense does not know") as error:
         SyntheticSet.load(path)
     assert "\n" not in str(error.value)

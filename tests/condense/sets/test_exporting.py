@@ -16,6 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization, Whitening
+from condense.labels import LogitLabels
 from condense.runtime.errors import CondenseError
 from condense.sets.exporting import EXPORTS, folder_names
 from condense.sets.synthetic_set import SyntheticSet
@@ -38,7 +39,8 @@ def make_set(channels: int = 1, dtype: torch.dtype = torch.float32, **changes: A
     return SyntheticSet(**{**arguments, **changes})
 
 
-SOFT: dict[str, Any] = {"stored_targets": torch.arange(18.0).reshape(6, 3), "label_kind": "logits", "temperature": 2.0}
+ROWS = torch.arange(18.0).reshape(6, 3)
+SOFT: dict[str, Any] = {"stored_labels": LogitLabels(ROWS, torch.tensor([2, 0, 1, 0, 1, 2]), 2.0)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -68,7 +70,7 @@ def test_a_folder_explains_itself(tmp_path: Path) -> None:
     assert metadata["folders"] == sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert metadata["provenance"] == synthetic.provenance
     assert "ROUNDED TO 8 BITS" in (tmp_path / "out" / "README.txt").read_text()
-    assert np.array_equal(np.load(tmp_path / "out" / "targets.npy"), SOFT["stored_targets"].numpy())
+    assert np.array_equal(np.load(tmp_path / "out" / "targets.npy"), ROWS.numpy())
     with np.load(tmp_path / "out" / "preprocessing.npz") as arrays:
         assert arrays["mean"].tolist() == [0.4]
 
@@ -101,7 +103,7 @@ def test_torch_gives_plain_tensors(tmp_path: Path) -> None:
     content = torch.load(tmp_path / "set.pt", weights_only=True)
     assert torch.equal(content["images"], synthetic.images)
     assert torch.equal(content["labels"], synthetic.labels)
-    assert torch.equal(content["targets"], SOFT["stored_targets"])
+    assert torch.equal(content["targets"], ROWS)
     assert content["classes"] == list(CLASSES)
     assert content["label_kind"] == "logits"
     assert content["preprocessing"]["kind"] == "normalize"
@@ -127,7 +129,7 @@ def test_hugging_face_reads_its_export(tmp_path: Path) -> None:
     assert rows["label"][:] == synthetic.labels.tolist()
     numbers = rows.with_format("torch")[:]
     assert torch.equal(numbers["pixel_values"], synthetic.images)
-    assert torch.equal(numbers["target"], SOFT["stored_targets"])
+    assert torch.equal(numbers["target"], ROWS)
     expected = synthetic.plain_images.clamp(0, 1) * 255
     assert (pil_to_tensor(rows[0]["image"]) - expected[0]).abs().max() < 0.51
     assert json.loads((tmp_path / "out" / "metadata.json").read_text())["provenance"] == synthetic.provenance

@@ -19,6 +19,7 @@ from buffers.expert_file import Trajectory, write_expert
 from condense.data import load_data, pack
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
+from condense.labels import LogitLabels, ProbabilityLabels
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Contents, read_contents
 from condense.runtime.hdf5.writer import write_contents
@@ -27,7 +28,7 @@ from condense.sets.synthetic_set import SyntheticSet
 
 CLASSES = ("cat", "dog", "épée")
 SHAPE = (3, 4, 6)
-KIND = "condense synthetic set"
+KIND, SCHEMA = "condense synthetic set", 2
 FORMAT_PAGE = Path(__file__).parents[3] / "docs" / "format.md"
 
 
@@ -75,7 +76,9 @@ def make_set(dtype: torch.dtype = torch.float32, **changes: Any) -> SyntheticSet
 
 def soft(kind: str) -> dict[str, Any]:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(3)) * 3
-    return {"stored_targets": logits if kind == "logits" else logits.softmax(1), "label_kind": kind, "temperature": 2.5}
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
+    soft = LogitLabels(logits, classes, 2.5) if kind == "logits" else ProbabilityLabels(logits.softmax(1), classes, 2.5)
+    return {"stored_labels": soft}
 
 
 def assert_same(left: SyntheticSet, right: SyntheticSet) -> None:
@@ -85,7 +88,8 @@ def assert_same(left: SyntheticSet, right: SyntheticSet) -> None:
         if mine is not None:
             assert mine.dtype == other.dtype
             assert torch.equal(mine, other)
-    for name in ("label_kind", "temperature", "learned_lr", "augmentation", "protocol", "provenance"):
+    assert left.stored_labels.attributes == right.stored_labels.attributes
+    for name in ("label_kind", "learned_lr", "augmentation", "protocol", "provenance"):
         assert getattr(left, name) == getattr(right, name), name
     assert left.info.preprocessing.equals(right.info.preprocessing)
     assert dataclasses.replace(left.info, preprocessing=None_()) == dataclasses.replace(
@@ -175,18 +179,13 @@ def test_a_set_is_a_copy() -> None:
         ({"stored": images(torch.float32)[:, :1]}, r"\[6, 1, 4, 6\]"),
         ({"stored": images(torch.float32)[:0], "stored_labels": torch.zeros(0, dtype=torch.int64)}, "N > 0"),
         ({"stored": images(torch.float32).log()}, "of 6 images hold values that are not finite"),
-        ({"stored_labels": torch.tensor([0, 0, 1, 1, 2])}, r"shape \[6\]"),
-        ({"stored_labels": torch.zeros(6)}, "torch.float32"),
+        ({"stored_labels": torch.tensor([0, 0, 1, 1, 2])}, "as many labels, not 5"),
+        ({"stored_labels": torch.zeros(6)}, "int64 of 1 dimension"),
         ({"stored_labels": torch.tensor([0, 0, 1, 1, 2, 3])}, "from 0 to 3"),
         ({"stored_labels": torch.tensor([-1, 0, 1, 1, 2, 2])}, "from -1 to 2"),
-        ({**soft("logits"), "label_kind": "hard"}, "need both"),
-        ({"label_kind": "logits"}, "need both"),
-        ({**soft("logits"), "label_kind": "scores"}, "hard, probabilities or logits"),
-        ({**soft("logits"), "stored_targets": torch.zeros(6, 4)}, r"\[6, 3\]"),
-        ({**soft("logits"), "stored_targets": torch.full((6, 3), float("inf"))}, "not finite"),
-        ({**soft("logits"), "label_kind": "probabilities"}, "are they logits"),
+        ({"stored_labels": LogitLabels(torch.zeros(6, 4))}, "4 numbers for an image, for 3 classes"),
+        ({"stored_labels": LogitLabels(torch.zeros(5, 3))}, "as many labels, not 5"),
         ({"learned_lr": -0.01}, "learned_lr -0.01"),
-        ({"temperature": float("nan")}, "temperature nan"),
         ({"provenance": {"path": Path("x")}}, "JSON"),
         ({"metrics": {"loss/a": torch.zeros(2)}}, "loss/a"),
         ({"metrics": {"loss": torch.zeros(2, 2)}}, r"\[2, 2\]"),
@@ -311,7 +310,7 @@ def test_other_hdf5_files_are_refused(tmp_path: Path) -> None:
         file["images"] = np.zeros(3)
     assert "another program" in refusal(foreign)
     buffer = tmp_path / "buffer.h5"
-    write_contents(buffer, Contents({}, {}), kind="condense expert buffer", schema=1)
+    write_contents(buffer, Contents({}, {}), kind="condense expert buffer", schema=SCHEMA)
     assert "is a condense expert buffer; give a condense synthetic set" in refusal(buffer)
 
 
@@ -319,32 +318,31 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     make_set().save(path)
     with h5py.File(path, "r+") as file:
-        file.attrs["schema"] = 2
-    assert "schema 2 but this condense reads up to 1; upgrade" in refusal(path)
+        file.attrs["schema"] = SCHEMA + 1
+    assert f"schema {SCHEMA + 1} but this condense reads up to {SCHEMA}; upgrade" in refusal(path)
 
 
 def test_an_unknown_decoder_and_missing_parts_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     make_set().save(path)
-    contents = read_contents(path, kind=KIND, schema=1)
+    contents = read_contents(path, kind=KIND, schema=SCHEMA)
     unknown = {**contents.attributes, "images": {"space": "tiles"}}
-    write_contents(path, Contents(contents.arrays, unknown), kind=KIND, schema=1)
+    write_contents(path, Contents(contents.arrays, unknown), kind=KIND, schema=SCHEMA)
     assert "'tiles'" in refusal(path)
     without = {name: array for name, array in contents.arrays.items() if name != "labels"}
     attributes = {name: values for name, values in contents.attributes.items() if name != "labels"}
-    write_contents(path, Contents(without, attributes), kind=KIND, schema=1)
-    assert "lacks 'labels'" in refusal(path)
+    write_contents(path, Contents(without, attributes), kind=KIND, schema=SCHEMA)
+    assert "no class index for each image" in refusal(path)
     broken = {**contents.arrays, "labels": contents.arrays["labels"] + 9}
-    write_contents(path, Contents(broken, contents.attributes), kind=KIND, schema=1)
+    write_contents(path, Contents(broken, contents.attributes), kind=KIND, schema=SCHEMA)
     assert "labels run from 9 to 11" in refusal(path)
 
 
 FORGED: dict[str, tuple[str, dict[str, Any]]] = {  # attributes of other types than they are written with
-    "a kind of labels": ("/", {"label_kind": 3}),
-    "an unknown kind of labels": ("/", {"label_kind": "soft"}),
-    "a temperature in words": ("/", {"temperature": "warm"}),
-    "many temperatures": ("/", {"temperature": [1.0] * 1000}),
-    "no temperature": ("/", {"temperature": None}),
+    "a kind of labels": ("targets", {"kind": 3}),
+    "an unknown kind of labels": ("targets", {"kind": "soft"}),
+    "a kind that lacks its values": ("targets", {"kind": "regression"}),
+    "no kind of labels": ("targets", {"kind": None}),
     "a rate in words": ("/", {"learned_lr": "fast"}),
     "provenance that is no JSON": ("/", {"provenance": "{"}),
     "provenance that is a list": ("/", {"provenance": "[1]"}),
@@ -379,10 +377,10 @@ def test_forged_attributes_are_refused(tmp_path: Path, name: str) -> None:
     """Whoever forges them can write a checksum that fits."""
     path, (place, changes) = tmp_path / "set.h5", FORGED[name]
     make_set().save(path)
-    contents = read_contents(path, kind=KIND, schema=1)
+    contents = read_contents(path, kind=KIND, schema=SCHEMA)
     forged = contents.attributes.get(place, {}) | changes
     forged = {name: value for name, value in forged.items() if value is not None}
-    write_contents(path, Contents(contents.arrays, contents.attributes | {place: forged}), kind=KIND, schema=1)
+    write_contents(path, Contents(contents.arrays, contents.attributes | {place: forged}), kind=KIND, schema=SCHEMA)
     refusal(path)
 
 
@@ -401,9 +399,9 @@ FORGED_ARRAYS: dict[str, Any] = {
 def test_forged_arrays_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
     path = tmp_path / "set.h5"
     make_set().save(path)
-    contents = read_contents(path, kind=KIND, schema=1)
+    contents = read_contents(path, kind=KIND, schema=SCHEMA)
     forged = Contents(contents.arrays | {name: np.asarray(array)}, contents.attributes)
-    write_contents(path, forged, kind=KIND, schema=1)
+    write_contents(path, forged, kind=KIND, schema=SCHEMA)
     refusal(path)
 
 
@@ -445,7 +443,7 @@ def _drop(file: h5py.File) -> None:
 
 
 def _add(file: h5py.File) -> None:
-    file["targets"] = np.zeros((6, 3), np.float32)
+    file["targets/values"] = np.zeros((6, 3), np.float32)
 
 
 def _reorder_classes(file: h5py.File) -> None:
@@ -555,7 +553,7 @@ def test_the_page_names_everything_in_a_file(tmp_path: Path) -> None:
     page = FORMAT_PAGE.read_text(encoding="utf-8")
     for kind, preprocessing in PREPROCESSINGS.items():
         make_set(info=data_info(preprocessing), **soft("logits")).save(tmp_path / f"{kind}.h5")
-        contents = read_contents(tmp_path / f"{kind}.h5", kind=KIND, schema=1)
+        contents = read_contents(tmp_path / f"{kind}.h5", kind=KIND, schema=SCHEMA)
         for path, attributes in contents.attributes.items():
             assert path == "/" or f"`{path.replace('loss', 'NAME')}`" in page, path
             assert all(f"`{name}`" in page for name in attributes), attributes

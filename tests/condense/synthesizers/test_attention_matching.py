@@ -7,6 +7,7 @@ import torch
 
 import condense
 from condense.augmentation.dsa import augment
+from condense.data.budget import Budget
 from condense.matching import attention
 from condense.methods.interface import Job
 from condense.networks import build_network
@@ -53,7 +54,7 @@ def test_activations_are_those_before_pooling():
 )
 def test_the_loss_against_its_definition_one_class_at_a_time(digits, network: str, layers: int | None):
     settings = AttentionMatching.Settings(network=network, layers=layers, real_batch=5, power=2.0, iterations=1)
-    made = AttentionMatching(Job(digits.train, 2, 0, CPU), settings)
+    made = AttentionMatching(Job(digits.train, Budget(ipc=2), 0, CPU), settings)
     start = made.images.detach().clone()
     found = made.step(0)["loss"]
 

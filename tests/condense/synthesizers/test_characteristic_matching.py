@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import condense
 from condense.augmentation.dsa import Augmentation, Draws, augment, draw_per_class
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.matching import characteristic_function, match_characteristic_functions
 from condense.methods.interface import Job
 from condense.networks import build_network
@@ -46,7 +47,9 @@ def own_cache(tmp_path: Path, monkeypatch) -> Path:
 
 
 def synthesizer(data: TrainingData, ipc: int = 1, seed: int = 0, **settings) -> CharacteristicMatching:
-    return CharacteristicMatching(Job(data, ipc, seed, CPU), CharacteristicMatching.Settings(**QUICK | settings))
+    return CharacteristicMatching(
+        Job(data, Budget(ipc=ipc), seed, CPU), CharacteristicMatching.Settings(**QUICK | settings)
+    )
 
 
 def vectors(count: int, width: int, seed: int) -> Tensor:

@@ -21,8 +21,10 @@ from buffers.store import Trajectory, write_expert
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
 from condense.cli.main import main
 from condense.data import RealData
+from condense.data.budget import Budget
 from condense.evaluation import PROTOCOLS
 from condense.evaluation.training_set import training_set
+from condense.labels import LogitLabels
 from condense.methods.interface import Job
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
@@ -104,7 +106,7 @@ def logits_of(vector: Tensor, images: Tensor) -> Tensor:
 
 
 def synthesizer(data: RealData, buffer: ExpertBuffer, ipc: int = 1, **settings) -> DifficultyAlignment:
-    job = Job(data.train, ipc, 0, CPU, buffer=buffer)
+    job = Job(data.train, Budget(ipc=ipc), 0, CPU, buffer=buffer)
     return DifficultyAlignment(job, DifficultyAlignment.Settings(**QUICK | settings))
 
 
@@ -443,7 +445,7 @@ def test_skipped_iterations_are_counted_in_the_set(digits, buffer, capsys):
     assert made.learned_lr == pytest.approx(0.05)
     start = synthesizer(digits, buffer)
     assert torch.equal(made.stored, start.images.detach())
-    assert torch.equal(made.stored_targets, start.label_logits)
+    assert torch.equal(made.targets, start.label_logits)
     assert DifficultyAlignment.Settings().skip_above == 1.1
 
 
@@ -458,10 +460,10 @@ def test_labels_are_stored_as_logits_and_used_where_a_protocol_asks_for_soft_lab
     for iteration in range(2):
         again.step(iteration)
     assert made.label_kind == "logits"
-    assert torch.equal(made.stored_targets, again.label_logits)
-    assert made.stored_labels.tolist() == torch.arange(10).repeat_interleave(2).tolist()
-    assert ((made.stored_targets < 0) | (made.stored_targets > 1)).any()  # no probabilities
-    expected = made.stored_targets.exp() / made.stored_targets.exp().sum(1, keepdim=True)
+    assert torch.equal(made.targets, again.label_logits)
+    assert made.stored_labels.classes.tolist() == torch.arange(10).repeat_interleave(2).tolist()
+    assert ((made.targets < 0) | (made.targets > 1)).any()  # no probabilities
+    expected = made.targets.exp() / made.targets.exp().sum(1, keepdim=True)
     for name in ("desk-static", "datm-soft"):
         labelled = training_set(made, digits.train, PROTOCOLS.find(name), device=CPU)
         torch.testing.assert_close(labelled.source.labels, expected)
@@ -469,13 +471,13 @@ def test_labels_are_stored_as_logits_and_used_where_a_protocol_asks_for_soft_lab
         assert labelled.learned_lr == made.learned_lr
     hard = training_set(made, digits.train, PROTOCOLS.find("desk"), device=CPU)
     assert torch.equal(hard.source.labels, made.labels)
-    assert made.bytes >= made.stored.numel() * 4 + made.stored_targets.numel() * 4
+    assert made.bytes >= made.stored.numel() * 4 + made.targets.numel() * 4
 
 
 def test_networks_learn_what_the_soft_labels_say(digits, buffer):
     """Every image is said to be of the next class: so do networks, unless they are told the class index."""
     made = condense.distill("datm", digits, 2, buffer=buffer, iterations=1, **QUICK | _STILL)
-    told = replace(made, stored_targets=8 * F.one_hot((made.stored_labels + 1) % 10, 10).float())
+    told = replace(made, stored_labels=LogitLabels(8 * F.one_hot((made.labels + 1) % 10, 10).float(), made.labels))
     rule = PROTOCOLS.find("desk-static").rule.model_copy(update={"epochs": 60, "lr": 0.03})
     scores = {}
     for name in ("desk-static", "desk"):

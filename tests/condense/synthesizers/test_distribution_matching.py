@@ -7,6 +7,7 @@ import torch
 
 import condense
 from condense.augmentation.dsa import Augmentation, augment, draw_per_class
+from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.networks import build_network
@@ -21,7 +22,7 @@ def digits():
 
 def synthesizer(digits, ipc: int, **settings) -> DistributionMatching:
     quick = {"network": "convnet-d2-w4-in", "real_batch": 5}
-    job = Job(digits.train, ipc, 0, torch.device("cpu"))
+    job = Job(digits.train, Budget(ipc=ipc), 0, torch.device("cpu"))
     return DistributionMatching(job, DistributionMatching.Settings(**quick | settings))
 
 

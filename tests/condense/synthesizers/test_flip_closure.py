@@ -12,6 +12,7 @@ from torch import Tensor
 
 import condense
 from condense.augmentation.dsa import Augmentation, augment, draw_per_class
+from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.methods.registry import methods
@@ -51,7 +52,7 @@ def test_class_means_are_those_of_images_and_their_mirror_images(photographs, me
     maker = load_object(methods().find(method).target)
     settings = QUICK | {"image_lr": 1.0, "image_momentum": 0.0, "flip_closure": True}
     settings |= {"power": 1.0} if method == "datadam" else {}  # of the reference above
-    made = maker(Job(photographs.train, 2, 0, CPU), maker.Settings(**settings))
+    made = maker(Job(photographs.train, Budget(ipc=2), 0, CPU), maker.Settings(**settings))
     images = made.images.detach().clone().requires_grad_()
     network = build_network("convnet-d2-w4-in", (3, 8, 8), 3, derive_seed(0, "network", 0))
     strategy, loss = Augmentation.dsa(mirror=True), torch.zeros(())
@@ -75,7 +76,7 @@ def test_decoded_images_are_closed_after_decoding(photographs, method: str):
     maker = load_object(methods().find(method).target)
     known = {name: value for name, value in DECODED.items() if name in maker.Settings.model_fields}
     settings = maker.Settings(**QUICK, **known, iterations=1, flip_closure=True)
-    made = maker(Job(photographs.train, 1, 0, CPU), settings)
+    made = maker(Job(photographs.train, Budget(ipc=1), 0, CPU), settings)
     images, labels = made.presented(made.images, made.labels)
     assert len(images) == len(labels) == 3 * 4 * 2
     torch.testing.assert_close(images[12:], images[:12].flip(-1))

@@ -13,6 +13,7 @@ from torch import Tensor
 import condense
 from condense.augmentation.dsa import Augmentation, augment, draw_per_class, draw_per_image
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.networks import build_network
@@ -29,7 +30,7 @@ def digits():
 
 
 def synthesizer(data: TrainingData, kind=GradientMatching, **settings) -> GradientMatching:
-    job = Job(data, 1, 0, torch.device("cpu"))
+    job = Job(data, Budget(ipc=1), 0, torch.device("cpu"))
     return kind(job, kind.Settings(**QUICK | settings))
 
 
@@ -217,7 +218,7 @@ def photographs(tmp_path_factory):
 def test_whole_updates_against_a_naive_reference(photographs, kind: type, ipc: int, changes: dict):
     """Two networks of two matches each: images, losses, and networks after their training."""
     settings = {"network": "convnet-d2-w4-in", "real_batch": 5, "matching_steps": 2, "inner_epochs": 3}
-    job = Job(photographs.train, ipc, 0, torch.device("cpu"))
+    job = Job(photographs.train, Budget(ipc=ipc), 0, torch.device("cpu"))
     made = kind(job, kind.Settings(**settings | {"image_lr": 0.1, "network_lr": 0.1} | changes))
     reference = Reference(made)
     assert reference.closure is False or 2 * len(made.labels) <= 256  # the order in a closed batch is nobody's choice

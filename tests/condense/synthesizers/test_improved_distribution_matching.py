@@ -11,6 +11,7 @@ from torch import Tensor
 import condense
 from condense.augmentation.dsa import augment
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.methods.interface import Job
 from condense.networks import Network, build_network
 from condense.runtime.seeds import derive_seed
@@ -38,7 +39,7 @@ def small(tmp_path_factory):
 
 def synthesizer(data: TrainingData, ipc: int = 1, **settings) -> ImprovedDistributionMatching:
     values = ImprovedDistributionMatching.Settings(**QUICK | settings)
-    return ImprovedDistributionMatching(Job(data, ipc, 0, CPU), values)
+    return ImprovedDistributionMatching(Job(data, Budget(ipc=ipc), 0, CPU), values)
 
 
 def fresh_network(number: int, network: str = QUICK["network"], classes: int = 10) -> Network:

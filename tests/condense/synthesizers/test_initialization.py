@@ -16,6 +16,7 @@ from torch import Tensor
 import condense
 from condense.augmentation.dsa import augment
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.matching import attention
 from condense.methods.interface import Job
 from condense.methods.registry import methods
@@ -23,8 +24,8 @@ from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.runtime.seeds import derive_seed
-from condense.sets.decoders import Tiles
 from condense.sets.spaces import SPACES
+from condense.sets.tiles import Tiles
 from condense.synthesizers.initialization import initial_images
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ def grouped(grouped_file: Path):
 
 
 def start(name: str, data: TrainingData, ipc: int = 2, **options) -> Tensor:
-    return initial_images(name, Job(data, ipc, 0, CPU), network=NETWORK, **options)[0]
+    return initial_images(name, Job(data, Budget(ipc=ipc), 0, CPU), network=NETWORK, **options)[0]
 
 
 def real_number(image: Tensor, data: TrainingData, label: int) -> int:
@@ -117,7 +118,7 @@ def test_kmeans_fills_tiles_with_as_many_clusters(grouped):
 def test_herding_is_that_of_the_method(digits):
     """Greedily towards the class mean, by the features that are cached for every method."""
     chosen = condense.distill("herding", digits, 3, network=NETWORK)
-    images, seconds = initial_images("herding", Job(digits.train, 3, 0, CPU), network=NETWORK)
+    images, seconds = initial_images("herding", Job(digits.train, Budget(ipc=3), 0, CPU), network=NETWORK)
     torch.testing.assert_close(images, chosen.images)
     assert seconds > 0  # found in the cache, and counted
 
@@ -147,7 +148,7 @@ def test_real_images_with_a_decoder_stay_whole(digits):
 def stored_start(method: str, data, path: Path, ipc: int = 2, **options) -> Tensor:
     maker = load_object(methods().find(method).target)
     settings = maker.Settings(network=NETWORK, initialization=str(path), **options)
-    return maker(Job(data.train, ipc, 0, CPU), settings).images.detach()
+    return maker(Job(data.train, Budget(ipc=ipc), 0, CPU), settings).images.detach()
 
 
 def test_a_file_gives_its_stored_images(grouped, tmp_path: Path):
@@ -183,7 +184,7 @@ def test_a_file_of_another_preprocessing_starts_as_the_same_pictures(grouped, gr
 def test_a_file_in_another_order_is_sorted_by_class(grouped, tmp_path: Path):
     made = condense.distill("dm", grouped, 2, **QUICK)
     order = torch.tensor([4, 0, 2, 1, 5, 3])
-    mixed = dataclasses.replace(made, stored=made.stored[order], stored_labels=made.stored_labels[order])
+    mixed = dataclasses.replace(made, stored=made.stored[order], stored_labels=made.stored_labels.at(order))
     mixed.save(tmp_path / "mixed.h5")
     found = stored_start("dm", grouped, tmp_path / "mixed.h5")
     assert torch.equal(found, made.stored)
@@ -235,14 +236,6 @@ def test_starts_that_do_not_fit_are_refused_in_one_line(grouped, digits, tmp_pat
     refused(grouped, "stores 2 x 2 tiles", method="idm", factor=3, initialization=str(mosaics))
 
 
-@pytest.mark.parametrize("name", ["real", "tiles", "kmeans", "herding"])
-def test_more_images_than_a_class_has_are_refused_in_one_line(grouped, name: str):
-    refused(grouped, "--ipc 25 is more than the 24 training images of class", 25, initialization=name)
-    if name != "real":
-        match = r"--ipc 7 with 4 tiles in each image needs 28 real images of every class, but '0' has 24"
-        refused(grouped, match, 7, method="idm", initialization=name)
-
-
 @pytest.fixture(scope="module")
 def lopsided(grouped):
     """The last class of `grouped` has five training images left."""
@@ -252,34 +245,40 @@ def lopsided(grouped):
     return dataclasses.replace(grouped, train=grouped.train.subset(keep))
 
 
-@pytest.mark.parametrize(
-    ("method", "ipc", "factor", "ways_out"),
-    [
-        ("dm", 6, None, ["--ipc 5", "--initialization noise"]),
-        ("idc", 6, 2, ["--ipc 1", "--initialization noise"]),
-        ("idc", 3, 2, ["--ipc 1", "--factor 1", "--initialization real", "--initialization noise"]),
-        ("idc", 1, 3, ["--factor 2", "--initialization real", "--initialization noise"]),
-        ("idm", 5, 2, ["--ipc 1", "--factor 1", "--initialization real", "--initialization noise"]),
-        ("ncfm", 7, 2, ["--ipc 1", "--initialization noise"]),
-    ],
-)
-def test_every_way_out_of_a_class_that_is_too_small_leads_out(
-    lopsided, method: str, ipc: int, factor: int | None, ways_out: list[str]
-):
-    options = QUICK | ({} if factor is None else {"factor": factor, "initialization": "tiles"})
-    if method == "idc":
-        options |= {"matching_steps": 1, "network_images": 8}
-    if method == "idm":
-        options |= {"network_steps": 1, "network_batch": 8}
-    with pytest.raises(CondenseError) as error:
-        condense.distill(method, lopsided, ipc, **options)
-    offered = str(error.value).rsplit("; give ", 1)[1].split(", or ")
-    assert [way.removesuffix(" or less") for way in offered] == ways_out
-    for way in ways_out:
-        name, value = way.removeprefix("--").split()
-        changed = {name: value if name == "initialization" else int(value)}
-        made = condense.distill(method, lopsided, changed.pop("ipc", ipc), **options | changed)
-        assert made.images.isfinite().all()
+@pytest.mark.parametrize("name", ["real", "tiles", "kmeans", "herding"])
+def test_a_class_with_too_few_images_starts_several_from_one(lopsided, name: str, capsys):
+    """All five images of the last class, the same order again and its first two: 12 images start from them."""
+    own = lopsided.train.images(lopsided.train.class_indices(2))
+    images = start(name, lopsided.train, 12)[24:]
+    same = torch.cdist(images.flatten(1), own.flatten(1)) < 1e-4  # (12, 5)
+    assert same.sum(1).tolist() == [1] * 12
+    places = same.int().argmax(1).tolist()
+    assert sorted(places[:5]) == list(range(5))
+    assert places == (places[:5] * 3)[:12]
+    made = condense.distill("dm", lopsided, 12, initialization=name, **QUICK)
+    assert made.class_counts == (12, 12, 12)
+    said = "12 images per class start from 5 training images of class '2', so several start from the same one"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["idc", "idm", "ncfm"])
+def test_a_class_with_too_few_images_for_its_tiles(lopsided, method: str, capsys):
+    options = QUICK | {"initialization": "tiles", "factor": 2}
+    options |= {"idc": {"matching_steps": 1, "network_images": 8}, "idm": {"network_steps": 1, "network_batch": 8}}.get(
+        method, {}
+    )
+    made = condense.distill(method, lopsided, 3, **options)
+    assert made.images.isfinite().all()
+    said = capsys.readouterr().err
+    assert "3 images per class with 4 tiles in each start from 5 training images of class '2'" in said
+    condense.distill(method, lopsided, 1, **options)
+    assert "start from 5" not in capsys.readouterr().err  # four tiles
+
+
+@pytest.mark.parametrize("method", ["dm", "idm", "ncfm"])
+def test_images_that_are_learned_come_in_whole_numbers_per_class(grouped, method: str):
+    with pytest.raises(CondenseError, match=r"whole numbers per class: give --ipc N instead of --fraction 0\.5"):
+        condense.distill(method, grouped, fraction=0.5, **QUICK)
 
 
 def test_the_classes_of_a_file_may_have_different_numbers_of_images_only_to_be_refused(grouped, tmp_path: Path):
@@ -290,7 +289,7 @@ def test_the_classes_of_a_file_may_have_different_numbers_of_images_only_to_be_r
 
 def synthesizer(method: str, data: TrainingData, ipc: int = 1, **settings):
     maker = load_object(methods().find(method).target)
-    return maker(Job(data, ipc, 0, CPU), maker.Settings(**{"network": NETWORK, "real_batch": 4} | settings))
+    return maker(Job(data, Budget(ipc=ipc), 0, CPU), maker.Settings(**{"network": NETWORK, "real_batch": 4} | settings))
 
 
 def test_representatives_are_the_images_nearest_to_the_centres_of_their_class(grouped):

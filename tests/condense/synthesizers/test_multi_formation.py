@@ -14,12 +14,13 @@ import condense
 from condense.augmentation.cutmix import draw_mix
 from condense.augmentation.dsa import Augmentation, Draws, augment, draw_per_image
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.matching import match_convolutions_absolute, match_convolutions_squared
 from condense.methods.interface import Job
 from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
-from condense.sets.decoders import Tiles
+from condense.sets.tiles import Tiles
 from condense.synthesizers.multi_formation import MultiFormation
 
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ def digits():
 
 
 def synthesizer(data: TrainingData, ipc: int = 1, **settings) -> MultiFormation:
-    return MultiFormation(Job(data, ipc, 0, CPU), MultiFormation.Settings(**QUICK | settings))
+    return MultiFormation(Job(data, Budget(ipc=ipc), 0, CPU), MultiFormation.Settings(**QUICK | settings))
 
 
 def fresh_network(number: int) -> Network:

@@ -17,6 +17,7 @@ import condense
 from buffers import ExpertBuffer, ExpertRule, record_experts
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
 from condense.data import RealData
+from condense.data.budget import Budget
 from condense.methods.interface import Job
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
@@ -70,7 +71,7 @@ def drawn(iteration: int, max_start: int = 3) -> tuple[int, int]:
 
 
 def synthesizer(data: RealData, buffer: ExpertBuffer, ipc: int = 1, seed: int = 0, **settings):
-    job = Job(data.train, ipc, seed, CPU, buffer=buffer)
+    job = Job(data.train, Budget(ipc=ipc), seed, CPU, buffer=buffer)
     return SmoothTrajectoryMatching(job, SmoothTrajectoryMatching.Settings(**QUICK | settings))
 
 

@@ -24,6 +24,7 @@ from condense.augmentation.dsa import Augmentation, augment, draw_per_image
 from condense.cli.main import main
 from condense.compute import precision
 from condense.data import RealData
+from condense.data.budget import Budget
 from condense.methods import loop
 from condense.methods.interface import Job
 from condense.methods.missing_experts import how_to_record
@@ -95,7 +96,7 @@ def good_buffer(digits, tmp_path_factory) -> ExpertBuffer:
 def synthesizer(
     data: RealData, buffer: ExpertBuffer, ipc: int = 1, kind: type = TrajectoryMatching, **settings
 ) -> TrajectoryMatching:
-    job = Job(data.train, ipc, 0, CPU, buffer=buffer)
+    job = Job(data.train, Budget(ipc=ipc), 0, CPU, buffer=buffer)
     return kind(job, kind.Settings(**{"network": buffer.network} | QUICK | settings))
 
 
@@ -305,7 +306,9 @@ def test_only_the_last_steps_are_differentiated_if_asked(digits, buffer, mode: s
 def test_work_is_counted_with_mirror_images_and_without_steps_that_are_left_out(digits, buffer):
     def counted(**settings):
         given = TrajectoryMatching.Settings(network=NET, inner_steps=20, **settings)
-        return [(work.kind, work.batch, work.times) for work in TrajectoryMatching.work(digits.train, 2, given)]
+        return [
+            (work.kind, work.batch, work.times) for work in TrajectoryMatching.work(digits.train, Budget(ipc=2), given)
+        ]
 
     assert counted() == [("gradient", 20, 20), ("mixed product", 20, 20)]
     assert counted(flip_closure=True) == counted()
@@ -448,7 +451,7 @@ def without_target(made: TrajectoryMatching, iterations: range) -> None:
 def test_an_update_that_is_not_finite_is_passed_over(digits, buffer, kind: type):
     made, whole = (synthesizer(digits, buffer, kind=kind) for _ in range(2))
     without_target(made, range(2))
-    record = loop.run(made, Job(digits.train, 1, 0, CPU, buffer=buffer, iterations=2))
+    record = loop.run(made, Job(digits.train, Budget(ipc=1), 0, CPU, buffer=buffer, iterations=2))
     assert record.metrics["loss"].isnan().all()
     assert record.metrics["skipped"].tolist() == [1, 2]
     assert torch.equal(made.images, whole.images)
@@ -487,7 +490,7 @@ def test_the_learned_learning_rate_is_in_the_file(digits, buffer, tmp_path: Path
     assert made.metrics["inner_lr"][0] == pytest.approx(0.05)
     assert made.learned_lr != pytest.approx(0.05, rel=1e-4)
     assert SyntheticSet.load(out).learned_lr == made.learned_lr
-    assert (made.label_kind, made.stored_targets) == ("hard", None)
+    assert (made.label_kind, made.targets) == ("hard", None)
 
 
 # --- TESLA
@@ -500,7 +503,7 @@ def test_up_to_ten_classes_have_hard_labels(digits, buffer, asked: str | None):
     assert made.targets(made.window(0)).tolist() == torch.arange(10).repeat_interleave(2).tolist()
     assert made.settings.gradient == "frozen"
     stored = condense.distill("tesla", digits, 1, buffer=buffer, iterations=1, labels=asked, **QUICK)
-    assert (stored.label_kind, stored.stored_targets) == ("hard", None)
+    assert (stored.label_kind, stored.targets) == ("hard", None)
 
 
 def test_more_classes_have_labels_that_the_target_assigns_in_every_iteration(many, buffer_of_many):
@@ -551,13 +554,13 @@ def test_labels_of_the_set_come_from_the_first_expert_at_its_end(many, buffer_of
     made = condense.distill("tesla", many, 5, buffer=buffer_of_many, iterations=2, out=out, **QUICK)
     assert (made.label_kind, made.protocol) == ("logits", "mtt-soft")
     expected = naive_logits(buffer_of_many, many, made.stored, 0, EPOCHS)
-    torch.testing.assert_close(made.stored_targets.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.targets.double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(made.probabilities.double(), expected.softmax(1), rtol=1e-4, atol=1e-5)
     assert made.labels.tolist() == torch.arange(12).repeat_interleave(5).tolist()
-    assert torch.equal(SyntheticSet.load(out).stored_targets, made.stored_targets)
+    assert torch.equal(SyntheticSet.load(out).targets, made.targets)
     expert, epoch = drawn(buffer_of_many, 1)
     last = naive_logits(buffer_of_many, many, made.stored, expert, epoch + 2)
-    assert (last - made.stored_targets).abs().max() > 1e-3
+    assert (last - made.targets).abs().max() > 1e-3
     hard = condense.distill("tesla", many, 1, buffer=buffer_of_many, iterations=1, labels="hard", **QUICK)
     assert (hard.label_kind, hard.protocol) == ("hard", "mtt")
 
@@ -590,10 +593,12 @@ def test_an_average_that_is_asked_for_replaces_that_of_the_recipe(digits, buffer
         ({"image_average": None}, "desk", none),
         ({"image_average_left": None}, "desk", none),
     ):
-        found = resolve_settings(Request.of("ftd", 1, asked, recipe=recipe), digits.info).model_dump()
+        found = resolve_settings(Request.of("ftd", Budget(ipc=1), asked, recipe=recipe), digits.info).model_dump()
         assert {name: found[name] for name in expected} == expected
     with pytest.raises(CondenseError, match="image_average and image_average_left say the same in two ways"):
-        resolve_settings(Request.of("ftd", 1, {"image_average": 0.5, "image_average_left": 0.5}), digits.info)
+        resolve_settings(
+            Request.of("ftd", Budget(ipc=1), {"image_average": 0.5, "image_average_left": 0.5}), digits.info
+        )
     made = condense.distill("ftd", digits, 1, buffer=buffer, iterations=2, image_average_left=0.25, **QUICK)
     assert made.provenance["configuration"]["settings"]["image_average"] == 0.5
 
@@ -691,7 +696,7 @@ def test_without_experts_the_error_says_how_to_record_them_and_what_it_costs(
     with pytest.raises(CondenseError, match="needs experts") as error:
         condense.distill(method, digits, 1, out=tmp_path / "set.h5", **options)
     message = str(error.value)
-    settings = resolve_settings(Request.of(method, 1, options), digits.info)
+    settings = resolve_settings(Request.of(method, Budget(ipc=1), options), digits.info)
     window, published = settings.max_start - 1 + settings.span, {"datm": 100, "ast": 50}.get(method, 0)
     epochs = max(window, published)
     special = " --radius 0.01 --ascent-weight 0.3" if kind == "flat" else ""

@@ -12,13 +12,15 @@ from torch import Tensor
 
 import condense
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.labels import HardLabels, ProbabilityLabels, RegressionLabels, in_memory
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
-from condense.training.loop import Diverged, train_network
+from condense.training.loop import Diverged, Step, descend, train_network
 from condense.training.prediction import accuracy, predict
+from condense.training.presentation import Labelled
 from condense.training.rule import TrainingRule
-from condense.training.sources import TensorSource
+from condense.training.sources import Tensors
 
 CPU = torch.device("cpu")
 
@@ -32,7 +34,7 @@ def digits():
 def source(digits):
     """26 images: three full batches of 8 and one of 2."""
     indices = torch.arange(26)
-    return TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    return in_memory(digits.train.images(indices), HardLabels(digits.train.labels[indices]), digits.info)
 
 
 def network(seed: int = 0, name: str = "convnet-d2-w4-in"):
@@ -55,12 +57,12 @@ def naive_batches(source, epoch: int, seed: int, dsa: bool):
     order = torch.randperm(len(source), generator=generator(seed, "order", epoch)).tolist()
     for number, start in enumerate(range(0, len(order), 8)):
         chosen = order[start : start + 8]
-        images = torch.stack([source.tensor[index] for index in chosen])
+        images = torch.stack([source.base.values[index] for index in chosen])
         if dsa:
             strategy = Augmentation.dsa(mirror=source.info.mirror)
             source_of_draws = generator(seed, "augmentation", epoch, number)
             images = augment(strategy, images, draw_per_image(strategy, (1, 8, 8), len(chosen), source_of_draws))
-        yield images, source.labels[chosen]
+        yield images, source.labels.indices[chosen]
 
 
 def naive_sgd(source, learning_rates, restart_before=(), dsa=False, momentum=0.9, decay=5e-4, seed=7) -> Tensor:
@@ -127,8 +129,8 @@ def test_the_drop_without_restart_keeps_momentum(source):
 def test_which_epoch_runs_at_which_rate(epochs: int):
     published = rule(lr=0.01, epochs=epochs, schedule="drop", extra_epoch=True, restart_optimizer=True)
     rates, restarts = published_learning_rates(0.01, epochs)
-    assert [published.learning_rate(epoch) for epoch in range(published.epochs_run)] == pytest.approx(rates)
-    begun = [epoch for epoch in range(published.epochs_run) if published.restarts(epoch)]
+    assert [published.learning_rate(epoch) for epoch in range(published.epochs_run(26))] == pytest.approx(rates)
+    begun = [epoch for epoch in range(published.epochs_run(26)) if published.restarts(epoch)]
     assert begun == [0, *(epoch for epoch in restarts if epoch <= epochs)]
 
 
@@ -160,7 +162,7 @@ def test_drops_come_in_the_epochs_of_the_published_code(
     for epochs in (*range(fewest, 62), 300, 1000, 2000):  # most are multiples of neither 5 nor 6
         milestones = [count * epochs // whole for count, whole in parts]
         ours = rule(lr=0.01, epochs=epochs, schedule=schedule)
-        rates = [ours.learning_rate(epoch) for epoch in range(ours.epochs_run)]
+        rates = [ours.learning_rate(epoch) for epoch in range(ours.epochs_run(26))]
         assert rates == pytest.approx(torch_rates(epochs, milestones, factor), rel=1e-12)
 
 
@@ -212,7 +214,55 @@ def test_norms_and_biases_do_not_decay_where_a_rule_says_so(source):
     assert not close(trained(source, decayed.model_copy(update={"decayed": "all"})), weights(net))
 
 
-class Watched(TensorSource):
+@pytest.mark.parametrize(("updates", "more"), [(10, None), (3, (25, 11)), (12, (26, 99))])
+def test_a_training_of_updates_against_a_loop(source, updates: int, more: tuple[int, int] | None):
+    """26 images in batches of 8, 8, 8 and 2 until so many updates are made; torch's Adam, at a rate for each."""
+    counted = rule(optimizer="adam", lr=0.01, weight_decay=0.0, epochs=None, updates=updates, more_updates=more)
+    counted = counted.model_copy(update={"warmup": 4, "schedule": "cosine", "last_rate": 0.1})
+    length = updates if more is None or more[0] >= 26 else more[1]
+    net = network()
+    optimizer = torch.optim.Adam(net.parameters())
+    batches = chain(*(naive_batches(source, epoch, 7, dsa=False) for epoch in range(9)))
+    for update, (images, labels) in zip(range(length), batches):
+        part = (update - 4) / (length - 4)
+        cosine = 0.001 + 0.009 * (1 + math.cos(math.pi * part)) / 2
+        optimizer.param_groups[0]["lr"] = 0.01 * update / 4 if update < 4 else cosine
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    assert counted.epochs_run(26) == math.ceil(length / 4)
+    assert close(trained(source, counted), weights(net))
+
+
+def test_values_are_predicted_by_their_squared_error(source):
+    values = torch.randn(26, 10, generator=torch.Generator().manual_seed(0))
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(2):
+        order = torch.randperm(26, generator=generator(7, "order", epoch))
+        for chosen in order.split(8):
+            loss = ((net(source.base.values[chosen]) - values[chosen]) ** 2).sum() / 2 / len(chosen)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert close(trained(replace(source, labels=RegressionLabels(values)), rule(epochs=2)), weights(net))
+
+
+def test_a_step_knows_its_epoch_and_images(source):
+    seen = []
+
+    def noted(step: Step) -> Tensor:
+        assert torch.equal(step.batch.plain, source.base.values[step.batch.ids])
+        seen.append((step.batch.epoch, step.batch.ids.tolist()))
+        return descend(step)
+
+    train_network(network(), source, rule(epochs=2, augmentation="dsa"), seed=7, device=CPU, update=noted)
+    for epoch in range(2):
+        ids = [row for number, rows in seen for row in rows if number == epoch]
+        assert ids == torch.randperm(26, generator=generator(7, "order", epoch)).tolist()
+
+
+class Watched(Tensors):
     """Remembers which images were asked for together."""
 
     def images(self, indices: Tensor) -> Tensor:
@@ -221,8 +271,8 @@ class Watched(TensorSource):
 
 
 def test_every_epoch_sees_every_image_once_in_its_own_order(source):
-    watched = Watched(source.tensor, source.labels, source.info)
-    trained(watched, rule(epochs=3))
+    watched = Watched(source.base.values)
+    trained(Labelled(watched, source.labels, source.info), rule(epochs=3))
     assert [len(batch) for batch in watched.asked] == [8, 8, 8, 2] * 3
     orders = [list(chain(*watched.asked[start : start + 4])) for start in (0, 4, 8)]
     assert all(sorted(order) == list(range(26)) for order in orders)
@@ -242,7 +292,7 @@ def test_global_random_state_is_left_alone(source):
 
 
 def test_one_hot_labels_train_as_class_indices_do(source):
-    soft = replace(source, labels=F.one_hot(source.labels, 10).float())
+    soft = replace(source, labels=ProbabilityLabels(F.one_hot(source.labels.indices, 10).float()))
     assert torch.allclose(trained(soft, rule()), trained(source, rule()), atol=1e-6)
 
 
@@ -251,19 +301,19 @@ def test_soft_labels_weigh_the_classes(source):
     one_step = rule(epochs=1, batch_size=26, momentum=0.0, weight_decay=0.0)
     net = network()
     loss = 0
-    for row, logits in enumerate(net(source.tensor)):
+    for row, logits in enumerate(net(source.base.values)):
         loss = loss - sum(soft[row, k] * logits.log_softmax(0)[k] for k in range(10)) / 26
     gradients = torch.autograd.grad(loss, list(net.parameters()))
     expected = weights(net) - 0.05 * torch.cat([gradient.flatten() for gradient in gradients])
-    assert torch.allclose(trained(replace(source, labels=soft), one_step), expected, atol=1e-6)
+    assert torch.allclose(trained(replace(source, labels=ProbabilityLabels(soft)), one_step), expected, atol=1e-6)
 
 
-def test_divergence_is_an_error_that_names_the_epoch(source):
+def test_divergence_is_an_error_that_names_the_epoch(digits, source):
     net = network()
     with pytest.raises(Diverged, match=r"diverged in epoch \d of 4 at learning rate 1e\+30"):
         train_network(net, source, rule(lr=1e30), seed=0, device=CPU)
     assert not net.training
-    assert accuracy(net, source, CPU) == 0.0
+    assert accuracy(net, digits.train.subset(torch.arange(26)), CPU) == 0.0
 
 
 def test_networks_come_back_in_evaluation_mode(source):
@@ -275,7 +325,7 @@ def test_networks_come_back_in_evaluation_mode(source):
 def test_batch_norm_takes_a_single_image_that_is_left_over_into_the_batch_before(digits, count: int):
     """By a loop with torch's own layers; maps of the last block have one value an image, which torch would refuse."""
     indices = torch.arange(count)
-    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    source = in_memory(digits.train.images(indices), HardLabels(digits.train.labels[indices]), digits.info)
     found = network(name="convnet-d3-w4-bn")
     expected = copy.deepcopy(found)
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -284,7 +334,7 @@ def test_batch_norm_takes_a_single_image_that_is_left_over_into_the_batch_before
     last = count - 9
     for batch in (*order[:last].split(8), order[last:]):
         optimizer.zero_grad()
-        F.cross_entropy(expected.train()(source.images(batch)), source.labels[batch]).backward()
+        F.cross_entropy(expected.train()(source.base.images(batch)), source.labels.indices[batch]).backward()
         optimizer.step()
     torch.testing.assert_close(weights(found), weights(expected), rtol=1e-3, atol=1e-3)
 
@@ -292,7 +342,7 @@ def test_batch_norm_takes_a_single_image_that_is_left_over_into_the_batch_before
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 8), (26, 1)])
 def test_batch_norm_needs_two_images_at_once(digits, count: int, batch_size: int):
     indices = torch.arange(count)
-    source = TensorSource(digits.train.images(indices), digits.train.labels[indices], digits.info)
+    source = in_memory(digits.train.images(indices), HardLabels(digits.train.labels[indices]), digits.info)
     message = f"BatchNorm in convnet-d2-w4-bn needs at least 2 images .*there are {count} in batches of {batch_size}"
     with pytest.raises(CondenseError, match=message):
         train_network(network(name="convnet-d2-w4-bn"), source, rule(batch_size=batch_size), seed=0, device=CPU)

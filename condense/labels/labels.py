@@ -1,0 +1,118 @@
+"""`Labels`: what the images of a set are labelled with, whatever kind of label that is.
+
+Files store the `kind` of the labels, their attributes and their arrays. Nothing outside this room knows the kinds: who
+trains asks for the targets of a batch, which bring their loss, and who compares protocols asks whether there are class
+indices, probabilities or values to be predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from condense.runtime.errors import CondenseError
+from condense.runtime.hdf5.reader import Rows
+from condense.training.sources import Targets
+
+Attributes = dict[str, str | bool | int | float]
+Stored = Tensor | Rows  # an array of labels: in memory, or in a file and read by rows
+
+
+class Labels(ABC):
+    """One label for each of N images; a `TargetSource`.
+
+    `kind` names what they are. `classes` (int64 [N]) is the class index of each image; None where images have none.
+    """
+
+    kind: ClassVar[str]
+    classes: Tensor | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """What a network trained on these labels is to say of the images `ids` (int64 [n]) in an epoch."""
+
+    @abstractmethod
+    def at(self, rows: Tensor) -> Self:
+        """The labels of the images `rows` (int64 [n], any image any number of times)."""
+
+    @property
+    def arrays(self) -> dict[str, Stored]:
+        """What a file holds of them beside the class indices; large ones may stay in a file and are read by rows."""
+        return {}
+
+    @property
+    def attributes(self) -> Attributes:
+        """The numbers that a file holds beside the arrays."""
+        return {}
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """A distribution over the classes for each image, float32 [N, K]; None for labels that are none."""
+        return None
+
+    @property
+    def values(self) -> Tensor | None:
+        """What is to be predicted of each image by its squared error, float32 [N, D]; None for labels of classes."""
+        return None
+
+    @property
+    def bytes(self) -> int:
+        """What they cost to keep: class indices and arrays at their dtypes."""
+        parts = [*self.arrays.values(), *([] if self.classes is None else [self.classes])]
+        return sum(math.prod(part.shape) * part.dtype.itemsize for part in parts)
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What they are, for people."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """The labels of which a file holds these arrays, attributes and class indices; it has this `kind`.
+
+        Raises `CondenseError` for parts that are missing or do not fit.
+        """
+
+    def check(self, images: int, classes: int) -> None:
+        """Raise `CondenseError` unless they are those of so many images, of so many classes."""
+        if len(self) != images:
+            raise CondenseError(f"{images} images need as many labels, not {len(self)}")
+        if self.classes is None:
+            return
+        lowest, highest = int(self.classes.min()), int(self.classes.max())
+        if lowest < 0 or highest >= classes:
+            raise CondenseError(f"labels run from {lowest} to {highest} but {classes} classes allow 0 to {classes - 1}")
+
+
+def settled(values: Tensor, what: str, dtype: torch.dtype, dimensions: int) -> Tensor:
+    """A copy on the processor that nothing changes later; raises `CondenseError` for another dtype or shape."""
+    if values.dtype != dtype or values.ndim != dimensions:
+        raise CondenseError(
+            f"{what} must be {str(dtype).removeprefix('torch.')} of {dimensions} dimension(s), not "
+            f"{str(values.dtype).removeprefix('torch.')} of shape {list(values.shape)}"
+        )
+    return values.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def whole(arrays: Mapping[str, Stored], name: str) -> Tensor:
+    """An array that is read at once; raises `CondenseError` where a file lacks it."""
+    array = arrays.get(name)
+    if not isinstance(array, Tensor):
+        raise CondenseError(f"its labels lack {name}; make it again")
+    return array
+
+
+def read_number(attributes: Mapping[str, Any], name: str) -> float:
+    """An attribute of labels in a file; raises `CondenseError` unless it is a number."""
+    value = attributes.get(name)
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        raise CondenseError(f"its labels lack the number {name}; make it again")
+    return float(value)

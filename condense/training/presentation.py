@@ -1,0 +1,80 @@
+"""How a training rule shows images to a network: augmentation and CutMix, drawn for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from condense.augmentation.classic import augment_classic, draw_classic
+from condense.augmentation.cutmix import draw_mix, mix_images
+from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.data.info import DataInfo
+from condense.runtime.seeds import generator
+from condense.training.rule import TrainingRule
+from condense.training.sources import Batch, BatchSource, ImageSource, Targets, TargetSource
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images with labels: a `TrainingSource` whose images are augmented as the rule of a training says."""
+
+    base: ImageSource
+    labels: TargetSource
+    info: DataInfo
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def presented(self, rule: TrainingRule, seed: int, device: torch.device) -> BatchSource:
+        """Batches that are augmented anew in every epoch."""
+        return _Presented(self, rule, seed, device)
+
+
+class _Presented:
+    """Batches of one training; draws depend on (seed, epoch, batch) only."""
+
+    def __init__(self, source: Labelled, rule: TrainingRule, seed: int, device: torch.device) -> None:
+        self.source, self.rule, self.seed, self.device = source, rule, seed, device
+        self.augment = _augmentation(source.info, rule)
+
+    def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
+        plain = self.source.base.images(ids).to(self.device)
+        targets = self.source.labels.for_batch(epoch, ids).to(self.device)
+        images = plain
+        if self.augment is not None:
+            images = self.augment(images, generator(self.seed, "augmentation", epoch, number))
+        if self.rule.cutmix:
+            images, targets = self._mixed(images, targets, generator(self.seed, "cutmix", epoch, number))
+        return Batch(epoch, ids, images, targets, plain)
+
+    def _mixed(self, images: Tensor, targets: Targets, draws: torch.Generator) -> tuple[Tensor, Targets]:
+        """Class indices become probabilities in every batch, mixed or not, so that all have one form."""
+        info, values = self.source.info, targets.values
+        if not values.is_floating_point():
+            values = F.one_hot(values, len(info.classes)).to(images.dtype)
+        mix = draw_mix(info.image_shape, len(images), self.rule.cutmix, draws)
+        if mix is not None:
+            images, values = mix_images(images, values, mix)
+        return images, replace(targets, values=values)
+
+
+def _augmentation(info: DataInfo, rule: TrainingRule) -> Augment | None:
+    """What makes of such images, by a generator of its draws, what networks see of them."""
+    shape = info.image_shape
+    match rule.augmentation:
+        case None:
+            return None
+        case "dc-crop-scale-rotate" | "dc-crop-noise" as classic:
+            return lambda images, draws: augment_classic(
+                classic, images, draw_classic(classic, shape, len(images), draws)
+            )
+        case name:
+            strategy = Augmentation.named(name, mirror=info.mirror, align_corners=rule.align_corners)
+            assert strategy is not None, "only the name none has no strategy"
+            return lambda images, draws: augment(strategy, images, draw_per_image(strategy, shape, len(images), draws))
