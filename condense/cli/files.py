@@ -13,7 +13,7 @@ from condense.cli.options import DataOptions, load
 from condense.cli.parsing import POSITIONAL, parse
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer, say
-from condense.runtime.validation import Closed
+from condense.runtime.validation import Closed, option_name
 
 if TYPE_CHECKING:
     from condense.data import DataInfo
@@ -51,7 +51,8 @@ class ImportOptions(DataOptions):
     """Options of `condense import`."""
 
     file: Path = Field(
-        description="res_*.pt, images_best.pt, ema_images_best.pt or replay_buffer_*.pt of a reference project",
+        description="res_*.pt, images_best.pt, ema_images_best.pt, data.pt of [images, labels] or replay_buffer_*.pt "
+        "of a reference project; a .pt or .npz with images and labels by name; what condense export wrote",
         json_schema_extra=POSITIONAL,
     )
     data: str = Field(description="the real data that the set or the experts were made from")
@@ -60,7 +61,13 @@ class ImportOptions(DataOptions):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="of a set: learning rate that was learned with it [that of the file beside it]",
+        description="of a set: learning rate that was learned with it [that of the file, or of one beside it]",
+    )
+    space: Literal["preprocessed", "unit"] | None = Field(
+        None, description="of a set: whether its images are preprocessed or pictures in [0, 1] [preprocessed]"
+    )
+    factor: int | None = Field(
+        None, ge=2, description="of a set: its images are mosaics of N x N tiles, as those of IDC, IDM (2) and NCFM are"
     )
     net: str | None = Field(None, description="of experts: their network")
     optimizer: Literal["sgd", "flat", "smooth"] = Field("sgd", description="of experts: how they were trained")
@@ -68,16 +75,17 @@ class ImportOptions(DataOptions):
 
 
 def import_set(words: Sequence[str]) -> int:
-    """Turn a reference project's file into a synthetic set."""
+    """Turn a file of another program, or an export, into a synthetic set."""
     options = parse(
         ImportOptions,
         words,
         program="condense import",
-        description="Turn a reference project's set into a self-explaining file, or its experts (with --net) into a "
-        "folder of them. Such files do not say how their images were preprocessed: --data and --normalization tell it.",
+        description="Turn a set of a reference project, of your own or of condense export into a self-explaining "
+        "file, or a project's experts (with --net) into a folder of them. But for exports, files do not say how their "
+        "images were preprocessed: --data and --normalization tell it, or --space unit.",
     )
-    if not options.file.is_file():
-        raise CondenseError(f"{options.file} is no file; give the .pt of a reference project")
+    if not options.file.exists():
+        raise CondenseError(f"{options.file} is no file; give a set of a reference project, or an export")
     if options.net is not None:
         return _import_experts(options, options.net)
     if "optimizer" in options.model_fields_set:
@@ -85,16 +93,29 @@ def import_set(words: Sequence[str]) -> int:
     if options.file.name.startswith("replay_buffer"):
         raise CondenseError(f"{options.file} has experts: name their network as --net, and a folder as --out")
     from condense.runtime.locks import claimed_output
-    from condense.sets.importing import import_reference
+    from condense.sets.importing import import_synthetic
 
     with claimed_output(options.out, "import", suffix=".h5", overwrite=options.overwrite):
         info = load(options.data, options).info
-        if options.normalization is None:
+        synthetic = import_synthetic(
+            options.file, info, learned_lr=options.learned_lr, space=options.space, factor=options.factor
+        )
+        if synthetic.info is not info:  # an export, which knows its own
+            _check_normalization(options, synthetic.info, info)
+        elif synthetic.space == "preprocessed" and options.normalization is None:
             _say_preprocessing("its images", info)
-        synthetic = import_reference(options.file, info, learned_lr=options.learned_lr)
         synthetic.save(options.out)
-    answer(f"{options.out}: {len(synthetic)} images, {synthetic.bytes:,} bytes")
+    decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
+    answer(f"{options.out}: {len(synthetic.stored)} images{decoded}, {synthetic.bytes:,} bytes")
     return 0
+
+
+def _check_normalization(options: ImportOptions, exported: DataInfo, info: DataInfo) -> None:
+    if options.normalization is not None and not exported.preprocessing.equals(info.preprocessing):
+        raise CondenseError(
+            f"{options.file} says itself how its images were preprocessed ({exported.preprocessing.kind}), and "
+            f"--normalization {options.normalization} is another way: leave it out"
+        )
 
 
 def _import_experts(options: ImportOptions, network: str) -> int:
@@ -103,8 +124,11 @@ def _import_experts(options: ImportOptions, network: str) -> int:
 
     if options.overwrite:
         raise CondenseError("experts are added to a folder, never replaced: leave --overwrite out")
-    if options.learned_lr is not None:
-        raise CondenseError("--learned-lr is of a set, and experts have none: leave it out")
+    for name in ("learned_lr", "space", "factor"):
+        if getattr(options, name) is not None:
+            raise CondenseError(f"{option_name(name)} is of a set, and experts have none: leave it out")
+    if not options.file.is_file():
+        raise CondenseError(f"{options.file} is no file; give a replay_buffer_*.pt of a reference project")
     check_folder(options.out)
     data = load(options.data, options)
     if options.normalization is None:

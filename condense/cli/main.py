@@ -37,7 +37,7 @@ COMMANDS = Registry(
         Command("protocols", "condense.cli.lists:protocols", "list the evaluation protocols"),
         Command("recipes", "condense.cli.lists:recipes", "list the recipes"),
         Command("pack", "condense.cli.files:pack", "store a data set decoded, for fast loading"),
-        Command("import", "condense.cli.files:import_set", "turn a reference project's .pt into a set"),
+        Command("import", "condense.cli.files:import_set", "turn a set of another program, or an export, into a set"),
         Command("experts", "condense.cli.experts:experts", "train networks on real data and keep their trajectories"),
         Command("distill", "condense.cli.distill:distill", "make a synthetic set"),
         Command("evaluate", "condense.cli.evaluate:evaluate", "train fresh networks on a set and score them"),

@@ -65,11 +65,11 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_bounds(value: Any, most: int = MOST_VALUES) -> None:
-    """Raise `ValueError` if lists and mappings are nested too deeply, or within each other, or hold too many values."""
+    """Raise `ValueError` if lists, tuples and mappings nest too deeply or in each other, or hold too many values."""
     waiting, seen = [(value, 0)], 1
     while waiting:
         current, depth = waiting.pop()
-        if not isinstance(current, dict | list):
+        if not isinstance(current, dict | list | tuple):
             continue
         seen += len(current)
         if depth == DEEPEST:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from condense._version import DISTRIBUTION
+from condense.data.preprocessing import Preprocessing
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.files import atomic_write, half_done
 from condense.runtime.inputs import read_json
@@ -22,8 +23,10 @@ from condense.runtime.locks import only_writer
 from condense.sets.content import SetContent
 from condense.sets.pictures import to_picture
 
-_FORMAT = "condense export"
-_METADATA = "metadata.json"
+FORMAT = "condense export"  # what an export calls itself, under `format`
+METADATA = "metadata.json"
+PREPROCESSING = "preprocessing.npz"  # in both kinds of folders
+TARGETS = "targets.npy"
 
 _README = """{images} synthetic images that stand for the training set of {data}.
 
@@ -81,11 +84,9 @@ def _to_folder(synthetic: SetContent, path: Path) -> None:
             (folder / name).mkdir()
         for row, (image, label) in enumerate(zip(synthetic.plain_images, synthetic.labels.tolist())):
             to_picture(image).save(folder / names[label] / f"{row:05d}.png")
-        arrays = synthetic.info.preprocessing.to_arrays()
-        if arrays:
-            np.savez(folder / "preprocessing.npz", **arrays)  # type: ignore[arg-type]
-        for name, values in _targets(synthetic).items():
-            np.save(folder / f"{name}.npy", values.numpy())
+        _write_preprocessing(folder, synthetic.info.preprocessing)
+        for values in _targets(synthetic).values():
+            np.save(folder / TARGETS, values.numpy())
         _write_metadata(folder, {**metadata(synthetic), "folders": names})
         rows = ", and in the labels of targets.npy [images, numbers]" if _targets(synthetic) else ""
         readme = _README.format(images=len(synthetic), data=synthetic.info.name, rows=rows)
@@ -116,6 +117,7 @@ def _to_huggingface(synthetic: SetContent, path: Path) -> None:
         columns["target"] = values.tolist()
     with _new_folder(path) as folder:
         datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(folder)
+        _write_preprocessing(folder, info.preprocessing)
         _write_metadata(folder, metadata(synthetic))
 
 
@@ -128,9 +130,9 @@ EXPORTS: dict[str, Callable[[SetContent, Path], None]] = {
 
 def metadata(synthetic: SetContent) -> dict[str, Any]:
     """What an export says of the set beside its arrays: JSON-able."""
-    info = synthetic.info
+    info, decoder = synthetic.info, synthetic.decoder
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "data": info.name,
         "classes": list(info.classes),
         "image_shape": list(info.image_shape),
@@ -143,6 +145,7 @@ def metadata(synthetic: SetContent) -> dict[str, Any]:
         "augmentation": synthetic.augmentation,
         "protocol": synthetic.protocol,
         "provenance": synthetic.provenance,
+        "decoder": None if decoder is None else {"kind": decoder.kind, **decoder.attributes},
     }
 
 
@@ -174,9 +177,15 @@ def folder_names(classes: tuple[str, ...]) -> list[str]:
     return [f"{label:0{digits}}_{name}" for label, name in enumerate(names)]
 
 
+def _write_preprocessing(folder: Path, preprocessing: Preprocessing) -> None:
+    arrays = preprocessing.to_arrays()
+    if arrays:
+        np.savez(folder / PREPROCESSING, **arrays)  # type: ignore[arg-type]
+
+
 def _write_metadata(folder: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    (folder / _METADATA).write_text(text + "\n", encoding="utf-8")
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -203,6 +212,6 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 def _is_export(path: Path) -> bool:
     try:
-        return bool(read_json(path / _METADATA, "an export")["format"] == _FORMAT)
+        return bool(read_json(path / METADATA, "an export")["format"] == FORMAT)
     except (CondenseError, KeyError, TypeError, IndexError):
         return False

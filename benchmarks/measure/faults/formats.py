@@ -25,7 +25,7 @@ from condense.data.packing import pack
 from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from condense.recipes import load_recipe
 from condense.runtime.tensor_files import load_if_whole, save_tensors
-from condense.sets.importing import import_reference
+from condense.sets.importing import import_synthetic
 
 MEMORY_LIMIT = 64 * 2**20  # bytes of decoded pixels that data may have
 _CONFIGURATION = {"method": "dm", "settings": {"image_lr": 1.0}}
@@ -202,7 +202,7 @@ def _make_reference_file(folder: Path) -> Path:
 
 
 def _read_reference_file(path: Path) -> str:
-    found = import_reference(path, load_data(path.parent / "own.npz").info)
+    found = import_synthetic(path, load_data(path.parent / "own.npz").info)
     return digest(found.stored, found.labels)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from condense.cli.main import COMMANDS, main
 from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
+from condense.sets.tiles import Tiles
 
 QUICK = ["--iterations", "3", "--network", "convnet-d1-w8", "--real-batch", "8"]
 
@@ -400,6 +401,49 @@ def test_export_and_import_round_trip(capsys, made: Path, tmp_path: Path):
     assert main([str(word) for word in [*words, "--learned-lr", 0.03, "--overwrite"]]) == 0
     assert SyntheticSet.load(tmp_path / "imported.h5").learned_lr == 0.03
     assert "--learned-lr" in refused(capsys, *words, "--learned-lr", 0, "--overwrite")
+
+
+@pytest.mark.parametrize("to", ["torch", "folder"])
+def test_an_export_comes_in_again(capsys, made: Path, tmp_path: Path, to: str):
+    path, out = tmp_path / "export", tmp_path / "again.h5"
+    assert main(["export", str(made), "--to", to, "--out", str(path)]) == 0
+    capsys.readouterr()
+    words = ["import", path, "--data", "digits", "--out", out]
+    assert main(list(map(str, words))) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{out}: 10 images, {SyntheticSet.load(out).bytes:,} bytes\n"
+    assert "--normalization" not in said.err  # it says itself
+    read, written = SyntheticSet.load(out), SyntheticSet.load(made)
+    assert read.info.identity == written.info.identity
+    assert to == "folder" or torch.equal(read.images, written.images)
+    assert read.provenance["configuration"] == written.provenance["configuration"]
+    words.append("--overwrite")
+    assert "leave it out" in refused(capsys, *words, "--normalization", "zca")
+    assert "leave --space and --factor out" in refused(capsys, *words, "--factor", 2)
+    assert main(list(map(str, [*words, "--learned-lr", 0.5, "--normalization", "computed"]))) == 0
+    assert SyntheticSet.load(out).learned_lr == 0.5
+
+
+def test_mosaics_of_pictures_come_in(capsys, tmp_path: Path):
+    """As IDC's and NCFM's code stores them."""
+    torch.save([torch.rand(10, 1, 8, 8), torch.arange(10)], tmp_path / "data.pt")
+    out = tmp_path / "set.h5"
+    words = ["import", tmp_path / "data.pt", "--data", "digits", "--out", out]
+    assert main(list(map(str, [*words, "--space", "unit", "--factor", 2]))) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{out}: 10 images, decoded to 40, ")
+    assert said.err == ""
+    assert SyntheticSet.load(out).decoder == Tiles(2)
+    assert main(list(map(str, [*words, "--overwrite"]))) == 0
+    assert "--space unit" in (notes := capsys.readouterr().err)
+    assert "--normalization" in notes
+    assert "--space" in refused(capsys, *words, "--space", "pixels", "--overwrite")
+    assert "--factor" in refused(capsys, *words, "--factor", 1, "--overwrite")
+    assert "--factor is of a set" in refused(capsys, *words, "--factor", 2, "--net", "mlp")
+    torch.save({"state_dict": {}}, tmp_path / "data.pt")
+    assert "a dict of state_dict is not in a form that can be imported" in refused(capsys, *words, "--overwrite")
+    assert "is a directory without metadata.json" in refused(capsys, "import", tmp_path, *words[2:], "--overwrite")
+    assert "is no file" in refused(capsys, "import", tmp_path, *words[2:], "--net", "mlp")
 
 
 def test_pack_makes_a_file_that_loads_as_the_same_data(capsys, tmp_path: Path, made: Path):

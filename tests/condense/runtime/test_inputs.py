@@ -19,7 +19,7 @@ from condense.runtime import inputs
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import check_bounds, parse_json, read_json, read_text
 from condense.runtime.tensor_files import load_facts, load_if_whole, load_tensors
-from condense.sets.importing import import_reference
+from condense.sets.importing import import_synthetic
 from condense.sets.synthetic_set import SyntheticSet
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -32,7 +32,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "tensors": load_tensors,
     "facts": load_facts,
     "checkpoint": read_header,
-    "reference.pt": lambda path: import_reference(path, load_data("digits").info),
+    "reference.pt": lambda path: import_synthetic(path, load_data("digits").info),
 }
 
 
