@@ -70,13 +70,14 @@ class NetworkEntry:
         """How names of the family are written, for help and errors.
 
         >>> networks().find("resnet18").grammar
-        'resnet18[-in|-bn]'
+        'resnet18[-in|-bn][-stem3|-stem7]'
         """
         choices = ["|-".join(option.words or (f"{option.letter}N",)) for option in self.options]
         return self.name + "".join(f"[-{choice}]" for choice in choices)
 
 
 _INSTANCE_OR_BATCH_NORM = Option("norm", "in", words=("in", "bn"))
+_STEM = Option("stem", "stem3", words=("stem3", "stem7"), quiet=True)
 
 
 def _filters(default: str) -> Option:
@@ -129,13 +130,25 @@ _BUILT_IN = (
     NetworkEntry(
         name="resnet18",
         target="condense.networks.resnet:ResNet18",
-        summary="ResNet with two basic blocks in each of four stages, stem for small images",
-        options=(_INSTANCE_OR_BATCH_NORM,),
+        summary="ResNet with two basic blocks in each of four stages; stem for small images, -stem7 for ImageNet's",
+        options=(_INSTANCE_OR_BATCH_NORM, _STEM),
     ),
     NetworkEntry(
         name="resnet10",
         target="condense.networks.resnet:ResNet10",
-        summary="ResNet with one basic block in each of four stages, stem for small images",
+        summary="ResNet with one basic block in each of four stages; stem for small images, -stem7 for ImageNet's",
+        options=(_INSTANCE_OR_BATCH_NORM, _STEM),
+    ),
+    NetworkEntry(
+        name="resnet20",
+        target="condense.networks.resnet:ResNet20",
+        summary="He et al.'s ResNet for CIFAR: three stages of three basic blocks, 16 to 64 filters, padded shortcuts",
+        options=(_INSTANCE_OR_BATCH_NORM,),
+    ),
+    NetworkEntry(
+        name="resnet56",
+        target="condense.networks.resnet:ResNet56",
+        summary="resnet20 with nine basic blocks in each stage",
         options=(_INSTANCE_OR_BATCH_NORM,),
     ),
     NetworkEntry(

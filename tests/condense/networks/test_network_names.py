@@ -35,6 +35,11 @@ RGB, DIGITS = (3, 32, 32), (1, 28, 28)
         ("resnet10idc", RGB, "convnet-w64-in", "resnet10idc-in-w32"),  # the width of ConvNets is not meant
         ("resnetap10-w32-bn", RGB, "convnet-w64-in", "resnetap10-bn-w32"),
         ("convnet", RGB, "mlp", "convnet-d3-w128-in"),
+        ("resnet20", RGB, "convnet-w64-bn", "resnet20-bn"),
+        ("resnet18-stem3", RGB, "convnet-w64-in", "resnet18-in"),  # its usual stem needs no word
+        ("ResNet10_Stem7-bn", RGB, "convnet-w64-in", "resnet10-bn-stem7"),
+        ("resnet18-stem3", RGB, "resnet10-bn-stem7", "resnet18-bn-stem3"),
+        ("resnet18ap", RGB, "resnet10-bn-stem7", "resnet18ap-bn"),
     ],
 )
 def test_canonical_name(name: str, shape: tuple[int, int, int], default: str, expected: str) -> None:
@@ -69,7 +74,7 @@ def test_depth_follows_the_shorter_side(size: tuple[int, int], depth: int) -> No
     [
         ("convnt", "unknown network 'convnt' .*did you mean convnet"),
         ("ConvNetBN", "did you mean convnet"),
-        ("resnet-18", "did you mean resnet18"),
+        ("resnet-18", "did you mean .*resnet18"),
         ("", "unknown network ''"),
         (
             "convnet-swsh",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
@@ -25,10 +26,10 @@ from condense.runtime.seeds import generator
 
 NAMES = ["convnet", "convnet-bn", "mlp", "lenet", "alexnet", "alexnet-bn", "vgg11", "vgg11-bn", "resnet18"]
 NAMES += ["resnet10", "resnet10-bn", "resnet18ap", "resnet10idc", "resnetap10", "vgg13-bn", "vgg19"]
+NAMES += ["resnet20-bn", "resnet56", "resnet10-bn-stem7"]
 SIZES = [(8, 8), (28, 28), (32, 32), (24, 40), (64, 64)]
-TOO_SMALL = {
-    (name, (8, 8)) for name in NAMES if not name.startswith(("convnet", "mlp", "alexnet")) and "bn" not in name
-}
+SMALLEST = ("convnet", "mlp", "alexnet", "resnet56")  # families that leave more than one pixel of 8x8
+TOO_SMALL = {(name, (8, 8)) for name in NAMES if not name.startswith(SMALLEST) and "bn" not in name}
 
 RGB, DIGITS = (3, 32, 32), (1, 28, 28)
 
@@ -73,6 +74,12 @@ def equal_parameters(first: nn.Module, second: nn.Module) -> bool:
         ("vgg19", RGB, 10, 512, 20_040_522),
         ("resnet18ap", RGB, 10, 512 * 4 * 4, 11_250_762),
         ("resnet18ap-bn", DIGITS, 10, 512 * 3 * 3, 11_213_770),
+        # as published for ResNet-20 (0.27 M) and ResNet-56 (0.85 M): weights, norms and the classifier, no shortcut
+        ("resnet20-bn", RGB, 10, 64, 269_722),
+        ("resnet20", RGB, 10, 64, 269_722),
+        ("resnet56-bn", RGB, 10, 64, 853_018),
+        ("resnet20-bn", DIGITS, 100, 64, 269_722 - 2 * 9 * 16 + 90 * 65),
+        ("resnet18-bn-stem7", (3, 64, 64), 1000, 512, 11_689_512),  # as torchvision's
         # and in that of IDC, whose CIFAR networks have half the filters; the stem of large images has 7x7 weights
         ("resnet10idc", RGB, 10, 256, 1_228_970),
         ("resnet10idc-bn-w64", DIGITS, 10, 512, 4_902_090),
@@ -252,6 +259,49 @@ def test_a_resnet_that_averages_equals_its_definition() -> None:
     torch.testing.assert_close(network.embed(images), maps.flatten(1), atol=1e-4, rtol=1e-4)
 
 
+def test_resnet_20_equals_its_definition() -> None:
+    """He et al., section 4.2, with the tensors of a checkpoint in their order and shortcuts padded on both sides."""
+    network = build_network("resnet20-bn", (3, 9, 12), 10, seed=0).eval()
+    tensors = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    for index, value in enumerate(tensors.values()):
+        if value.dim() == 1:
+            value.copy_(torch.rand(value.shape, generator=generator(index, "values")) + 0.5)
+    values = list(tensors.values())
+
+    def convolve(maps: Tensor, stride: int) -> Tensor:
+        maps = F.conv2d(maps, values.pop(0), stride=stride, padding=1)
+        weight, bias, mean, variance = (values.pop(0) for _ in range(4))
+        return F.batch_norm(maps, mean, variance, weight, bias)
+
+    images = images_of(2, (3, 9, 12))
+    maps = F.relu(convolve(images, 1))
+    for filters in (16, 32, 64):
+        for block in range(3):
+            stride = 2 if filters > 16 and block == 0 else 1
+            shortcut = maps
+            if stride == 2:
+                zeros = torch.zeros(2, filters // 4, *maps[0, 0, ::2, ::2].shape)
+                shortcut = torch.cat([zeros, maps[:, :, ::2, ::2], zeros], 1)
+            maps = F.relu(convolve(F.relu(convolve(maps, stride)), 1) + shortcut)
+    with torch.no_grad():
+        torch.testing.assert_close(network.embed(images), maps.mean((2, 3)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(network(images), F.linear(maps.mean((2, 3)), *values), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_resnet_18_with_the_stem_of_imagenet_is_that_of_torchvision(training: bool) -> None:
+    expected = torchvision.models.resnet18(num_classes=7).double().train(training)
+    network = build_network("resnet18-bn-stem7", (3, 64, 96), 7, seed=0).double().train(training)
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)  # in the same order in both
+    layers, others = ([part for part in net.modules() if isinstance(part, kinds)] for net in (network, expected))
+    for mine, other in zip(layers, others, strict=True):
+        other.load_state_dict(mine.state_dict())
+    images = images_of(3, (3, 64, 96)).double()
+    torch.testing.assert_close(network(images), expected(images), rtol=1e-12, atol=1e-12)
+    for mine, other in zip(network.buffers(), expected.buffers()):
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "side", "expected"),
     [
@@ -290,7 +340,10 @@ def test_weights_of_networks_of_idc_are_normal_by_the_number_of_outputs() -> Non
 # Initialisation
 
 
-@pytest.mark.parametrize("name", ["convnet", "convnet-w8-ln", "lenet", "mlp", "alexnet-bn", "resnet10", "resnet10-bn"])
+SEEDED = ["convnet", "convnet-w8-ln", "lenet", "mlp", "alexnet-bn", "resnet10", "resnet10-bn", "resnet20-bn"]
+
+
+@pytest.mark.parametrize("name", SEEDED)
 def test_initial_values_equal_those_of_torch_from_the_same_random_state(name: str) -> None:
     entry, words = parse_name(canonical_name(name, RGB))
     options = {option.name: option.value(words[option.name]) for option in entry.options if option.name in words}
@@ -361,7 +414,7 @@ def test_modules_without_a_known_default_are_refused() -> None:
 # Function transforms
 
 DIFFERENTIATED = ["convnet", "convnet-bn", "convnet-swish-maxpool", "convnet-ln", "convnet-gn"]
-DIFFERENTIATED += ["mlp", "lenet", "alexnet", "vgg11", "resnet10", "resnet10-bn", "resnetap10-w8"]
+DIFFERENTIATED += ["mlp", "lenet", "alexnet", "vgg11", "resnet10", "resnet10-bn", "resnetap10-w8", "resnet20-bn"]
 
 
 @pytest.mark.parametrize("name", DIFFERENTIATED)
