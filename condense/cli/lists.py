@@ -70,7 +70,12 @@ def networks(words: Sequence[str]) -> int:
 
     families = [(entry.name, entry.summary, entry.grammar) for entry in networks()]
     pools = [(pool.name, f"{pool.summary}, for evaluation", ", ".join(pool.nets)) for pool in POOLS]
-    return _print_list(words, "networks", [*families, *pools])
+    others = (
+        "torchvision:NAME",
+        "any classifier of torchvision, untrained; its first convolution takes the channels of the images",
+        "torchvision:mobilenet_v3_small, torchvision:vit_b_16 ...",
+    )
+    return _print_list(words, "networks", [*families, others, *pools])
 
 
 def protocols(words: Sequence[str]) -> int:

@@ -117,8 +117,8 @@ def _foreign(
 
 
 def _no_use(name: str, shape: tuple[int, int, int], classes: int, error: BaseException) -> str:
-    where = f"images of {describe_shape(shape)} and {classes} classes"
-    return f"network {name} does not work for {where} ({first_line(error)}); correct it, or give another one"
+    reason = f"images of {describe_shape(shape)} and {classes} classes ({first_line(error)})"
+    return f"network {name} does not work for {reason}; correct it, or give another one, or other images"
 
 
 def _skeleton_of_known_layers(factory: Callable[..., nn.Module], make: Callable[[], nn.Module]) -> Network | None:

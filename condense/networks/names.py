@@ -1,8 +1,12 @@
-"""The names of networks: `convnet-d3-w128-in` is a family and its choices, in any order, each given at most once."""
+"""The names of networks: `convnet-d3-w128-in` is a family and its choices, in any order, each given at most once.
+
+Names that begin with `torchvision:` are torchvision's own.
+"""
 
 from __future__ import annotations
 
-from condense.networks.registry import NetworkEntry, find_network
+from condense.networks.registry import TORCHVISION, NetworkEntry, find_network
+from condense.networks.torchvision_models import torchvision_network
 from condense.runtime.errors import CondenseError, near_names
 
 DEFAULT_NETWORK = "convnet-w128-in"  # what most published sets are made with and evaluated on
@@ -17,6 +21,8 @@ def parse_name(name: str) -> tuple[NetworkEntry, dict[str, str]]:
     >>> entry.name, words
     ('convnet', {'width': 'w64', 'norm': 'bn'})
     """
+    if name.lower().startswith(TORCHVISION):
+        return torchvision_network(name), {}
     family, *words = name.lower().replace("_", "-").split("-")
     entry = find_network(family)
     chosen: dict[str, str] = {}

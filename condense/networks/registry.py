@@ -14,6 +14,8 @@ from typing import Any
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import Registry, load_object, with_entry_points
 
+TORCHVISION = "torchvision:"  # what names of torchvision's classifiers begin with
+
 
 @dataclass(frozen=True)
 class Option:
@@ -175,7 +177,7 @@ _BUILT_IN = (
 @cache
 def networks() -> Registry[NetworkEntry]:
     """The built-in networks and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
-    return with_entry_points("network", _BUILT_IN, "condense.networks")
+    return with_entry_points("network", _BUILT_IN, "condense.networks", others=(f"{TORCHVISION}NAME",))
 
 
 _OWN: dict[str, NetworkEntry] = {}  # by name: those that a program gave as objects

@@ -37,12 +37,14 @@ def plain(name: str) -> str:
 class Registry(Sequence[Entry]):
     """An ordered collection of entries, found by name or alias.
 
-    `kind` names the entries in the error for an unknown name (`unknown method 'dmm' ...`).
+    `kind` names the entries in the error for an unknown name (`unknown method 'dmm' ...`), which also lists `others`,
+    forms of names that are not looked up here.
     """
 
-    def __init__(self, kind: str, entries: Sequence[Entry]) -> None:
+    def __init__(self, kind: str, entries: Sequence[Entry], others: Sequence[str] = ()) -> None:
         self._kind = kind
         self._entries = tuple(entries)
+        self._others = tuple(others)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -67,11 +69,11 @@ class Registry(Sequence[Entry]):
             if wanted in (plain(other) for other in (entry.name, *entry.aliases)):
                 return entry
         aliases = (alias for entry in self._entries for alias in entry.aliases)
-        raise unknown_name(self._kind, name, self.names(), aliases)
+        raise unknown_name(self._kind, name, [*self.names(), *self._others], aliases)
 
 
-def with_entry_points(kind: str, built_in: Sequence[Entry], group: str) -> Registry[Entry]:
-    """These entries and those that installed packages give as entry points of `group`.
+def with_entry_points(kind: str, built_in: Sequence[Entry], group: str, others: Sequence[str] = ()) -> Registry[Entry]:
+    """These entries and those that installed packages give as entry points of `group`; `others` as in `Registry`.
 
     Raises `CondenseError` if a package gives something of another type, or takes a name.
     """
@@ -85,7 +87,7 @@ def with_entry_points(kind: str, built_in: Sequence[Entry], group: str) -> Regis
         if taken & {*map(plain, (entry.name, *entry.aliases))}:
             raise CondenseError(f"{where} takes the name of another {kind}; rename it")
         found.append(entry)
-    return Registry(kind, found)
+    return Registry(kind, found, others)
 
 
 def load_object(target: str) -> Any:
