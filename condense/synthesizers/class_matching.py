@@ -77,7 +77,7 @@ class ClassMatching(Synthesizer[ClassSettingsT]):
         if batch_norms(network):
             say(
                 f"note: {network.name} has BatchNorm, and sets that are matched in such networks are often reported to "
-                "score near chance; the usual choice is instance norm (-in)"
+                "score near chance; the usual choice is instance norm, as in convnet-in"
             )
 
     def new_network(self, number: int) -> Network:
