@@ -181,8 +181,8 @@ def test_a_network_that_draws_in_evaluation_mode_too_predicts_the_same_twice(sou
 
     network = build_network(network_name(module(Always()), SHAPE, CLASSES), SHAPE, CLASSES, 0)
     assert network.draws
-    assert torch.equal(predict(network, source, CPU), predict(network, source, CPU))
-    assert torch.equal(averaged_logits([network], source.tensor), averaged_logits([network], source.tensor))
+    assert torch.equal(predict(network, source.base, CPU), predict(network, source.base, CPU))
+    assert torch.equal(averaged_logits([network], source.base.values), averaged_logits([network], source.base.values))
 
 
 def test_the_mixed_product_is_of_the_gradient_with_the_same_draws(source):
@@ -192,7 +192,7 @@ def test_the_mixed_product_is_of_the_gradient_with_the_same_draws(source):
     direction = {
         name: torch.cos(torch.arange(value.numel()).view_as(value).double()) for name, value in parameters.items()
     }
-    images, labels = source.tensor.double(), source.labels
+    images, labels = source.base.values.double(), source.labels.indices
     with network_draws(5):
         product = mixed_product(network, parameters, images, labels, direction)
         _, gradient = loss_gradient(network, parameters, images, labels)
@@ -211,7 +211,7 @@ def test_the_mixed_product_is_of_the_gradient_with_the_same_draws(source):
 def test_trajectories_through_draws_have_their_exact_gradient(source, batches: int | None):
     network = built("dropout").double().train()
     start, target = (values(built("dropout", seed)).double() for seed in (1, 2))
-    images, labels = source.tensor[:6].double(), source.labels[:6]
+    images, labels = source.base.values[:6].double(), source.labels.indices[:6]
     chosen = None if batches is None else [torch.arange(6)[step : step + 3] for step in range(4)]
     found = {
         mode: trajectory_gradient(
