@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
+from condense.compute.engine import Engine
 from condense.data import TrainingData
 from condense.evaluation.protocols import StaticLabels
 from condense.labels import classified
 from condense.labels.static import averaged_logits
-from condense.networks import Network, build_network, canonical_name
-from condense.runtime.cache import found_or_made
+from condense.networks import Network, canonical_name
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.training.engines import training_engine
-from condense.training.loop import train_network
+from condense.training.records import Training, record_training
 from condense.training.sources import ImageSource
 
 _SEED = 0  # one for all: every set and every method gets its labels from the same networks
@@ -43,37 +45,18 @@ def static_logits(
 def _label_networks(
     train: TrainingData, name: str, labels: StaticLabels, device: torch.device, progress: bool
 ) -> list[Network]:
-    networks = [_untrained(train, name, index) for index in range(labels.networks)]
+    rule, networks = labels.training, list[Network]()
 
-    def trained() -> dict[str, Tensor]:
-        _train(networks, train, labels, device, progress)
-        return {
-            f"{index}.{key}": value
-            for index, network in enumerate(networks)
-            for key, value in network.state_dict().items()
-        }
+    @functools.cache
+    def engine() -> Engine:
+        count = labels.networks
+        return training_engine(name, train.info, len(train), rule, networks=count, device=device, compile="auto")
 
-    rules = labels.model_dump(mode="json", include={"networks", "training"})
-    parts = (train.info.identity, name, rules)
-    states = found_or_made("label-networks", train.info.name, parts, trained, what="label networks").tensors
-    for index, network in enumerate(networks):
-        network.load_state_dict({key: states[f"{index}.{key}"] for key in network.state_dict()})
-        network.to(device).eval()
-    return networks
-
-
-def _untrained(train: TrainingData, name: str, index: int) -> Network:
-    seed = derive_seed(_SEED, "label network", index)
-    return build_network(name, train.info.image_shape, len(train.info.classes), seed)
-
-
-def _train(
-    networks: list[Network], train: TrainingData, labels: StaticLabels, device: torch.device, progress: bool
-) -> None:
-    name, rule = networks[0].name, labels.training
-    engine = training_engine(name, train.info, len(train), rule, networks=len(networks), device=device, compile="auto")
-    with progress_bar("label networks", len(networks), enabled=progress) as bar:
-        for index, network in enumerate(networks):
-            seed = derive_seed(_SEED, "label training", index)
-            train_network(network, classified(train), rule, seed=seed, device=device, engine=engine, progress=progress)
+    with progress_bar("label networks", labels.networks, enabled=progress) as bar:
+        for index in range(labels.networks):
+            seeds = (derive_seed(_SEED, f"label {purpose}", index) for purpose in ("network", "training"))
+            training, source = Training(name, rule, *seeds), classified(train)
+            record = record_training(source, training, device=device, engine=lambda _: engine(), progress=progress)
+            networks.append(record.network)
             bar.update(index + 1)
+    return networks

@@ -20,15 +20,16 @@ class Kept:
     """Tensors from the cache, or made now and kept there."""
 
     tensors: dict[str, Tensor]
-    seconds_saved: float  # that they took to make, if they were found; else 0
+    seconds_saved: float  # that they, or what they were made of, took to make, as far as it was found; else 0
 
 
 def found_or_made(
-    kind: str, name: str, parts: Sequence[Any], make: Callable[[], Mapping[str, Tensor]], *, what: str
+    kind: str, name: str, parts: Sequence[Any], make: Callable[[], tuple[Mapping[str, Tensor], float]], *, what: str
 ) -> Kept:
     """What `make` gives, which depends on `parts` (JSON) and on nothing else, from the folder `kind` of the cache.
 
-    Where it cannot be kept, a note says so of `what`, and the work goes on. What is damaged is made again.
+    Beside the tensors `make` tells the seconds that it saved by finding what it needed: they are part of what these
+    cost. Where it cannot be kept, a note says so of `what`, and the work goes on. What is damaged is made again.
     """
     path = cached_file(kind, name, *parts)
     found = load_if_whole(path)
@@ -36,9 +37,9 @@ def found_or_made(
         tensors, facts = found
         return Kept(tensors, float(facts.get("seconds", 0)))
     started = time.monotonic()
-    tensors = dict(make())
+    made, saved = make()
     try:
-        save_tensors(path, tensors, {"seconds": str(time.monotonic() - started)})
+        save_tensors(path, dict(made), {"seconds": str(saved + time.monotonic() - started)})
     except CondenseError as error:
         say(f"note: {what} are not kept for later runs: {error} ($CONDENSE_CACHE says where)")
-    return Kept(tensors, 0.0)
+    return Kept(dict(made), saved)

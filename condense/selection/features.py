@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
@@ -16,12 +15,11 @@ from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.labels import classified
 from condense.methods.interface import Job, MethodSettings
-from condense.networks import Network, build_network, canonical_name
-from condense.runtime.cache import found_or_made
+from condense.networks import build_network, canonical_name
 from condense.runtime.seeds import derive_seed
 from condense.selection.base import Selector
 from condense.training.engines import training_work
-from condense.training.loop import train_network
+from condense.training.records import Training, embed_all, trained_features
 from condense.training.rule import TrainingRule
 
 TRAINING = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=5, schedule="cosine")
@@ -72,37 +70,21 @@ def training_features(job: Job, settings: FeatureSettings) -> tuple[Tensor, floa
     """Float32 [N, D] features of all training images, seen without augmentation; and what finding them here saved.
 
     `trained` trains the network for 5 epochs on the training images without augmentation (SGD 0.05, momentum 0.9,
-    weight decay 5e-4, batch 128, cosine) and keeps the features in the cache folder, by data fingerprint,
-    preprocessing, network, training rule and seed: another method or another number of images per class finds them
-    there. The second value is the seconds that they took to make if they were found, else 0.
+    weight decay 5e-4, batch 128, cosine); network and features stay in the cache folder, where another method or
+    another number of images per class finds them. The second value is the seconds that this saved.
     """
+    info, source = job.data.info, classified(job.data)
     if settings.features == "pixels":
-        return _in_batches(job.data, lambda images: images.flatten(1)), 0.0
-    info = job.data.info
-    name = canonical_name(settings.network, info.image_shape)
-    network = build_network(name, info.image_shape, len(info.classes), derive_seed(job.seed, "feature network"))
-    network.to(job.device)
+        batches = torch.arange(len(job.data)).split(_IMAGES_AT_ONCE)
+        return torch.cat([job.data.images(batch).flatten(1) for batch in batches]), 0.0
+    name, seed = canonical_name(settings.network, info.image_shape), derive_seed(job.seed, "feature network")
     if settings.features == "random":
-        return _embedded(network, job), 0.0
-
-    def trained() -> dict[str, Tensor]:
-        seed, engine = derive_seed(job.seed, "feature training"), Engine(network, job.plan)
-        train_network(
-            network, classified(job.data), TRAINING, seed=seed, device=job.device, engine=engine, progress=job.progress
-        )
-        return {"features": _embedded(network, job)}
-
-    rule = TRAINING.model_dump(mode="json", exclude_defaults=True)
-    kept = found_or_made("features", info.name, (info.identity, name, rule, job.seed), trained, what="features")
-    return kept.tensors["features"], kept.seconds_saved
-
-
-def _embedded(network: Network, job: Job) -> Tensor:
-    network.eval()
-    with torch.inference_mode():
-        return _in_batches(job.data, lambda images: network.embed(images.to(job.device)).cpu())
-
-
-def _in_batches(data: TrainingData, function: Callable[[Tensor], Tensor]) -> Tensor:
-    batches = torch.arange(len(data)).split(_IMAGES_AT_ONCE)
-    return torch.cat([function(data.images(batch)) for batch in batches])
+        network = build_network(name, info.image_shape, len(info.classes), seed)
+        return embed_all(network, source, job.device), 0.0
+    return trained_features(
+        source,
+        Training(name, TRAINING, seed, derive_seed(job.seed, "feature training")),
+        device=job.device,
+        engine=lambda network: Engine(network, job.plan),
+        progress=job.progress,
+    )

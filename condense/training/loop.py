@@ -67,6 +67,7 @@ def train_network(
     engine: Engine | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     update: Update = descend,
+    after_epoch: Callable[[int], None] | None = None,
     progress: bool = False,
 ) -> nn.Module:
     """Train `network` on `source` as `rule` says, in place; return it, on `device` and in evaluation mode.
@@ -75,7 +76,8 @@ def train_network(
     images in an epoch depends on (seed, epoch) and the augmentation of a batch on (seed, epoch, batch) only, so equal
     arguments give equal networks and two data sets of one size meet equal draws. `engine` is one of `training_engine`
     for networks of this structure; without it nothing is compiled. With an `optimizer` an earlier training goes on: it
-    is used as it is, from epoch 0 of the rule to its end. `update` makes the step of every batch.
+    is used as it is, from epoch 0 of the rule to its end. `update` makes the step of every batch; `after_epoch` gets
+    the number of each epoch when it is over, and leaves the network in training mode.
 
     Where BatchNorm takes the statistics of a batch, a single image that is left over joins the batch before.
 
@@ -101,6 +103,8 @@ def train_network(
                         f"training {name} on {source.info.name} diverged in epoch {epoch + 1} of {epochs} at learning "
                         f"rate {optimizer.param_groups[0]['lr']:g}; give a lower one, or look for broken images"
                     )
+                if after_epoch is not None:
+                    after_epoch(epoch)
     finally:
         network.eval()
     return network

@@ -153,4 +153,4 @@ def test_label_networks_that_cannot_be_kept_label_images(capsys: pytest.CaptureF
     labels = StaticLabels(networks=1, training=TrainingRule(lr=0.01, batch_size=64, epochs=1))
     logits = static_logits(data.test, data.train, "convnet-d1-w4", labels, device=torch.device("cpu"))
     assert logits.shape == (359, 10)
-    assert "label networks are not kept for later runs" in capsys.readouterr().err
+    assert "networks trained on the real data are not kept for later runs" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import condense
 from condense.augmentation.dsa import Augmentation, Draws, augment, draw_per_class
 from condense.data import TrainingData
 from condense.data.budget import Budget
+from condense.labels import classified
 from condense.matching import characteristic_function, match_characteristic_functions
 from condense.methods.interface import Job
 from condense.networks import build_network
@@ -292,7 +293,7 @@ def test_calibration_is_the_cross_entropy_in_the_trained_network(small, network:
     made = synthesizer(small.train, network=network, network_epochs=5, image_lr=1e-9, calibration=0.25)
     trained = build_network(network, (1, 8, 8), 3, derive_seed(0, "pretrained", 0))
     rule = pretraining_rule(made.settings)
-    train_network(trained, small.train, rule, seed=derive_seed(0, "pretraining", 0), device=CPU)
+    train_network(trained, classified(small.train), rule, seed=derive_seed(0, "pretraining", 0), device=CPU)
     reference = Reference(made, 1, "sgd")
     expected = reference.calibrate(0, trained.state_dict(), 0.25)
     assert made.step(0)["calibration"] == pytest.approx(expected, rel=1e-3)
@@ -312,7 +313,7 @@ def test_pretraining_drops_its_learning_rate_twice_and_mixes():
     rates = [rule.learning_rate(epoch) for epoch in range(60)]
     assert rates == pytest.approx([0.01] * 40 + [0.002] * 10 + [0.0004] * 10)
     assert (rule.momentum, rule.weight_decay, rule.augmentation, rule.cutmix) == (0.9, 5e-4, "color-crop", 0.5)
-    assert rule.epochs_run == 60
+    assert rule.epochs == 60
 
 
 def test_pretraining_augments_as_the_match_but_for_cutout():
