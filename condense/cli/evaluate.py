@@ -25,6 +25,7 @@ class EvaluateOptions(SourceOptions):
 
     set: list[Path] = Field(description="the synthetic set, an .h5 file; or several", json_schema_extra=POSITIONAL)
     data: str | None = Field(None, description="the real data it was made from [the built-in name in the file]")
+    first: int | None = Field(None, ge=1, description="only the first so many stored images of each class [all]")
     nets: str = Field("convnet", description="networks, and pools of them such as pool-m, separated by commas")
     runs: int | None = Field(None, ge=1, description="networks trained of each kind [the protocol's number]")
     protocol: str = Field("desk", description="how networks are trained; see condense protocols")
@@ -115,6 +116,8 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
                 f"--json {options.json_file} is where the time and memory that {path} took are kept; give another name"
             )
         synthetic = SyntheticSet.load(path)
+        if options.first is not None:
+            synthetic = synthetic.first(options.first)
         name = synthetic.info.name
         if options.data is None and name not in DATA_SETS.names():
             raise CondenseError(f"{path} was made from {name!r}, which is not built in; give it with --data PATH")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -176,6 +176,24 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         tensors = [part for part in (self.stored, self.weights) if part is not None]
         decoder = 0 if self.decoder is None else self.decoder.bytes
         return sum(part.numel() * part.element_size() for part in tensors) + self.stored_labels.bytes + decoder
+
+    def first(self, count: int) -> Self:
+        """The first `count` stored images of each class: a smaller set, for methods that choose in a good order.
+
+        Raises `CondenseError` where a class has fewer, where images have no class, and where they are decoded by their
+        place in a class.
+        """
+        classes = self.stored_labels.classes
+        if classes is None:
+            raise CondenseError("images without class index have no first ones of a class")
+        fewest = min(number for number in self.class_counts if number)
+        if not 1 <= count <= fewest:
+            raise CondenseError(f"--first {count}: the smallest class has {fewest} stored images; give 1 to {fewest}")
+        places = [(classes == label).nonzero().flatten()[:count] for label in range(len(self.info.classes))]
+        rows = torch.cat(places).sort().values
+        changes: dict[str, Any] = {name: value[rows] for name, value in self._of_images().items() if value is not None}
+        changes["provenance"] = {**self.provenance, "first of each class": count}
+        return replace(self, stored=self.stored[rows], stored_labels=self.stored_labels.at(rows), **changes)
 
     def check_matches(self, info: DataInfo) -> str | None:
         """Make sure that the set can be used with the data that `info` describes.

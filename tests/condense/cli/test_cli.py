@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from condense.cli.main import COMMANDS, main
+from condense.data import load_data
 from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
@@ -490,3 +491,34 @@ def test_nothing_of_the_users_is_replaced(capsys, tmp_path: Path):
     assert str(account) in refused(capsys, *words, tmp_path / "set.h5")
     assert data.read_bytes() == before
     assert account.read_text() == "mine"
+
+
+def test_the_first_images_of_a_greedy_choice_are_scored_as_the_smaller_choice(tmp_path: Path):
+    """And a fraction of the images is chosen by a word."""
+    words = ["--data", "digits", "--features", "pixels"]
+    for ipc in (1, 3):
+        assert main(["distill", "herding", *words, "--ipc", str(ipc), "--out", str(tmp_path / f"{ipc}.h5")]) == 0
+    scored = ["--protocol", "demo", "--runs", "1", "--nets", "mlp", "--json"]
+    assert main(["evaluate", str(tmp_path / "3.h5"), "--first", "1", *scored, str(tmp_path / "part.json")]) == 0
+    assert main(["evaluate", str(tmp_path / "1.h5"), *scored, str(tmp_path / "small.json")]) == 0
+    part, small = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("part", "small"))
+    assert part["accuracies"] == small["accuracies"]
+    assert (part["images"], part["bytes"]) == (10, small["bytes"])
+
+
+def test_a_fraction_from_the_command_line_is_chosen_told_and_made_again(tmp_path: Path, capsys):
+    out = tmp_path / "kept.h5"
+    words = ["--data", "digits", "--fraction", "0.02", "--no-balanced", "--out"]
+    assert main(["distill", "random", *words, str(out)]) == 0
+    total = len(load_data("digits").train)
+    assert f"{round(0.02 * total)} images (2 % of the training images, of any class)" in capsys.readouterr().out
+    made = SyntheticSet.load(out)
+    command = made.provenance["command"]
+    assert "--fraction 0.02 --no-balanced" in command
+    assert main([word if word != "set.h5" else str(tmp_path / "again.h5") for word in shlex.split(command)[1:]]) == 0
+    assert (tmp_path / "again.h5").read_bytes() == out.read_bytes()
+    assert "instead of --fraction 0.5" in refused(
+        capsys, "distill", "dm", "--data", "digits", "--fraction", "0.5", "--out", tmp_path / "dm.h5"
+    )
+    assert "two sizes" in refused(capsys, "distill", "random", *words, tmp_path / "x.h5", "--ipc", "3")
+    assert "give --ipc N" in refused(capsys, "distill", "random", "--data", "digits", "--out", tmp_path / "x.h5")

@@ -133,6 +133,37 @@ def test_what_does_not_fit_the_images_is_refused(changes: dict[str, Tensor], mes
         make_set(**changes)
 
 
+# A part of a set
+
+
+@pytest.mark.parametrize("name", [name for name in LABELS if "without" not in name])
+def test_the_first_images_of_each_class(name: str) -> None:
+    """In any order of the classes; with all that there is of each image."""
+    order = torch.tensor([4, 0, 2, 5, 1, 3])
+    mixed = make_set(stored=make_set().stored[order], stored_labels=LABELS[name].at(order), **OF_IMAGES)
+    part = mixed.first(1)
+    assert part.class_counts == (1, 1, 1)
+    rows = torch.tensor([0, 1, 2])  # of classes 2, 0 and 1
+    assert torch.equal(part.stored, mixed.stored[rows])
+    expected = mixed.stored_labels.for_batch(0, rows).values
+    assert torch.equal(part.stored_labels.for_batch(0, torch.arange(3)).values, expected)
+    for of_images in OF_IMAGES:
+        assert torch.equal(getattr(part, of_images), getattr(mixed, of_images)[rows])
+    assert part.provenance["first of each class"] == 1
+    assert torch.equal(mixed.first(2).stored, mixed.stored)
+
+
+def test_parts_that_there_are_not_are_refused() -> None:
+    with pytest.raises(CondenseError, match="--first 3: the smallest class has 2 stored images; give 1 to 2"):
+        make_set().first(3)
+    with pytest.raises(CondenseError, match="no first ones of a class"):
+        make_set(stored_labels=LABELS["regression without classes"]).first(1)
+    tiles = {"space": "unit", "stored": torch.rand(6, 1, 4, 4, generator=draws())}
+    assert len(make_set(**tiles, decoder=Tiles(2)).first(1)) == 12
+    with pytest.raises(CondenseError, match="3 stored images are not whole classes of 2"):
+        make_set(**tiles, decoder=Tiles(2, "bound", (2, 1))).first(1)
+
+
 # Files of schema 1, as they were written; the numbers are what that version gave
 
 
