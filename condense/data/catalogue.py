@@ -61,7 +61,7 @@ def _torchvision(
         summary=summary,
         mirror=mirror,
         found=f"torchvision's files under --data-root{also}",
-        target="condense.data.known:read_torchvision",
+        target="condense.data.readers.known:read_torchvision",
         aliases=aliases,
         constants=constants,
         torchvision=class_name,
@@ -81,7 +81,7 @@ def _imagenet(name: str, summary: str, *classes: int) -> KnownSet:
         summary=f"{summary}, RGB, {len(classes)} classes of ImageNet; needs --image-size",
         mirror=True,
         found="torchvision's ImageNet folder (train/ and val/) as --data-root, or imagenet/ under it",
-        target="condense.data.imagenet:read_imagenet_subset",
+        target="condense.data.readers.imagenet:read_imagenet_subset",
         constants=IMAGENET,
         imagenet_classes=classes,
     )
@@ -96,7 +96,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
             summary="handwritten digits, 8x8 grayscale, 10 classes, 1,797 images, no official test split",
             mirror=False,
             found="inside scikit-learn",
-            target="condense.data.known:read_digits",
+            target="condense.data.readers.known:read_digits",
         ),
         _torchvision(
             "mnist",

@@ -9,16 +9,16 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from condense.data.arrays import read_h5, read_npz
 from condense.data.catalogue import DATA_SETS, find_data_set
-from condense.data.datasets import read_datasets
 from condense.data.fitting import choose_preprocessing
-from condense.data.folder import read_folder
-from condense.data.huggingface import read_huggingface
-from condense.data.imagenet import read_imagenet_subset
 from condense.data.info import DataInfo
-from condense.data.known import read_known
 from condense.data.raw import RawData
+from condense.data.readers.arrays import read_h5, read_npz
+from condense.data.readers.datasets import read_datasets
+from condense.data.readers.folders.folder import read_folder
+from condense.data.readers.huggingface import read_huggingface
+from condense.data.readers.imagenet import read_imagenet_subset
+from condense.data.readers.known import read_known
 from condense.data.real import RealData, TestData, TrainingData
 from condense.data.remembering import surveys_of
 from condense.data.sources import LatePixels, ResizedPixels, TensorPixels

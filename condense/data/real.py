@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from condense.data.decoding import ImageShape
+from condense.data.images.decoding import ImageShape
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Preprocessing
 from condense.data.sources import PixelSource, SubsetPixels

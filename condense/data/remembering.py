@@ -89,6 +89,6 @@ def _state_of(files: Sequence[Path]) -> str | None:
 def _revision() -> str:
     """A digest of the code that reads data and of the versions of the libraries that decode it."""
     digest = hashlib.blake2b(" ".join(map(version, _LIBRARIES)).encode(), digest_size=16)
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(module.read_bytes())
     return digest.hexdigest()

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.data.decoding import ImageShape, decode_file, quiet_pillow, resize
-from condense.data.unreadable import Problem, unreadable_files
+from condense.data.images.decoding import ImageShape, decode_file, quiet_pillow, resize
+from condense.data.images.unreadable import Problem, unreadable_files
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Rows
 from condense.runtime.places import cache_directory

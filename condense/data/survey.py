@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from condense.data.decoding import ImageShape
+from condense.data.images.decoding import ImageShape
 from condense.data.sources import PixelSource
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from condense.data.decoding import quiet_pillow
+from condense.data.images.decoding import quiet_pillow
 from condense.data.info import DataInfo
 from condense.data.preprocessing import preprocessing_from_arrays
 from condense.labels import labels_from_arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from condense.data import RealData, known, load_data, pack, remembering, sources
-from condense.data import folder as folders
+from condense.data import RealData, load_data, pack, remembering, sources
+from condense.data.readers import known
+from condense.data.readers.folders import folder as folders
 from condense.data.sources import PixelSource
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Rows
@@ -300,3 +302,16 @@ def test_pixels_get_into_memory_once(tree: Tree, counts: Counts) -> None:
     chunks: Iterator[torch.Tensor] = data.train.source.chunks()
     assert sum(map(len, chunks)) == len(data.train) == 9
     assert counts.taken()[0] == 9
+
+
+def test_every_module_that_reads_data_is_part_of_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in rooms of their own too: an image that is decoded otherwise is another image."""
+    code = Path(shutil.copytree(Path(remembering.__file__).parent, tmp_path / "data"))
+    monkeypatch.setattr(remembering, "__file__", str(code / "remembering.py"))
+    revision = remembering._revision.__wrapped__
+    before = revision()
+    for module in ("sources.py", "images/decoding.py", "readers/arrays.py", "readers/folders/folder.py"):
+        path = code / module
+        path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        assert revision() != before
+        before = revision()

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condense.data.decoding import resize
-from condense.data.items import class_index, describe, image_pixels
+from condense.data.images.decoding import resize
 from condense.data.labels import numbered_classes
 from condense.data.raw import RawData, split_note, split_off_test
+from condense.data.readers.items import class_index, describe, image_pixels
 from condense.data.sources import TensorPixels
 from condense.data.splitting import content_keys
 from condense.runtime.errors import CondenseError

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from condense.data import load_data
-from condense.data.tree import walk
+from condense.data.readers.folders.tree import walk
 from condense.runtime.errors import CondenseError
 
 Tree = Callable[..., Path]  # the fixture `tree`

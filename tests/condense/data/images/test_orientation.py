@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from condense.data import load_data
-from condense.data.decoding import decode_file, quiet_pillow, read_header
+from condense.data.images.decoding import decode_file, quiet_pillow, read_header
 
 ORIENTATION = 0x0112
 FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".webp": {"lossless": True}, ".jpg": {"quality": 95}, ".tiff": {}}

@@ -11,8 +11,8 @@ from torch import Tensor
 from condense.data.catalogue import KnownSet
 from condense.data.preprocessing import Normalization
 from condense.data.raw import RawData
+from condense.data.readers.folders.tree import files_in, is_image, subfolders
 from condense.data.sources import FilePixels, SubsetPixels
-from condense.data.tree import files_in, is_image, subfolders
 from condense.runtime.errors import CondenseError
 
 _ALL = 1000  # classes; the name of class i is the i-th of the folders by name

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from condense.data import load_data
-from condense.data.huggingface import _columns
+from condense.data.readers.huggingface import _columns
 from condense.runtime.errors import CondenseError
 
 datasets = pytest.importorskip("datasets", reason="the extra huggingface is not installed")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from condense.data import load_data
-from condense.data.depth import is_deep
+from condense.data.images.depth import is_deep
 from condense.runtime.errors import CondenseError
 
 Tree = Callable[..., Path]  # the fixture `tree`

@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 
 from condense._version import DISTRIBUTION
-from condense.data.datasets import read_datasets
-from condense.data.formats import formats
+from condense.data.images.formats import formats
 from condense.data.raw import RawData, reason
-from condense.data.splits import TEST_NAMES
+from condense.data.readers.datasets import read_datasets
+from condense.data.readers.folders.splits import TEST_NAMES
 from condense.runtime.errors import CondenseError
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from condense.data.catalogue import KnownSet
-from condense.data.idx import read_idx
 from condense.data.preprocessing import Normalization
 from condense.data.raw import RawData, reason, split_off_test
+from condense.data.readers.idx import read_idx
 from condense.data.remembering import remembered_keys
 from condense.data.sources import TensorPixels, channels_first
 from condense.data.splitting import content_keys

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from condense.data.decoding import is_gray, quiet_pillow
-from condense.data.depth import TO_8_BITS, is_deep, to_uint8
-from condense.data.orientation import upright
+from condense.data.images.decoding import is_gray, quiet_pillow
+from condense.data.images.depth import TO_8_BITS, is_deep, to_uint8
+from condense.data.images.orientation import upright
 from condense.data.raw import reason
 from condense.runtime.errors import CondenseError
 

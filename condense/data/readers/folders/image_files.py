@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from condense.data.decoding import Header, quiet_pillow, read_header
-from condense.data.depth import TO_8_BITS
+from condense.data.images.decoding import Header, quiet_pillow, read_header
+from condense.data.images.depth import TO_8_BITS
 from condense.data.sources import FilePixels
 from condense.runtime.errors import CondenseError
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from condense.data import load_data
-from condense.data.idx import read_idx
+from condense.data.readers.idx import read_idx
 from condense.runtime.errors import CondenseError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -12,8 +12,8 @@ from PIL import Image
 
 import condense
 from condense.data import RealData, load_data
-from condense.data.sequences import Place, frames
-from condense.data.splits import TEST_NAMES, TRAIN_NAMES
+from condense.data.readers.folders.sequences import Place, frames
+from condense.data.readers.folders.splits import TEST_NAMES, TRAIN_NAMES
 from condense.data.splitting import content_key, grouped_split
 from condense.runtime.errors import CondenseError
 

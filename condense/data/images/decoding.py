@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from condense.data.depth import is_deep
-from condense.data.formats import formats
-from condense.data.orientation import upright, upright_size
-from condense.data.unreadable import Problem, problem_of
+from condense.data.images.depth import is_deep
+from condense.data.images.formats import formats
+from condense.data.images.orientation import upright, upright_size
+from condense.data.images.unreadable import Problem, problem_of
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condense.data.tree import files_in, has_images, subfolders, suffix_of
+from condense.data.readers.folders.tree import files_in, has_images, subfolders, suffix_of
 from condense.runtime.errors import CondenseError, near_names
 
 # In any case: `Train` taken for a class would go unnoticed. The first that is there, and for a test split has labels,

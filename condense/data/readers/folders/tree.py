@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condense.data.formats import suffixes
+from condense.data.images.formats import suffixes
 from condense.runtime.errors import CondenseError
 
 # Put beside a user's files by macOS, Synology and QNAP stores, Windows, Linux and Python, in lower case.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from condense.data.depth import to_uint8
+from condense.data.images.depth import to_uint8
 from condense.data.labels import class_indices, numbered_classes
 from condense.data.packing import KIND, SCHEMA
 from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays

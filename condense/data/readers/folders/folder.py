@@ -12,14 +12,14 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from condense.data.image_files import open_images
 from condense.data.raw import RawData, check_names, split_note, split_off_test
+from condense.data.readers.folders.image_files import open_images
+from condense.data.readers.folders.sequences import Place, frames, merged
+from condense.data.readers.folders.splits import SplitFolders, choose_splits
+from condense.data.readers.folders.tree import files_in, is_image, subfolders, suffix_of, walk
 from condense.data.remembering import remembered_keys
-from condense.data.sequences import Place, frames, merged
 from condense.data.sources import SubsetPixels
-from condense.data.splits import SplitFolders, choose_splits
 from condense.data.splitting import content_key
-from condense.data.tree import files_in, is_image, subfolders, suffix_of, walk
 from condense.runtime.errors import CondenseError, near_names
 
 _LAYOUT = "train/CLASS/*.png with test/CLASS/*.png, or CLASS/*.png"

@@ -1,0 +1,1 @@
+"""Folders of image files: which files there are, to which split and class each belongs, and their pixels."""
