@@ -102,13 +102,15 @@ def _score_all(options: EvaluateOptions, nets: list[str]) -> None:
 def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealData]]:
     """Each set with the real data that it is scored on, at the size of its images if no other is asked for.
 
+    Built-in data that no option names is read with the classes that the set was made of.
+
     Raises `CondenseError` for a set that cannot be read or has no such data, and where --json would replace its
     account.
     """
     from condense.data.catalogue import DATA_SETS
     from condense.sets.synthetic_set import SyntheticSet
 
-    loaded: dict[tuple[str, Any], RealData] = {}
+    loaded: dict[tuple[Any, ...], RealData] = {}
     found = []
     for path in options.set:
         if options.json_file is not None and options.json_file.resolve() == path.with_suffix(".json").resolve():
@@ -122,8 +124,12 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
         if options.data is None and name not in DATA_SETS.names():
             raise CondenseError(f"{path} was made from {name!r}, which is not built in; give it with --data PATH")
         source, size = options.data or name, options.image_size or synthetic.info.image_shape[1:]
-        if (source, size) not in loaded:
-            loaded[source, size] = load(source, options.model_copy(update={"image_size": size}))
-        synthetic.check_matches(loaded[source, size].info)
-        found.append((synthetic, loaded[source, size]))
+        classes = options.classes
+        if options.data is None and classes is None:
+            classes = synthetic.provenance.get("configuration", {}).get("classes")
+        key = source, size, classes
+        if key not in loaded:
+            loaded[key] = load(source, options.model_copy(update={"image_size": size, "classes": classes}))
+        synthetic.check_matches(loaded[key].info)
+        found.append((synthetic, loaded[key]))
     return found

@@ -36,6 +36,7 @@ def pack(words: Sequence[str]) -> int:
         description="Store a data set as decoded pixels in one HDF5 file that loads fast.",
     )
     from condense.data import pack as store
+    from condense.data.names import shown
     from condense.runtime.locks import claimed_output
 
     with claimed_output(options.out, "pack", suffix=".h5", overwrite=options.overwrite):
@@ -43,7 +44,10 @@ def pack(words: Sequence[str]) -> int:
             raise CondenseError(f"--out {options.out} is the data itself; give another name")
         data = load(options.data, options)
         store(data, options.out)
-    answer(f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images")
+    answer(
+        f"{options.out}: {data.name}, {len(data.train):,} training and {len(data.test):,} test images",
+        *(f"left out: {shown([name])}" for name in data.left_out),
+    )
     return 0
 
 

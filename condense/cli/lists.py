@@ -31,8 +31,8 @@ def data(words: Sequence[str]) -> int:
 
     own = (
         "PATH",
-        "your own: a folder with train/ and test/ class folders, or class folders alone; .npz or .h5 arrays",
-        "",
+        "your own: images in class folders or with a table of labels; .npz or .h5 arrays",
+        "docs/data.md tells of layouts, names and options",
     )
     hub = ("hf:NAME", "a data set of the Hugging Face hub", "needs the extra huggingface")
     return _print_list(words, "data", [*((entry.name, entry.summary, entry.found) for entry in DATA_SETS), own, hub])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
@@ -43,6 +43,13 @@ def _size(given: Any) -> Any:
     return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 
 
+class WindowBounds(NamedTuple):
+    """The values that become black and white."""
+
+    low: float
+    high: float
+
+
 class SourceOptions(Closed):
     """How real data is found and read."""
 
@@ -57,6 +64,16 @@ class SourceOptions(Closed):
     download: bool = Field(False, description="download a data set by name that is not there")
     group_by_folder: bool = Field(
         False, description="where a test split is made of class folders, keep each of their sub-folders on one side"
+    )
+    labels: Path | None = Field(
+        None, description="for a folder of images: a CSV with the columns file_name, label and perhaps split"
+    )
+    classes: str | None = Field(
+        None, description="those to read, in this order: a,b,c, a file with one a line, or a subset such as imagefruit"
+    )
+    skip_broken: bool = Field(False, description="leave out images that cannot be decoded")
+    window: WindowBounds | None = Field(
+        None, description="of images with more than 8 bits: the values that become black and white"
     )
 
 

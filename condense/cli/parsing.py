@@ -82,6 +82,9 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
         parser.add_argument(option, action="store_true", **options)
     elif bool in kinds:
         parser.add_argument(option, action=argparse.BooleanOptionalAction, **options)
+    elif hasattr(kinds[0], "_fields"):  # a named tuple: a word for each
+        names = tuple(part.upper() for part in kinds[0]._fields)
+        parser.add_argument(option, nargs=len(names), metavar=names, **options)
     else:
         parser.add_argument(option, metavar=_placeholder(name, kinds), required=field.is_required(), **options)
 

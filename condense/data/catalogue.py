@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from condense.data.imagenet_subsets import IMAGENET_SUBSETS
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.runtime.registry import Registry
 
@@ -25,7 +26,7 @@ class KnownSet:
     select each split, `files` the pattern of its files below torchvision's root, `system_folder` where a Linux
     distribution's package puts it as IDX files. `mirror` says whether a mirrored image keeps its class, `constants` are
     the published normalisation (none: computed), `found` tells people where it comes from. `imagenet_classes` are, for
-    a part of ImageNet-1k, the indices of its classes there.
+    a part of ImageNet-1k, the WordNet numbers of its classes, in its order, with their indices there.
     """
 
     name: str
@@ -40,7 +41,7 @@ class KnownSet:
     train_arguments: Mapping[str, object] = field(default_factory=dict)
     test_arguments: Mapping[str, object] = field(default_factory=dict)
     system_folder: str = ""
-    imagenet_classes: tuple[int, ...] = ()
+    imagenet_classes: Mapping[str, int] = field(default_factory=dict)
 
 
 def _torchvision(
@@ -75,7 +76,8 @@ def _torchvision(
 IMAGENET = ChannelConstants((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _imagenet(name: str, summary: str, *classes: int) -> KnownSet:
+def _imagenet(name: str, summary: str) -> KnownSet:
+    classes = IMAGENET_SUBSETS[name]
     return KnownSet(
         name=name,
         summary=f"{summary}, RGB, {len(classes)} classes of ImageNet; needs --image-size",
@@ -166,13 +168,12 @@ DATA_SETS: Registry[KnownSet] = Registry(
             aliases=("stl-10",),
             by_split=True,
         ),
-        # the subsets that MTT introduced (Cazenavette et al., CVPR 2022, code), their classes in its order
-        _imagenet("imagenette", "easily classified things", 0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
-        _imagenet("imagewoof", "dogs", 193, 182, 258, 162, 155, 167, 159, 273, 207, 229),
-        _imagenet("imagefruit", "fruits", 953, 954, 949, 950, 951, 957, 952, 945, 943, 948),
-        _imagenet("imagemeow", "cats", 281, 282, 283, 284, 285, 291, 292, 290, 289, 287),
-        _imagenet("imagesquawk", "birds", 84, 130, 88, 144, 145, 22, 96, 9, 100, 89),
-        _imagenet("imageyellow", "yellow things", 309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
+        _imagenet("imagenette", "easily classified things"),
+        _imagenet("imagewoof", "dogs"),
+        _imagenet("imagefruit", "fruits"),
+        _imagenet("imagemeow", "cats"),
+        _imagenet("imagesquawk", "birds"),
+        _imagenet("imageyellow", "yellow things"),
     ],
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from condense.data.catalogue import DATA_SETS, find_data_set
+from condense.data.class_choice import chosen_classes, select_classes
 from condense.data.fitting import choose_preprocessing
+from condense.data.images.window import Window
 from condense.data.info import DataInfo
 from condense.data.raw import RawData
 from condense.data.readers.arrays import read_h5, read_npz
@@ -19,6 +22,7 @@ from condense.data.readers.folders.folder import read_folder
 from condense.data.readers.huggingface import read_huggingface
 from condense.data.readers.imagenet import read_imagenet_subset
 from condense.data.readers.known import read_known
+from condense.data.reading import Reading
 from condense.data.real import RealData, TestData, TrainingData
 from condense.data.remembering import surveys_of
 from condense.data.sources import LatePixels, ResizedPixels, TensorPixels
@@ -43,13 +47,17 @@ def load_data(
     data_root: str | Path | None = None,
     download: bool = False,
     group_by_folder: bool = False,
+    labels: str | Path | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    skip_broken: bool = False,
+    window: tuple[float, float] | None = None,
 ) -> RealData:
     """Load a data set by name, path or object.
 
     Args:
         source: a name of `condense data` (`digits`, `cifar10`, ...), `hf:NAME`, the path of a tree of class folders, of
-            an `.npz` or of an `.h5`, a torch Dataset of (image, label), or a pair of them (train, test). A name wins
-            over a folder of that name here; write `./cifar10` for the folder.
+            an `.npz` or of an `.h5`, a torch Dataset of (image, label) or of mappings that have both, or a pair of them
+            (train, test). A name wins over a folder of that name here; write `./cifar10` for the folder.
         image_size: side, or (height, width), to which every image is cut and resized; needed where sizes differ.
         normalization: `computed` on the training pixels, `zca`, `none`, or a set with published constants; by default
             the published constants of a known set, what a packed file was packed with, else `computed`.
@@ -61,6 +69,11 @@ def load_data(
         download: whether a missing set may be fetched.
         group_by_folder: for class folders without a test split: the one that is made takes whole sub-folders of the
             class folders (clips, bursts, patients), so that their images are not on both sides.
+        labels: for a folder of images: a table (CSV) of file names and labels, and perhaps of splits.
+        classes: those to read, in the order of their labels: names, a text with commas, a file with one a line, or a
+            subset of ImageNet, such as `imagefruit`, of classes that are called by WordNet numbers.
+        skip_broken: leave out images that cannot be decoded, as if they were not there; `RealData.left_out` has them.
+        window: (low, high): the values that become black and white, of images with one channel of more than 8 bits.
 
     Raises:
         CondenseError: the source is unknown, missing, damaged or no classification set; the message says the way out.
@@ -69,14 +82,21 @@ def load_data(
     >>> data.image_shape, len(data.train), len(data.test)
     ((1, 8, 8), 1438, 359)
     """
-    size = _check_size(image_size)
-    root = Path(data_root or os.environ.get("CONDENSE_DATA") or cache_directory() / "data").expanduser()
-    if group_by_folder and not _is_folder(source):
-        raise CondenseError("--group-by-folder is for a path of class folders; leave it out")
-    raw = _read(source, size, memory_limit, root, download, group_by_folder)
-    raw = _place(_resize(raw, size), memory_limit)
-    data = _prepare(raw, normalization, mirror, memory_limit)
-    return replace(data, grouped_by_folder=group_by_folder)
+    reading = Reading(
+        data_root=Path(data_root or os.environ.get("CONDENSE_DATA") or cache_directory() / "data").expanduser(),
+        image_size=_check_size(image_size),
+        memory_limit=memory_limit,
+        download=download,
+        group_by_folder=group_by_folder,
+        labels=None if labels is None else Path(labels).expanduser(),
+        classes=None if classes is None else chosen_classes(classes),
+        skip_broken=skip_broken,
+        window=None if window is None else Window(*window),
+    )
+    _check_fits(source, reading)
+    raw = _resize(select_classes(_read(source, reading), reading.classes), reading.image_size)
+    data = _prepare(_place(raw, memory_limit), normalization, mirror, memory_limit, f"{reading.window}")
+    return replace(data, reading_options=reading.recorded(left_out=bool(raw.left_out)), left_out=raw.left_out)
 
 
 def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -88,41 +108,42 @@ def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | N
     return height, width
 
 
+def _check_fits(source: Source, reading: Reading) -> None:
+    """Raise `CondenseError` for options that such a source has no use for."""
+    if reading.group_by_folder and not _is_folder(source):
+        raise CondenseError("--group-by-folder is for a path of class folders; leave it out")
+    if reading.labels is not None and not _is_folder(source):
+        raise CondenseError("--labels is for the path of a folder of images; leave it out")
+    if reading.window is not None and isinstance(source, str) and find_data_set(source) is not None:
+        raise CondenseError(f"--window is for values of more than 8 bits, and {source} has 8: leave it out")
+
+
 def _is_folder(source: Source) -> bool:
     named = isinstance(source, str) and (source.startswith(_HUB) or find_data_set(source) is not None)
     return isinstance(source, str | Path) and not named and os.path.isdir(Path(source).expanduser())  # noqa: PTH112
 
 
-def _read(
-    source: Source,
-    size: tuple[int, int] | None,
-    memory_limit: int,
-    data_root: Path,
-    download: bool,
-    group_by_folder: bool,
-) -> RawData:
+def _read(source: Source, reading: Reading) -> RawData:
     if isinstance(source, tuple | list):
         if len(source) != 2:
             raise CondenseError(f"{len(source)} data sets were given; give one torch Dataset or a pair (train, test)")
         train, test = source
-        return read_datasets(train, test, size, memory_limit)
+        return read_datasets(train, test, reading)
     if not isinstance(source, str | Path):
-        return read_datasets(source, None, size, memory_limit)
+        return read_datasets(source, None, reading)
     if isinstance(source, str):
         if source.startswith(_HUB):
-            return read_huggingface(source.removeprefix(_HUB), size, memory_limit, download=download)
+            return read_huggingface(source.removeprefix(_HUB), reading)
         entry = find_data_set(source)
-        if entry is not None and entry.imagenet_classes:
-            return read_imagenet_subset(entry, data_root, size)
         if entry is not None:
-            return read_known(entry, data_root, download=download)
-    return _read_path(source, size, memory_limit, group_by_folder)
+            return read_imagenet_subset(entry, reading) if entry.imagenet_classes else read_known(entry, reading)
+    return _read_path(source, reading)
 
 
-def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: int, group_by_folder: bool) -> RawData:
+def _read_path(source: str | Path, reading: Reading) -> RawData:
     path = Path(source).expanduser()
     if _is_folder(source):
-        return read_folder(path, size, group_by_folder=group_by_folder)
+        return read_folder(path, reading)
     suffix = path.suffix.lower()
     if suffix not in _ARRAY_SUFFIXES or not os.path.isfile(path):  # noqa: PTH113 (takes names that are too long)
         raise _no_data(source)
@@ -133,7 +154,7 @@ def _read_path(source: str | Path, size: tuple[int, int] | None, memory_limit: i
         raise CondenseError(
             f"cannot read {path}: {error.strerror}; allow yourself to read it, for example with chmod u+r"
         ) from error
-    return read_npz(path, memory_limit) if suffix == ".npz" else read_h5(path, memory_limit)
+    return read_npz(path, reading) if suffix == ".npz" else read_h5(path, reading)
 
 
 def _no_data(source: str | Path) -> CondenseError:
@@ -188,8 +209,9 @@ def _place(raw: RawData, memory_limit: int) -> RawData:
     return replace(raw, notes=(*raw.notes, note))
 
 
-def _prepare(raw: RawData, normalization: str | None, mirror: bool | None, memory_limit: int) -> RealData:
-    surveys = surveys_of(raw)
+def _prepare(raw: RawData, normalization: str | None, mirror: bool | None, memory_limit: int, values: str) -> RealData:
+    """`values` says how values of files became pixels."""
+    surveys = surveys_of(raw, values)
     if raw.surveys is None:  # else each image that is read is verified
         for part, surveyed in zip((raw.train, raw.test), surveys):
             if isinstance(part, LatePixels) and part.in_files:

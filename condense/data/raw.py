@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from condense.data.names import shown
 from condense.data.preprocessing import Preprocessing
 from condense.data.sources import PixelSource, SubsetPixels
 from condense.data.splitting import TEST_FRACTION, grouped_split, stratified_split
@@ -22,8 +23,9 @@ class RawData:
 
     `mirror` and `preprocessing` are None where the source does not say, `surveys` (of training and test images) where
     it has none that can be trusted; `files` are all that decide the images and their order, empty where nobody can
-    tell. Raises `CondenseError` for data that cannot be classified: a single class, two classes of one name, names that
-    are not UTF-8, an empty split, a class without training images, a label without class.
+    tell; `left_out` names the images that could not be read. Raises `CondenseError` for data that cannot be classified:
+    a single class, two classes of one name, names that are not UTF-8, an empty split, a class without training images,
+    a label without class.
     """
 
     name: str
@@ -37,6 +39,7 @@ class RawData:
     notes: tuple[str, ...] = ()
     surveys: tuple[Survey, Survey] | None = None
     files: tuple[Path, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.name, self.classes)
@@ -141,6 +144,14 @@ def split_note(raw: RawData, *, grouped: bool = False) -> str:
     test, total = len(raw.test), len(raw.train) + len(raw.test)
     share = "whole sub-folders, near 20 % of every class" if grouped else "20 % of every class, at least one"
     return f"{raw.name} has no test split; {test} of its {total} images ({share}) became one"
+
+
+def note_on_broken(names: Sequence[str]) -> tuple[str, ...]:
+    """What to say about images that were left out because they cannot be read."""
+    if not names:
+        return ()
+    lists = "; condense pack lists all of them" if len(names) > 5 else ""
+    return (f"{len(names)} image(s) that cannot be read were left out: {shown(names)}{lists}",)
 
 
 def reason(error: Exception) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -87,15 +88,17 @@ class TestData(Split):
 class RealData:
     """A data set: its description, its two splits, and `notes`, sentences about it that its user should read.
 
-    `grouped_by_folder` says that the test split was made of whole sub-folders, as `load_data` was asked to. Where a
-    split is a subset of that of a data set, the fingerprint is a digest of those of both splits.
+    `reading_options` are the options of a command, beside name, size, normalisation and mirroring, that read the same
+    images again, in JSON's types; `left_out` names the images that could not be read. Where a split is a subset of that
+    of a data set, the fingerprint is a digest of those of both splits.
     """
 
     info: DataInfo
     train: TrainingData
     test: TestData
     notes: tuple[str, ...] = ()
-    grouped_by_folder: bool = False
+    reading_options: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         splits = (self.train, self.test)
@@ -129,11 +132,6 @@ class RealData:
         return self.info.fingerprint
 
     @property
-    def split_options(self) -> dict[str, bool]:
-        """The options of a command that make the same test split again, if it was made otherwise than usual."""
-        return {"group_by_folder": True} if self.grouped_by_folder else {}
-
-    @property
     def preprocessing(self) -> Preprocessing:
         """What `images` applies to pixels in [0, 1]."""
         return self.info.preprocessing
@@ -153,8 +151,11 @@ class RealData:
             self.classes, self.image_shape, (survey(train.source), train.labels), (survey(test.source), test.labels)
         )
         info = dataclasses.replace(self.info, fingerprint=content)
-        return RealData(
-            info, TrainingData(train.source, train.labels, info), TestData(test.source, test.labels, info), self.notes
+        return dataclasses.replace(
+            self,
+            info=info,
+            train=TrainingData(train.source, train.labels, info),
+            test=TestData(test.source, test.labels, info),
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from condense.data.images.unreadable import PROBLEMS, Problem
 from condense.data.raw import RawData
 from condense.data.survey import Survey, survey
 from condense.runtime.errors import CondenseError
@@ -29,8 +30,11 @@ _SPLITS = ("train", "test")
 _LIBRARIES = ("numpy", "pillow", "torch", "torchvision", "scikit-learn")  # those that decode
 
 
-def surveys_of(raw: RawData) -> tuple[Survey, Survey]:
-    """The surveys of training and test images: those that the source vouches for, remembered ones, or new ones."""
+def surveys_of(raw: RawData, values: str = "") -> tuple[Survey, Survey]:
+    """The surveys of training and test images: those that the source vouches for, remembered ones, or new ones.
+
+    `values` says how values of files became pixels, where somebody decided that.
+    """
     if raw.surveys is not None:
         return raw.surveys
 
@@ -42,7 +46,7 @@ def surveys_of(raw: RawData) -> tuple[Survey, Survey]:
             arrays[f"{part}_histogram"] = surveyed.histogram
         return arrays
 
-    arrays = _remembered("survey", raw.files, f"{raw.train.arrangement}; {raw.test.arrangement}", compute)
+    arrays = _remembered("survey", raw.files, f"{raw.train.arrangement}; {raw.test.arrangement}; {values}", compute)
     train, test = (Survey(arrays[f"{part}_digest"].tobytes(), arrays[f"{part}_histogram"]) for part in _SPLITS)
     return train, test
 
@@ -54,6 +58,22 @@ def remembered_keys(files: Sequence[Path], compute: Callable[[], list[bytes]]) -
         return {"keys": np.frombuffer(b"".join(compute()), np.uint8).reshape(-1, 16).copy()}
 
     return [key.tobytes() for key in _remembered("keys", files, "", as_array)["keys"]]
+
+
+def remembered_problems(
+    root: Path, names: Sequence[str], limit: str, compute: Callable[[], dict[str, Problem]]
+) -> dict[str, Problem]:
+    """Those of the files `names` below `root` that cannot be decoded under this `limit`; `compute` tries them all."""
+
+    kinds: tuple[Problem | None, ...] = (None, *PROBLEMS)
+
+    def as_array() -> Arrays:
+        problems = compute()
+        return {"kinds": np.array([kinds.index(problems.get(name)) for name in names], np.uint8)}
+
+    arrays = _remembered("problems", [root / name for name in names], limit, as_array)
+    by_name = zip(names, (kinds[number] for number in arrays["kinds"].tolist()))
+    return {name: problem for name, problem in by_name if problem is not None}
 
 
 def _remembered(kind: str, files: Sequence[Path], arrangement: str, compute: Callable[[], Arrays]) -> Arrays:

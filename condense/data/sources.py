@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from condense.data.images.decoding import ImageShape, decode_file, quiet_pillow, resize
 from condense.data.images.unreadable import Problem, unreadable_files
+from condense.data.images.window import Window
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Rows
 from condense.runtime.places import cache_directory
@@ -158,12 +159,22 @@ class ResizedPixels(PixelSource):
 
 
 class FilePixels(PixelSource):
-    """Image files, decoded by `threads` threads when they are read; `names` are relative to `root`."""
+    """Image files, decoded by `threads` threads when they are read; `names` are relative to `root`.
+
+    With a `window`, files with one channel of more than 8 bits.
+    """
 
     in_files = True
 
-    def __init__(self, root: Path, names: Sequence[str], image_shape: ImageShape, threads: int = 1) -> None:
-        self._root, self._names, self._threads = root.absolute(), names, threads
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        image_shape: ImageShape,
+        threads: int = 1,
+        window: Window | None = None,
+    ) -> None:
+        self._root, self._names, self._threads, self._window = root.absolute(), names, threads, window
         self.image_shape = image_shape
 
     def __len__(self) -> int:
@@ -171,9 +182,9 @@ class FilePixels(PixelSource):
 
     @property
     def arrangement(self) -> str:
-        """The names of the files in their order, and the size."""
+        """The names of the files in their order, the size, and the window."""
         names = "\0".join(self._names).encode(errors="surrogateescape")
-        return f"{hashlib.blake2b(names, digest_size=16).hexdigest()} {self.image_shape}"
+        return f"{hashlib.blake2b(names, digest_size=16).hexdigest()} {self.image_shape} {self._window}"
 
     def read(self, indices: Tensor) -> Tensor:
         """Decode these files.
@@ -191,28 +202,42 @@ class FilePixels(PixelSource):
 
     def _decode(self, names: Sequence[str]) -> Iterator[np.ndarray | Problem]:
         if self._threads == 1:
-            yield from (decode_file(self._root / name, self.image_shape) for name in names)
+            yield from map(self._decode_one, names)
             return
         with ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda name: decode_file(self._root / name, self.image_shape), names)
+            yield from pool.map(self._decode_one, names)
+
+    def _decode_one(self, name: str) -> np.ndarray | Problem:
+        return decode_file(self._root / name, self.image_shape, self._window)
+
+    def problems(self) -> dict[str, Problem]:
+        """The files that cannot be decoded to their end; decodes all of them."""
+        with quiet_pillow():
+            images = zip(self._names, self._decode(self._names))
+            return {name: image for name, image in images if isinstance(image, str)}
 
     def unreadable(self, problems: Mapping[str, Problem]) -> CondenseError:
         """The error that lists these files and all others that cannot be decoded to their end; decodes all of them."""
-        with quiet_pillow():
-            images = zip(self._names, self._decode(self._names))
-            problems = {name: image for name, image in images if isinstance(image, str)} | dict(problems)
-        return unreadable_files(self._root, len(self._names), problems)
+        return unreadable_files(self._root, len(self._names), self.problems() | dict(problems))
 
 
 class Hdf5Pixels(PixelSource):
-    """Images (N, H, W) or (N, H, W, C), uint8, in an HDF5 file; rows are read from disk on demand."""
+    """Images (N, H, W) or (N, H, W, C), uint8, in an HDF5 file; rows are read from disk on demand.
+
+    Those of another type or order are made so by `convert`, and are of `image_shape` then.
+    """
 
     in_files = True
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(
+        self,
+        rows: Rows,
+        image_shape: ImageShape | None = None,
+        convert: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self._rows, self._convert = rows, convert
         _, height, width, *channels = rows.shape
-        self.image_shape = (channels[0] if channels else 1, height, width)
+        self.image_shape = image_shape or (channels[0] if channels else 1, height, width)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -227,7 +252,8 @@ class Hdf5Pixels(PixelSource):
         rows, positions = indices.unique(return_inverse=True)  # ascending
         starts = (rows.diff() != 1).nonzero().flatten() + 1
         spans = [(int(run[0]), int(run[-1]) + 1) for run in rows.tensor_split(starts)]
-        return channels_first(self._rows.read(*spans))[positions]
+        images = self._rows.read(*spans)
+        return channels_first(images if self._convert is None else self._convert(images))[positions]
 
 
 def channels_first(images: np.ndarray) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from condense.data import DataInfo, RealData
 from condense.data.budget import Budget
 from condense.data.fitting import data_options
+from condense.data.reading import READING_OPTIONS
 from condense.methods.checkpoints import check_continues, checkpoint_path
 from condense.methods.interface import ExpertSource, Job, MethodSettings, Product
 from condense.methods.intermediate_sets import check_kept, kept_path, without_iterations
@@ -179,7 +180,7 @@ def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSett
         "method": entry.name,
         "revision": entry.revision,
         **data_options(data.info),
-        **data.split_options,
+        **data.reading_options,
         "fingerprint": data.fingerprint,
         "identity": data.info.identity,
         **job.budget.recorded,
@@ -222,7 +223,7 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     condense distill dm --data digits --image-size 8x8 --normalization computed --no-mirror --ipc 1 --seed 0
     --image-lr 1.0 --device cpu --micro-batch 32 --out set.h5
     """
-    about = ("data", "image_size", "normalization", "mirror", "group_by_folder", "ipc", "fraction", "balanced", "seed")
+    about = ("data", "image_size", "normalization", "mirror", *READING_OPTIONS, "ipc", "fraction", "balanced", "seed")
     values = {key: configuration[key] for key in about if key in configuration}
     values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:

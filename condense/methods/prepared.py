@@ -169,7 +169,7 @@ def _experts(
     other = None if usual == given else usual
     special = found.experts_for(data.name, request.budget.ipc)
     if entry.experts and buffer is None:
-        special = data.split_options | special
+        special = {**data.reading_options, **special}
         raise CondenseError(how_to_record(entry, data.info, len(data.train), settings, special, other))
     if other is not None:
         say(f"note: the recipe's values for {data.name} are for --normalization {other}, this data has {given}")

@@ -33,11 +33,15 @@ def option_words(values: Mapping[str, Any]) -> list[str]:
 
     >>> option_words({"image_size": "8x8", "mirror": False, "image_average": None})
     ['--image-size', '8x8', '--no-mirror', '--image-average', 'none']
+    >>> option_words({"window": [0, 4095]})
+    ['--window', '0', '4095']
     """
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
             words.append(option_name(name if value else f"no-{name}"))
+        elif isinstance(value, list | tuple):
+            words += [option_name(name), *map(str, value)]
         else:
             words += [option_name(name), "none" if value is None else str(value)]
     return words

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.measure.faults.mutate import mutate
 from buffers.index import BufferDescription, write_preprocessing
@@ -206,6 +207,21 @@ def make_recipe(folder: Path) -> Path:
     return folder / "mine.yaml"
 
 
+def make_table(folder: Path) -> Path:
+    """Beside the folder of the images that it labels."""
+    (folder / "photos").mkdir()
+    rows = ["file_name,label,split"]
+    for number in range(8):
+        rows.append(f"{number}.png,{('cat', 'dog')[number % 2]},{('train', 'test')[number // 4]}")
+        Image.new("L", (4, 4), number).save(folder / "photos" / f"{number}.png")
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "labels.csv"
+
+
+def read_table(path: Path) -> str:
+    return load_data(path.parent / "photos", labels=path).fingerprint
+
+
 def read_recipe(path: Path) -> Any:
     return load_recipe("dm", str(path)).settings_for("digits", 1)
 
@@ -216,6 +232,7 @@ FORMATS = {
     "packed data, streamed": Format(make_packed, read_streamed, True, "hdf5", 200),
     "packed data of earlier versions": Format(make_packed_before, read_data, False, "hdf5", 200),
     "arrays": Format(make_npz, read_data, True, "bytes", 200),
+    "table of labels": Format(make_table, read_table, False, "bytes", 200),
     "expert": Format(make_expert, read_expert, True, "hdf5"),
     "expert of earlier versions": Format(make_expert_before, read_expert, False, "hdf5", 200),
     "index of experts": Format(make_index, read_expert, False, "json"),

@@ -14,10 +14,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from condense.data.images.depth import is_deep
+from condense.data.images.depth import has_all_bits, is_deep
 from condense.data.images.formats import formats
 from condense.data.images.orientation import upright, upright_size
 from condense.data.images.unreadable import Problem, problem_of
+from condense.data.images.window import Window
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
 
@@ -31,7 +32,8 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints
 class Header:
     """What an image file says before it is decoded: size as viewers show it, and colours.
 
-    `deep` means more than 8 bits a channel, `animated` more than one frame, of which the first is used.
+    `deep` means more than 8 bits a channel, `windowable` that all of these can be read, `animated` more than one frame,
+    of which the first is used.
     """
 
     height: int
@@ -39,6 +41,7 @@ class Header:
     gray: bool
     transparent: bool
     deep: bool
+    windowable: bool
     animated: bool
 
 
@@ -51,7 +54,7 @@ def read_header(path: Path) -> Header | Problem:
     """The header of an image file, or why it cannot be read."""
     try:
         with _open(path) as image:
-            deep = is_deep(image)  # before anything decodes it
+            deep, windowable = is_deep(image), has_all_bits(image)  # before anything decodes it
             height, width = upright_size(image)
             return Header(
                 height=height,
@@ -59,17 +62,22 @@ def read_header(path: Path) -> Header | Problem:
                 gray=is_gray(image),
                 transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
                 deep=deep,
+                windowable=windowable,
                 animated=image.format != "MPO" and getattr(image, "is_animated", False),  # MPO: previews of one photo
             )
     except Exception as error:
         return problem_of(error)
 
 
-def decode_file(path: Path, shape: ImageShape) -> np.ndarray | Problem:
-    """The pixels of an image file, uint8 of `shape`, or why it cannot be decoded to its end."""
+def decode_file(path: Path, shape: ImageShape, window: Window | None = None) -> np.ndarray | Problem:
+    """The pixels of an image file, uint8 of `shape`, or why it cannot be decoded to its end.
+
+    With a window, of an image with one channel of more than 8 bits.
+    """
     try:
-        with _open(path) as image:
-            return to_pixels(upright(image), shape)
+        with _open(path) as opened:
+            image = upright(opened)
+            return to_pixels(image if window is None else through_window(image, window), shape)
     except Exception as error:
         return problem_of(error)
 
@@ -78,6 +86,11 @@ def _open(path: Path) -> Image.Image:
     if not path.is_file():  # to open a pipe would wait for its other end
         raise FileNotFoundError(path)
     return Image.open(path, formats=formats())
+
+
+def through_window(image: Image.Image, window: Window) -> Image.Image:
+    """A Pillow image with one channel of more than 8 bits as one of 8 bits."""
+    return Image.fromarray(window.apply(np.asarray(image)))
 
 
 @contextmanager

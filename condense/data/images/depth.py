@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-TO_8_BITS = "convert them to 8 bits by the range of values that matters, for example 255 * value / largest value"
+TO_8_BITS = (
+    "give --window LOW HIGH, the values that become black and white (of images with one channel), or convert them to 8 "
+    "bits by the range that matters, for example 255 * value / largest value"
+)
 
 _DEEP_MODES = ("I", "F")  # one channel of 16 or 32 bits: Pillow would clip, not scale, its values
 _BITS_PER_SAMPLE = 258  # the tag of TIFF
@@ -24,10 +27,10 @@ def to_uint8(dtype: np.dtype) -> str:
     """How arrays of images that are not uint8 become uint8.
 
     >>> to_uint8(np.dtype("float32"))
-    'multiply [0, 1] by 255 and round'
+    'multiply [0, 1] by 255 and round, or give --window LOW HIGH, the values that become black and white'
     """
     if dtype.kind == "f":
-        return "multiply [0, 1] by 255 and round"
+        return "multiply [0, 1] by 255 and round, or give --window LOW HIGH, the values that become black and white"
     if dtype.kind == "b":
         return "255 * images.astype('uint8')"
     return f"images.astype('uint8') if no value is above 255, else {TO_8_BITS}"
@@ -52,6 +55,15 @@ def is_deep(image: Image.Image) -> bool:
             return image.format == again.format and bool(again.tile) and _is_deep_file(again)
     except Exception:  # the file may be gone, or be another one
         return False
+
+
+def has_all_bits(image: Image.Image) -> bool:
+    """Whether Pillow gives the values of an image of one channel with more than 8 bits as they are in its file.
+
+    It spreads those of a PGM whose largest is not 65535. Asked before the image is decoded.
+    """
+    tiles = getattr(image, "tile", None) or [("raw",)]
+    return image.mode.startswith(_DEEP_MODES) and (image.format != "PPM" or tiles[0][0] == "raw")
 
 
 def _is_deep_file(image: Any) -> bool:

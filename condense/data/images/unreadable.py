@@ -8,9 +8,11 @@ from typing import Literal
 
 from PIL import Image
 
+from condense.data.names import shown
 from condense.runtime.errors import CondenseError
 
 Problem = Literal["damaged", "locked", "huge"]
+PROBLEMS: tuple[Problem, ...] = ("damaged", "locked", "huge")
 
 
 def problem_of(error: Exception) -> Problem:
@@ -20,17 +22,20 @@ def problem_of(error: Exception) -> Problem:
     return "huge" if isinstance(error, Image.DecompressionBombError) else "damaged"
 
 
-def unreadable_files(root: Path, count: int, problems: Mapping[str, Problem]) -> CondenseError:
+def unreadable_files(
+    root: Path, count: int, problems: Mapping[str, Problem], *, skipped: bool = False
+) -> CondenseError:
     """The error about the `problems` of files below `root`, by their names, out of `count` files that were tried.
 
-    It is about one kind of problem, the first that there is of damaged, locked and huge files.
+    It is about one kind of problem, the first that there is of damaged, locked and huge files. `skipped` says that
+    broken files were to be left out already.
     """
-    kind = next(kind for kind in ("damaged", "locked", "huge") if kind in problems.values())
+    kind = next(kind for kind in PROBLEMS if kind in problems.values())
     names = [name for name, problem in problems.items() if problem == kind]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     what, way_out = _sentence(kind)
     return CondenseError(
-        f"{len(names)} of {count} image files in {root} {what}: {', '.join(names[:5])}{more}; {way_out}"
+        f"{len(names)} of {count} image files in {root} {what}: {shown(names)}; {way_out}"
+        f"{'' if skipped or kind == 'locked' else ', or give --skip-broken to leave them out'}"
     )
 
 

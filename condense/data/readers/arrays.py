@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from condense.data.images.depth import to_uint8
-from condense.data.labels import class_indices, numbered_classes
+from condense.data.labels import labels_of_arrays, plain_text
 from condense.data.packing import KIND, SCHEMA
 from condense.data.preprocessing import Preprocessing, preprocessing_from_arrays
-from condense.data.raw import RawData, reason
+from condense.data.raw import RawData, reason, split_note, split_off_test
+from condense.data.readers.array_images import ArrayForm, array_form
+from condense.data.readers.array_names import CLASSES, SplitNames, array_names
+from condense.data.reading import Reading
+from condense.data.remembering import remembered_keys
 from condense.data.sources import Hdf5Pixels, PixelSource, TensorPixels, channels_first
+from condense.data.splitting import content_key
 from condense.data.survey import Survey
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.objects import Hdf5File, open_hdf5
 from condense.runtime.hdf5.reader import CHECKSUMS, Rows, open_rows, read_contents
 from condense.runtime.inputs import regular_file
 
-KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_PIECE = 16 * 2**20  # bytes of rows that are hashed at once
 
 
-def read_npz(path: Path, memory_limit: int) -> RawData:
-    """Read an `.npz` with `KEYS` and, optionally, `classes`; images are (N, H, W) or (N, H, W, C), uint8.
+def read_npz(path: Path, reading: Reading) -> RawData:
+    """Read an `.npz` of images and labels in usual names and forms; see `array_names` and `array_form`.
 
-    Raises `CondenseError` for a damaged file, wrong arrays, and arrays above `memory_limit` bytes.
+    Labels are integers, or texts, whose classes are sorted; `classes` names those of integers. Without a test split one
+    is made. Raises `CondenseError` for a damaged file, wrong arrays, and arrays above the memory limit.
     """
     regular_file(path, "a folder, an .npz or an .h5 of images")
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = _unpack(path, archive, memory_limit)
+            splits, arrays = _unpack(path, archive, reading.memory_limit)
     except CondenseError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for damage and for pickled objects
         raise CondenseError(f"cannot read {path}: {reason(error)}; save plain number and text arrays") from error
-    for split in ("train", "test"):
-        _check_images(path, f"{split}_images", arrays[f"{split}_images"])
-    train, test = (TensorPixels(channels_first(arrays[key])) for key in ("train_images", "test_images"))
-    return _raw(path, path.stem, arrays, train, test, files=(path,))
+    forms = [array_form(path, split.images, arrays[split.images], reading.window) for split in splits]
+    keys = None
+    if len(splits) == 1:
+        stored = arrays[splits[0].images]
+        keys = remembered_keys((path,), lambda: [content_key(np.ascontiguousarray(row)) for row in stored])
+    pixels = [TensorPixels(channels_first(form.apply(arrays[split.images]))) for form, split in zip(forms, splits)]
+    return _raw(path, path.stem, splits, arrays, pixels, forms, keys)
 
 
-def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` that are wanted, all of them measured before the first is read."""
+def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> tuple[list[SplitNames], dict[str, np.ndarray]]:
+    """The splits of an `.npz` and the arrays that are wanted, all of them measured before the first is read."""
     entries = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist() if name.endswith(".npy")}
-    _check_keys(path, entries)
-    wanted = {key: entries[key] for key in (*KEYS, "classes") if key in entries}
+    splits = _splits(path, entries)
+    wanted = {key: entries[key] for key in _wanted(splits, entries)}
     size = sum(entry.file_size for entry in wanted.values())  # zipfile gives no more than this of an entry
     if size > memory_limit:
         raise CondenseError(
@@ -58,7 +66,17 @@ def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> dict[str
             "and an .npz is read whole; give a larger --memory-limit once, to pack it into an .h5, which is read piece "
             "by piece"
         )
-    return {key: _read_entry(archive, entry) for key, entry in wanted.items()}
+    return splits, {key: _read_entry(archive, entry) for key, entry in wanted.items()}
+
+
+def _splits(path: Path, present: Any) -> list[SplitNames]:
+    """The training split, or all images, and the test split if there is one."""
+    return [split for split in array_names(path, present) if split is not None]
+
+
+def _wanted(splits: list[SplitNames], present: Any) -> list[str]:
+    names = [name for split in splits for name in (split.images, split.labels)]
+    return [*names, *([CLASSES] if CLASSES in present else [])]
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
@@ -73,29 +91,35 @@ def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         return np.asarray(npy.read_array(stream, allow_pickle=False))
 
 
-def read_h5(path: Path, memory_limit: int) -> RawData:
+def read_h5(path: Path, reading: Reading) -> RawData:
     """Read an `.h5` of the same arrays; what `pack` stored beside them (name, mirror, preprocessing) is taken over.
 
     Images stay in the file until they are read. Raises `CondenseError` for a damaged file and wrong arrays.
     """
     with open_hdf5(path, "an .h5 of images", "pack the data again") as file:
         if file.attribute(file.item("/"), "format") != KIND and CHECKSUMS not in file.names():
-            return _read_others(file, memory_limit)
-    return _read_packed(path)
+            return _read_others(file, reading)
+    return _read_packed(path, reading)
 
 
-def _read_packed(path: Path) -> RawData:
+def _read_packed(path: Path, reading: Reading) -> RawData:
     """A file of `pack`, which vouches for itself."""
     contents = read_contents(path, kind=KIND, schema=SCHEMA)
     arrays, root = contents.arrays, contents.attributes["/"]
-    _check_keys(path, arrays | contents.rows)
-    train, test = (_rows_of_images(path, key, contents.rows.get(key)) for key in ("train_images", "test_images"))
+    splits = _splits(path, arrays | contents.rows)
+    forms, pixels = [], []
+    for split in splits:
+        rows = contents.rows.get(split.images)
+        if rows is None:
+            raise CondenseError(f"{path} has no checksums for {split.images}; pack the data again")
+        forms.append(array_form(path, split.images, rows, reading.window))
+        pixels.append(Hdf5Pixels(rows))
     try:
         kind = contents.attributes["preprocessing"]["kind"]
         numbers = {name.removeprefix("preprocessing/"): array for name, array in arrays.items()}
         surveys = _stored_survey(arrays, "train"), _stored_survey(arrays, "test")
         stored = {"mirror": bool(root["mirror"]), "preprocessing": preprocessing_from_arrays(kind, numbers)}
-        return _raw(path, _text(root["name"]), arrays, train, test, files=(path,), surveys=surveys, **stored)
+        return _raw(path, plain_text(root["name"]), splits, arrays, pixels, forms, None, surveys=surveys, **stored)
     except KeyError as error:
         raise CondenseError(f"{path} lacks {error}; pack the data again") from error
 
@@ -104,24 +128,31 @@ def _stored_survey(arrays: Mapping[str, np.ndarray], split: str) -> Survey:
     return Survey(arrays[f"survey/{split}_digest"].tobytes(), arrays[f"survey/{split}_histogram"])
 
 
-def _read_others(file: Hdf5File, memory_limit: int) -> RawData:
+def _read_others(file: Hdf5File, reading: Reading) -> RawData:
     """A file that another program made, or an earlier version of `pack`: nothing in it vouches for the rest."""
-    names, root = file.names(), file.item("/")
-    _check_keys(file.path, names)
-    train, test = (_rows_of_images(file.path, key, open_rows(file, key)) for key in ("train_images", "test_images"))
-    whole = [key for key in (*KEYS, "classes") if key in names and not key.endswith("images")]
-    arrays = {key: file.array(key, memory_limit) for key in whole}
+    path, names, root = file.path, file.names(), file.item("/")
+    splits = _splits(path, names)
+    rows = [open_rows(file, split.images) for split in splits]
+    forms = [array_form(path, split.images, images, reading.window) for split, images in zip(splits, rows)]
+    pixels = [Hdf5Pixels(images, form.image_shape, form.apply) for images, form in zip(rows, forms)]
+    images = {split.images for split in splits}
+    arrays = {key: file.array(key, reading.memory_limit) for key in _wanted(splits, names) if key not in images}
     mirror = file.attribute(root, "mirror")
-    return _raw(
-        file.path,
-        _text(file.attribute(root, "name", file.path.stem)),
-        arrays,
-        train,
-        test,
-        files=(file.path,),
-        mirror=None if mirror is None else bool(mirror),
-        preprocessing=_stored_preprocessing(file, memory_limit),
-    )
+    name = plain_text(file.attribute(root, "name", path.stem))
+    stored = {
+        "mirror": None if mirror is None else bool(mirror),
+        "preprocessing": _stored_preprocessing(file, reading.memory_limit),
+    }
+    keys = None
+    if len(splits) == 1:
+        keys = remembered_keys((path,), lambda: [content_key(row) for row in _each_row(rows[0])])
+    return _raw(path, name, splits, arrays, pixels, forms, keys, **stored)
+
+
+def _each_row(rows: Rows) -> Iterator[np.ndarray]:
+    step = max(1, _PIECE // max(1, math.prod(rows.shape[1:]) * rows.dtype.itemsize))
+    for start in range(0, len(rows), step):
+        yield from np.ascontiguousarray(rows.read((start, min(start + step, len(rows)))))
 
 
 def _stored_preprocessing(file: Hdf5File, memory_limit: int) -> Preprocessing | None:
@@ -133,51 +164,30 @@ def _stored_preprocessing(file: Hdf5File, memory_limit: int) -> Preprocessing | 
     return preprocessing_from_arrays(file.attribute(group, "kind"), arrays)
 
 
-def _rows_of_images(path: Path, key: str, rows: Rows | None) -> Hdf5Pixels:
-    if rows is None:
-        raise CondenseError(f"{path} has no checksums for {key}; pack the data again")
-    _check_images(path, key, rows)
-    return Hdf5Pixels(rows)
-
-
 def _raw(
-    path: Path, name: str, arrays: Mapping[str, np.ndarray], train: PixelSource, test: PixelSource, **stored: Any
+    path: Path,
+    name: str,
+    splits: list[SplitNames],
+    arrays: Mapping[str, np.ndarray],
+    pixels: list[Any],
+    forms: list[ArrayForm],
+    keys: list[bytes] | None,
+    **stored: Any,
 ) -> RawData:
-    train_labels, test_labels = (
-        class_indices(arrays[key], f"{key} of {path}") for key in ("train_labels", "test_labels")
-    )
-    if "classes" in arrays:
-        classes = tuple(_text(name) for name in arrays["classes"].ravel())
-    else:
-        classes = numbered_classes(name, train_labels) if len(train_labels) else ()
-    return RawData(name, classes, train, train_labels, test, test_labels, **stored)
-
-
-def _text(name: Any) -> str:
-    """A name as text; bytes that are not UTF-8 become what the names of such files become."""
-    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
-
-
-def _check_keys(path: Path, present: Any) -> None:
-    missing = [key for key in KEYS if key not in present]
-    if missing:
-        raise CondenseError(
-            f"{path} lacks {', '.join(missing)} (it has: {', '.join(sorted(present)[:20]) or 'nothing'}); it needs "
-            f"{', '.join(KEYS)} and may have classes"
-        )
-
-
-def _check_images(path: Path, key: str, images: Any) -> None:
-    """`images` is an array or rows of one; only its dtype and shape are looked at."""
-    if images.dtype != np.uint8:
-        raise CondenseError(
-            f"{key} of {path} is {images.dtype}; images must be uint8, 0 to 255 ({to_uint8(images.dtype)})"
-        )
-    shape = tuple(images.shape)
-    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))):
-        turn = " (images.transpose(0, 2, 3, 1) puts it there)" if len(shape) == 4 and shape[1] in (1, 3) else ""
-        raise CondenseError(
-            f"{key} of {path} has shape {shape}; give (N, H, W), or (N, H, W, C) with C 1 or 3 last{turn}"
-        )
-    if 0 in shape[1:]:
-        raise CondenseError(f"{key} of {path} has shape {shape}; images need at least one pixel")
+    """Pixels and labels of both splits, or of all images with the `keys` to split them by."""
+    names = [plain_text(entry) for entry in arrays[CLASSES].ravel()] if CLASSES in arrays else None
+    given = {f"{split.labels} of {path}": arrays[split.labels] for split in splits}
+    classes, labels = labels_of_arrays(name, given, names)
+    notes = tuple(form.note for form in forms if form.note)
+    if len(splits) == 2:
+        split = splits[1].split
+        if not split.startswith(("test", "tst")):
+            notes = (f"the split {split} of {path.name} is the test split", *notes)
+        train, test = pixels
+        return RawData(name, classes, train, labels[0], test, labels[1], notes=notes, files=(path,), **stored)
+    source: PixelSource = pixels[0]
+    if len(source) != len(labels[0]):
+        raise CondenseError(f"{path} has {len(source)} images but {len(labels[0])} labels; give every image one label")
+    assert keys is not None, "without a test split there are keys to make one by"
+    raw = split_off_test(name, classes, source, labels[0], keys)
+    return dataclasses.replace(raw, notes=(split_note(raw), *notes), files=(path,), **stored)

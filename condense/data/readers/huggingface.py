@@ -14,6 +14,8 @@ from condense.data.images.formats import formats
 from condense.data.raw import RawData, reason
 from condense.data.readers.datasets import read_datasets
 from condense.data.readers.folders.splits import TEST_NAMES
+from condense.data.readers.items import BrokenImageError
+from condense.data.reading import Reading
 from condense.runtime.errors import CondenseError
 
 
@@ -36,18 +38,18 @@ class _Items:
         try:
             image = Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"], formats=formats())
         except Exception as error:  # Pillow raises anything on damaged files
-            raise CondenseError(f"image {index} of the hub's set cannot be read: {reason(error)}") from error
+            raise BrokenImageError(f"image {index} of the hub's set cannot be read: {reason(error)}") from error
         return image, item[self._label]
 
 
-def read_huggingface(name: str, image_size: tuple[int, int] | None, memory_limit: int, *, download: bool) -> RawData:
+def read_huggingface(name: str, reading: Reading) -> RawData:
     """Read the hub's data set `name`: its first image column and its first class column.
 
     The training split is `train`; the test split is the first of `test`, `validation` and their like that has labels,
-    or it is made. Without `download` only the local cache of `datasets` is used. Raises `CondenseError` if the package
-    is missing, if the set is not there, or if it is not a classification set.
+    or it is made. Without `reading.download` only the local cache of `datasets` is used. Raises `CondenseError` if the
+    package is missing, if the set is not there, or if it is not a classification set.
     """
-    splits = _load(name, download=download)
+    splits = _load(name, download=reading.download)
     if "train" not in splits:
         raise CondenseError(f"hf:{name} has no split called train (it has: {', '.join(splits)}); condense needs one")
     image, label, notes = _columns(name, splits["train"].features)
@@ -59,7 +61,7 @@ def read_huggingface(name: str, image_size: tuple[int, int] | None, memory_limit
         notes += (f"the split {test_name} of hf:{name} is the test split",)
     train = _Items(splits["train"], image, label)
     test = None if test_name is None else _Items(splits[test_name], image, label)
-    return read_datasets(train, test, image_size, memory_limit, name=name.rsplit("/", 1)[-1], notes=notes)
+    return read_datasets(train, test, reading, name=name.rsplit("/", 1)[-1], notes=notes)
 
 
 def _has_labels(split: Any, label: str) -> bool:

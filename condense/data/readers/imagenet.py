@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -10,24 +9,27 @@ from torch import Tensor
 
 from condense.data.catalogue import KnownSet
 from condense.data.preprocessing import Normalization
-from condense.data.raw import RawData
+from condense.data.raw import RawData, note_on_broken
+from condense.data.readers.folders.image_files import broken_files
 from condense.data.readers.folders.tree import files_in, is_image, subfolders
+from condense.data.reading import Reading
 from condense.data.sources import FilePixels, SubsetPixels
 from condense.runtime.errors import CondenseError
 
-_ALL = 1000  # classes; the name of class i is the i-th of the folders by name
 _PARTS = ("train", "val")
 
 
-def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int, int] | None) -> RawData:
+def read_imagenet_subset(entry: KnownSet, reading: Reading) -> RawData:
     """The classes of `entry`, in its order, with the validation images of ImageNet as test split.
 
-    Looks in `data_root`, `data_root/imagenet` and `data_root/NAME` for `train` and `val` with a folder for each of the
-    1,000 classes, or for those of the subset only, each called by its WordNet number. Images are cut in their middle to
-    the aspect of `image_size` (H, W); the code of MTT, whose subsets these are, squeezes them instead.
+    Looks in `reading.data_root`, its folder `imagenet` and its folder NAME for `train` and `val` with a folder for each
+    of the classes, called by its WordNet number; other folders are not looked at. Images are cut in their middle to the
+    aspect of the image size; the code of MTT, whose subsets these are, squeezes them instead. With
+    `reading.skip_broken` those that cannot be decoded are left out.
 
-    Raises `CondenseError` if there is no such folder, or no `image_size`.
+    Raises `CondenseError` if there is no such folder, or no image size.
     """
+    data_root, image_size = reading.data_root, reading.image_size
     places = [data_root, data_root / "imagenet", data_root / entry.name]
     root = next((place for place in places if all((place / part).is_dir() for part in _PARTS)), None)
     if root is None:
@@ -39,8 +41,13 @@ def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int
         raise CondenseError(f"images of {entry.name} differ in size; give --image-size, for example 128")
     names: list[str] = []
     labels: list[Tensor] = []
+    left_out: tuple[str, ...] = ()
     for part in _PARTS:
         files = [_files(root, folder) for folder in _folders(root / part, entry)]
+        if reading.skip_broken:
+            broken = broken_files(root, [name for members in files for name in members], torch.get_num_threads())
+            files = [[name for name in members if name not in broken] for members in files]
+            left_out += tuple(broken)
         names += [name for members in files for name in members]
         labels.append(torch.arange(len(files)).repeat_interleave(torch.tensor([len(members) for members in files])))
     pixels = FilePixels(root, names, (3, *image_size), torch.get_num_threads())
@@ -55,21 +62,22 @@ def read_imagenet_subset(entry: KnownSet, data_root: Path, image_size: tuple[int
         labels[1],
         mirror=entry.mirror,
         preprocessing=Normalization(constants.mean, constants.std) if constants else None,
+        notes=note_on_broken(left_out),
         files=tuple(root / name for name in names),
+        left_out=left_out,
     )
 
 
 def _folders(part: Path, entry: KnownSet) -> list[Path]:
     """The folders of the classes, in their order."""
-    folders = [folder for folder in subfolders(part) if re.fullmatch(r"n[0-9]{8}", folder.name)]
-    if len(folders) == _ALL:
-        return [folders[index] for index in entry.imagenet_classes]
-    if len(folders) == len(entry.imagenet_classes):
-        return [folders[sorted(entry.imagenet_classes).index(index)] for index in entry.imagenet_classes]
-    raise CondenseError(
-        f"{part} has {len(folders)} folders called by a WordNet number, so it is not known which are those of "
-        f"{entry.name}; it needs all {_ALL:,} of ImageNet, or the {len(entry.imagenet_classes)} of the subset"
-    )
+    names = {folder.name for folder in subfolders(part)}
+    missing = [name for name in entry.imagenet_classes if name not in names]
+    if missing:
+        raise CondenseError(
+            f"{part} has no folders for {len(missing)} of the {len(entry.imagenet_classes)} classes of {entry.name}, "
+            f"for example {missing[0]}; classes go by their WordNet numbers, as ImageNet has them"
+        )
+    return [part / name for name in entry.imagenet_classes]
 
 
 def _files(root: Path, folder: Path) -> list[str]:
@@ -81,4 +89,4 @@ def _class_names(entry: KnownSet) -> tuple[str, ...]:
     from torchvision.models import ResNet18_Weights  # here, because importing its networks takes a while
 
     categories = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-    return tuple(categories[index] for index in entry.imagenet_classes)
+    return tuple(categories[index] for index in entry.imagenet_classes.values())

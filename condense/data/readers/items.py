@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,37 +11,90 @@ from PIL import Image
 from torch import Tensor
 
 from condense.data.images.decoding import is_gray, quiet_pillow
-from condense.data.images.depth import TO_8_BITS, is_deep, to_uint8
+from condense.data.images.depth import TO_8_BITS, has_all_bits, is_deep, to_uint8
 from condense.data.images.orientation import upright
+from condense.data.images.window import Window
 from condense.data.raw import reason
 from condense.runtime.errors import CondenseError
 
+IMAGE_KEYS = ("image", "img", "pixel_values")
+LABEL_KEYS = ("label", "labels", "target")
+_LEAVE_OUT = "leave it out, or convert the others to 8 bits"
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
-def image_pixels(image: Any, index: int) -> np.ndarray:
+class BrokenImageError(CondenseError):
+    """An image that cannot be decoded, so that it may be left out."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(f"{sentence}; replace it, or give --skip-broken to leave such images out")
+
+
+def image_and_label(item: Any, index: int) -> tuple[Any, Any]:
+    """The two parts of item number `index`: a pair, or a mapping with usual names.
+
+    Raises `CondenseError` for any other item.
+    """
+    if isinstance(item, list | tuple) and len(item) == 2:
+        return item[0], item[1]
+    if isinstance(item, Mapping):
+        image, label = (next((key for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
+        if image is not None and label is not None:
+            return item[image], item[label]
+        raise CondenseError(
+            f"item {index} has {', '.join(map(str, list(item)[:10])) or 'nothing'}; a mapping must have an image "
+            f"({', '.join(IMAGE_KEYS)}) and a label ({', '.join(LABEL_KEYS)})"
+        )
+    raise CondenseError(
+        f"item {index} is {describe(item)}; a torch Dataset must give pairs of an image and a label, or mappings with "
+        "both"
+    )
+
+
+def image_pixels(image: Any, index: int, window: Window | None = None) -> np.ndarray:
     """The image of item number `index` as uint8 (C, H, W), C 1 or 3; a Pillow image is turned upright.
 
     Raises `CondenseError` for anything but a Pillow image, a tensor [C, H, W] or [H, W] and an array (H, W) or
-    (H, W, C), uint8 or floating point in [0, 1].
+    (H, W, C), uint8 or floating point in [0, 1]; with a `window`, for anything but numbers of more than 8 bits.
+    Of these, `BrokenImageError` is a Pillow image that cannot be decoded.
     """
-    if isinstance(image, Image.Image) and is_deep(image):
-        raise CondenseError(f"image {index} has more than 8 bits a channel; {TO_8_BITS}")
+    if isinstance(image, Image.Image):
+        _check_depth(image, index, windowed=window is not None)
     try:
-        array = _from_pillow(image) if isinstance(image, Image.Image) else _from_tensor(image)
+        array = _from_pillow(image, window) if isinstance(image, Image.Image) else _from_tensor(image)
     except Exception as error:  # of a damaged file, and of tensors that are sparse, or have no values
-        raise CondenseError(f"image {index} is {describe(image)} that cannot be read ({reason(error)})") from error
+        sentence = f"image {index} is {describe(image)} that cannot be read ({reason(error)})"
+        raise (BrokenImageError if isinstance(image, Image.Image) else CondenseError)(sentence) from error
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))) or array.size == 0:
         raise CondenseError(
             f"image {index} is {describe(image)}; give Pillow images, tensors [C, H, W] or arrays (H, W, C), C 1 or 3"
         )
     array = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)
-    return np.ascontiguousarray(_to_uint8(array, index))
+    if isinstance(image, Image.Image) or window is None:
+        return np.ascontiguousarray(_to_uint8(array, index))
+    if array.dtype == np.uint8 or array.dtype.kind not in "iuf":
+        raise CondenseError(
+            f"image {index} is {array.dtype}, and --window is for values of more than 8 bits: {_LEAVE_OUT}"
+        )
+    return np.ascontiguousarray(window.apply(array))
 
 
-def _from_pillow(image: Image.Image) -> np.ndarray:
+def _check_depth(image: Image.Image, index: int, *, windowed: bool) -> None:
+    if not windowed and is_deep(image):
+        raise CondenseError(f"image {index} has more than 8 bits a channel; {TO_8_BITS}")
+    if windowed and not has_all_bits(image):
+        what = "several channels or a format that Pillow cuts to 8 bits" if is_deep(image) else "8 bits a channel"
+        raise CondenseError(
+            f"image {index} has {what}, and --window is for one channel of more than 8 bits: {_LEAVE_OUT}"
+        )
+
+
+def _from_pillow(image: Image.Image, window: Window | None) -> np.ndarray:
     with quiet_pillow():
-        return np.asarray(upright(image).convert("L" if is_gray(image) else "RGB"))
+        turned = upright(image)
+        if window is not None:
+            return window.apply(np.asarray(turned))
+        return np.asarray(turned.convert("L" if is_gray(image) else "RGB"))
 
 
 def _from_tensor(image: Any) -> np.ndarray:
@@ -68,7 +122,8 @@ def _to_uint8(array: np.ndarray, index: int) -> np.ndarray:
     values = f"image {index} is {array.dtype} from {lowest:.4g} to {highest:.4g}"
     if array.dtype.kind == "f":
         raise CondenseError(
-            f"{values}; give uint8, or floating point in [0, 1] (leave out Normalize: condense normalises by itself)"
+            f"{values}; give uint8, or floating point in [0, 1] (leave out Normalize: condense normalises by itself), "
+            "or --window LOW HIGH, the values that become black and white"
         )
     raise CondenseError(f"{values}; give uint8: {to_uint8(array.dtype)}")
 

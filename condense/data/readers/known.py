@@ -14,6 +14,7 @@ from condense.data.catalogue import KnownSet
 from condense.data.preprocessing import Normalization
 from condense.data.raw import RawData, reason, split_off_test
 from condense.data.readers.idx import read_idx
+from condense.data.reading import Reading
 from condense.data.remembering import remembered_keys
 from condense.data.sources import TensorPixels, channels_first
 from condense.data.splitting import content_keys
@@ -21,16 +22,16 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 
 
-def read_known(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
-    """Read a set of the catalogue; torchvision's are looked for in `data_root` and `data_root/NAME`.
+def read_known(entry: KnownSet, reading: Reading) -> RawData:
+    """Read a set of the catalogue; torchvision's are looked for in `reading.data_root` and its folder NAME.
 
-    Raises `CondenseError` if it is not there and `download` is false, or if the download fails.
+    Raises `CondenseError` if it is not there and may not be downloaded, or if the download fails.
     """
-    raw: RawData = load_object(entry.target)(entry, data_root, download=download)
+    raw: RawData = load_object(entry.target)(entry, reading)
     return raw
 
 
-def read_digits(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
+def read_digits(entry: KnownSet, reading: Reading) -> RawData:
     """The 8x8 digits inside scikit-learn, their 17 grey levels spread over 0..255; needs neither folder nor network.
 
     They have no official test split: 20 % of every class become one, chosen by content.
@@ -46,8 +47,9 @@ def read_digits(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
     return replace(split_off_test(entry.name, classes, pixels, labels, keys, mirror=entry.mirror), files=files)
 
 
-def read_torchvision(entry: KnownSet, data_root: Path, *, download: bool) -> RawData:
+def read_torchvision(entry: KnownSet, reading: Reading) -> RawData:
     """A set of `torchvision.datasets`, or the same set as IDX files in a folder of the system."""
+    data_root = reading.data_root
     dataset_class = load_object(f"torchvision.datasets:{entry.torchvision}")
     places = [data_root, data_root / entry.name]
     for place in places:
@@ -58,7 +60,7 @@ def read_torchvision(entry: KnownSet, data_root: Path, *, download: bool) -> Raw
         places.append(Path(entry.system_folder))
         if places[-1].is_dir():
             return _from_idx(entry, places[-1], tuple(dataset_class.classes))
-    if download:
+    if reading.download:
         return _from_torchvision(entry, data_root, *_download(dataset_class, entry, data_root))
     raise CondenseError(
         f"{entry.name} is not, or not complete, in {', '.join(map(str, places))}; give --download to fetch it into the "

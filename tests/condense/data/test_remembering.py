@@ -315,3 +315,47 @@ def test_every_module_that_reads_data_is_part_of_the_revision(tmp_path: Path, mo
         path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
         assert revision() != before
         before = revision()
+
+
+def write_labels(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows), encoding="utf-8")
+    return path
+
+
+def test_tables_of_labels_are_not_confused(tree: Tree, tmp_path: Path, counts: Counts) -> None:
+    """The same files with other labels are other data: split otherwise, in another order."""
+    root = tree({"all": 12})
+    rows = [(f"all/{number:03d}.png", "even" if number % 2 == 0 else "odd") for number in range(12)]
+    other = [(name, "low" if number < 6 else "odd") for number, (name, _) in enumerate(rows)]
+    tables = [write_labels(tmp_path / f"{place}.csv", part) for place, part in enumerate((rows, other, rows[:8]))]
+    first = [load_data(root, labels=table) for table in tables]
+    assert len({data.fingerprint for data in first}) == 3
+    counts.taken()
+    again = [load_data(root, labels=table) for table in tables]
+    assert counts.taken() == (0, 0, 0, 0)
+    for data, expected in zip(again, first):
+        assert data.info == expected.info
+        assert torch.equal(pixels(data), pixels(expected))
+    write_labels(tables[0], other)  # the same file, with another content
+    assert load_data(root, labels=tables[0]).fingerprint == first[1].fingerprint
+
+
+def test_classes_are_not_confused(tree: Tree, tmp_path: Path, arrays: Arrays) -> None:
+    sources = [tree({"0": 6, "1": 6, "2": 6}), save_npz(tmp_path / "a.npz", arrays)]
+    for source in sources:
+        choices = (None, ["0", "1"], ["1", "0"], ["1", "2"])
+        first = [load_data(source, classes=choice) for choice in choices]
+        assert len({data.fingerprint for data in first}) == 4
+        for choice, expected in zip(choices, first):
+            data = load_data(source, classes=choice)
+            assert data.info == expected.info
+            assert torch.equal(pixels(data), pixels(expected))
+
+
+def test_which_images_are_broken_is_tried_once(tree: Tree, counts: Counts) -> None:
+    root = tree({"cat": 10, "dog": 5})
+    (root / "cat" / "003.png").write_bytes(b"no image")
+    first = load_data(root, skip_broken=True)
+    assert counts.taken() == (15 + 14, 14, 2, 0)
+    assert load_data(root, skip_broken=True).info == first.info
+    assert counts.taken() == (0, 0, 0, 0)

@@ -73,22 +73,27 @@ class TestBothFormats:
     @pytest.mark.parametrize(
         ("key", "value", "message"),
         [
-            ("train_images", np.zeros((12, 5, 4)), "train_images of .* is float64; images must be uint8"),
             (
                 "train_images",
-                np.zeros((12, 3, 5, 4), np.uint8),
-                r"\(12, 3, 5, 4\); give .* last \(images.transpose\(0, 2",
+                np.full((12, 5, 4), 1.5),
+                r"is float64 from 1.5 to 1.5; images must be uint8, or .*--window",
             ),
-            ("train_images", np.zeros((12, 4, 5, 4), np.uint8), r"shape \(12, 4, 5, 4\); give .* last$"),
+            ("train_images", np.full((12, 5, 4), np.nan), "is float64 from nan to nan; images must be uint8, or"),
+            ("train_images", np.zeros((12, 5, 4), np.uint16), "is uint16; images must be uint8, .* give --window LOW"),
+            (
+                "train_images",
+                np.zeros((12, 4, 5, 4), np.uint8),
+                r"\(12, 4, 5, 4\); give .* with C 1 or 3",
+            ),
             ("train_images", np.zeros((12, 0, 4), np.uint8), r"shape \(12, 0, 4\); images need at least one pixel"),
             ("train_images", np.ones((12, 5, 4), bool), r"is bool; .* \(255 \* images.astype\('uint8'\)\)"),
             ("test_images", np.zeros((6, 20), np.uint8), r"shape \(6, 20\)"),
             ("test_images", np.zeros((6, 5, 5), np.uint8), r"\(1, 5, 4\) but test images of \(1, 5, 5\)"),
-            ("train_labels", np.zeros(12), r"train_labels of .* is float64; .* integers from 0, for example .*'int64'"),
+            ("train_labels", np.zeros(12), r"train_labels of .* is float64; .* integers .*, for example .*'int64'"),
             ("train_labels", np.arange(12) / 2, r"is float64; .* \(regression\) are not supported"),
             ("train_labels", np.full(12, np.nan), r"is float64; .* \(regression\) are not supported"),
-            ("train_labels", np.array(["a", "b", "c"] * 4), r"is text; .* from 0: np.unique\(labels, return_inverse"),
-            ("train_labels", np.array([b"a", b"b", b"c"] * 4), "train_labels of .* is text; labels must be integers"),
+            ("train_labels", np.array(["a", "b", "c"] * 4), "test_labels of .* is int64 and others are text; give all"),
+            ("test_labels", np.array([b"a", b"b"] * 3), "train_labels of .* is int64 and others are text; give all"),
             ("test_labels", np.arange(6) % 2 == 0, r"is bool; .* for example labels.astype\('int64'\)"),
             ("train_labels", np.arange(12) % 3 + 1, "training labels of shapes are 1 to 3; .* subtract 1 from all"),
             ("train_labels", np.arange(12) % 3 * 9 + 2, r"class '0' .* up to 20; add some, or number .*return_inverse"),
@@ -149,8 +154,8 @@ class TestBothFormats:
             load_data(save(path, arrays | {"classes": stored}))
 
     def test_missing_arrays(self, path: Path, arrays: Arrays) -> None:
-        del arrays["test_images"], arrays["test_labels"]
-        message = r"lacks test_images, test_labels \(it has: train_images, train_labels\)"
+        del arrays["train_labels"], arrays["test_labels"]
+        message = r"no images and labels to train on \(it has: test_images, train_images\); call them train_images"
         with pytest.raises(CondenseError, match=message):
             load_data(save(path, arrays))
 

@@ -191,3 +191,25 @@ def test_the_memory_limit_holds() -> None:
     with pytest.raises(CondenseError, match="first 3 of 20 images exceed the memory limit"):
         load_data(items, memory_limit=250)
     assert len(load_data(items, memory_limit=250, image_size=2).train) == 16
+
+
+@pytest.mark.parametrize(("image", "label"), [("image", "label"), ("img", "target"), ("pixel_values", "labels")])
+def test_items_may_be_mappings(image: str, label: str) -> None:
+    pictures = arrays(8)
+    pairs = Items([(picture, index % 2) for index, picture in enumerate(pictures)])
+    mappings = Items([{label: index % 2, "id": index, image: picture} for index, picture in enumerate(pictures)])
+    assert load_data((mappings, mappings)).fingerprint == load_data((pairs, pairs)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"image": arrays(1)[0]}, r"item 0 has image; a mapping must have an image \(image, img, pixel_values\) and a"),
+        ({"photo": 0, "label": 1}, "item 0 has photo, label; a mapping must have an image"),
+        ({}, "item 0 has nothing; a mapping must have"),
+        ({"pixel_values": torch.full((3, 4, 4), -0.5), "label": 0}, "image 0 is float32 from -0.5 to -0.5"),
+    ],
+)
+def test_mappings_that_cannot_be_used(item: Any, message: str) -> None:
+    with pytest.raises(CondenseError, match=message):
+        load_data(Items([item, item]))

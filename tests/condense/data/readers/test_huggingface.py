@@ -120,3 +120,32 @@ def test_several_columns_are_noted() -> None:
         "label",
         ("hf:pets has several columns of class labels (label, coarse); label is used",),
     )
+
+
+def test_broken_images_are_left_out_on_request(tmp_path: Path) -> None:
+    columns = {"image": [image(number) for number in range(6)], "label": [0, 1] * 3}
+    columns["image"][3] = {"bytes": b"no image", "path": None}
+    write(tmp_path / "pets" / "train.parquet", columns)
+    with pytest.raises(CondenseError, match=r"image 3 of the hub's set cannot be read.*--skip-broken"):
+        load_data(f"hf:{tmp_path / 'pets'}", download=True)
+    data = load_data(f"hf:{tmp_path / 'pets'}", download=True, skip_broken=True)
+    assert data.left_out == ("item 3",)
+    assert len(data.train) + len(data.test) == 5
+
+
+def test_some_classes_in_another_order(tmp_path: Path) -> None:
+    data = load_data(hub(tmp_path / "pets", train=[0, 1, 1, 0], test=[0, 1]), download=True, classes=["dog", "cat"])
+    assert (data.classes, data.train.labels.tolist(), data.test.labels.tolist()) == (
+        ("dog", "cat"),
+        [1, 0, 0, 1],
+        [1, 0],
+    )
+
+
+def test_a_data_set_of_the_package_as_an_object(tmp_path: Path) -> None:
+    """Its items are mappings, and its features name the classes."""
+    name = hub(tmp_path / "pets", train=[0, 1, 1, 0], test=[0, 1])
+    loaded = datasets.load_dataset(str(tmp_path / "pets"))
+    data = load_data((loaded["train"], loaded["test"]))
+    assert data.classes == ("cat", "dog")
+    assert data.fingerprint == load_data(name, download=True).fingerprint

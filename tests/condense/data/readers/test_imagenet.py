@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,18 @@ from PIL import Image
 from condense.cli.main import main
 from condense.data import load_data
 from condense.data.catalogue import DATA_SETS
+from condense.data.imagenet_subsets import IMAGENET_SUBSETS
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
 
 SUBSETS = [entry for entry in DATA_SETS if entry.imagenet_classes]
 
 
-def write_folder(root: Path, classes: list[int], images: dict[str, int]) -> Path:
-    """Class folders in the order of their numbers, each with images whose colour says which class they are of."""
+def write_folder(root: Path, classes: Mapping[str, int], images: dict[str, int]) -> Path:
+    """Class folders called by WordNet numbers, each with images whose colour says which class they are of."""
     for part, count in images.items():
-        for index in classes:
-            folder = root / part / f"n{index:08d}"
+        for name, index in classes.items():
+            folder = root / part / name
             folder.mkdir(parents=True)
             for number in range(count):
                 picture = Image.new("RGB", (20 + number, 16), (index % 256, index // 256, 40 * number))
@@ -31,12 +33,12 @@ def write_folder(root: Path, classes: list[int], images: dict[str, int]) -> Path
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory) -> Path:
-    """All classes, but images of those of imagewoof only."""
-    wanted = next(entry for entry in SUBSETS if entry.name == "imagewoof").imagenet_classes
+    """Images of imagewoof, and many folders of other classes, those of imagefruit empty."""
     root = tmp_path_factory.mktemp("data") / "imagenet"
-    write_folder(root, [index for index in range(1000) if index not in wanted], {"train": 0, "val": 0})
+    write_folder(root, {f"n{index:08d}": index for index in range(300)}, {"train": 0, "val": 0})
+    write_folder(root, IMAGENET_SUBSETS["imagefruit"], {"train": 0, "val": 0})
     (root / "train" / "__MACOSX").mkdir()  # what systems leave behind is no class
-    return write_folder(root, list(wanted), {"train": 3, "val": 1})
+    return write_folder(root, IMAGENET_SUBSETS["imagewoof"], {"train": 3, "val": 1})
 
 
 def seen(data, split) -> list[int]:
@@ -59,9 +61,9 @@ def test_classes_are_chosen_by_their_index_and_keep_their_order(imagenet: Path, 
 
 @pytest.mark.parametrize("entry", SUBSETS, ids=lambda entry: entry.name)
 def test_a_folder_of_the_subset_alone_will_do(tmp_path: Path, entry) -> None:
-    write_folder(tmp_path / entry.name, list(entry.imagenet_classes), {"train": 1, "val": 1})
+    write_folder(tmp_path / entry.name, entry.imagenet_classes, {"train": 1, "val": 1})
     data = load_data(entry.name, data_root=tmp_path, image_size=8)
-    assert seen(data, data.train) == seen(data, data.test) == list(entry.imagenet_classes)
+    assert seen(data, data.train) == seen(data, data.test) == list(entry.imagenet_classes.values())
     assert len(set(data.classes)) == 10
     recipe = load_recipe("mtt", None)
     assert recipe.normalization_for(data.name, 1) == "imagenet"
@@ -75,14 +77,29 @@ def test_what_is_missing_is_said(tmp_path: Path, imagenet: Path) -> None:
         load_data("imagewoof", data_root=imagenet)
     with pytest.raises(CondenseError, match="the train split of imagefruit is empty"):
         load_data("imagefruit", data_root=imagenet, image_size=8)
-    write_folder(tmp_path / "few", list(range(5)), {"train": 1, "val": 1})
-    with pytest.raises(CondenseError, match=r"has 5 folders .* it needs all 1,000 of ImageNet, or the 10"):
+    classes = dict(list(IMAGENET_SUBSETS["imagefruit"].items())[:7])
+    write_folder(tmp_path / "few", classes, {"train": 1, "val": 1})
+    with pytest.raises(CondenseError, match=r"no folders for 3 of the 10 classes of imagefruit, for example n07720875"):
         load_data("imagefruit", data_root=tmp_path / "few", image_size=8)
-    for number in range(10):
-        for part in ("train", "val"):
-            (tmp_path / "other" / part / f"class {number}").mkdir(parents=True)
-    with pytest.raises(CondenseError, match="has 0 folders called by a WordNet number"):
-        load_data("imagefruit", data_root=tmp_path / "other", image_size=8)
+
+
+def test_some_of_its_classes_in_another_order(imagenet: Path) -> None:
+    data = load_data("imagewoof", data_root=imagenet, image_size=8, classes=["beagle", "Australian terrier"])
+    assert data.classes == ("beagle", "Australian terrier")
+    assert seen(data, data.train) == [193] * 3 + [162] * 3
+    assert data.train.labels.tolist() == [1] * 3 + [0] * 3
+
+
+def test_broken_images_are_left_out(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "imagewoof", IMAGENET_SUBSETS["imagewoof"], {"train": 2, "val": 1})
+    broken = "train/n02088364/n02088364_0.JPEG"
+    (root / broken).write_bytes(b"no image")
+    with pytest.raises(CondenseError, match=f"cannot be read: {broken}; .*--skip-broken"):
+        load_data("imagewoof", data_root=tmp_path, image_size=8)
+    data = load_data("imagewoof", data_root=tmp_path, image_size=8, skip_broken=True)
+    assert data.train.class_counts() == (2, 2, 2, 1, 2, 2, 2, 2, 2, 2)
+    assert data.left_out == (broken,)
+    assert data.notes[0] == f"1 image(s) that cannot be read were left out: {broken}"
 
 
 def test_the_list_of_data_has_them(capsys) -> None:

@@ -138,7 +138,7 @@ def test_transparency_and_palettes(tree: Tree) -> None:
 def test_images_of_more_than_8_bits_are_refused(tree: Tree) -> None:
     root = tree(TWO_SPLITS)
     Image.fromarray(np.full((6, 5), 40000, np.uint16)).save(root / "train/cat/001.png")
-    with pytest.raises(CondenseError, match=r"more than 8 bits .* train/cat/001.png; convert"):
+    with pytest.raises(CondenseError, match=r"more than 8 bits .* train/cat/001.png; give --window"):
         load_data(root)
 
 

@@ -60,15 +60,14 @@ class TestChoice:
         assert "pets has no test split" in data.notes[0]
         assert "test/ in pets is not used: it has no class folders, so its images have no labels" in data.notes
 
-    @pytest.mark.parametrize("table", ["val_annotations.txt", "labels.csv"])
-    def test_labels_in_a_file_are_named(self, tree: Tree, table: str) -> None:
-        """The layout of Tiny-ImageNet."""
+    @pytest.mark.parametrize("table", ["annotations.txt", "labels.csv"])
+    def test_labels_in_a_file_of_another_name_are_named(self, tree: Tree, table: str) -> None:
         root = tree({"train/n1/images": 3, "train/n2/images": 3})
         add_images(root / "val/images")
         add_images(root / "test/images")
         (root / "val" / table).write_text("0.png n1")
         (root / "val/README.txt").write_text("pets")
-        message = rf"val has no class folders, and labels in a file, as {table} may .*; sort its images into val/CLASS/"
+        message = rf"val has no class folders, and {table} is not looked into for labels; call it metadata.csv if"
         with pytest.raises(CondenseError, match=message):
             load_data(root)
         assert load_data(root / "train").test.class_counts() == (1, 1)
