@@ -66,7 +66,8 @@ class SourceOptions(Closed):
         False, description="where a test split is made of class folders, keep each of their sub-folders on one side"
     )
     labels: Path | None = Field(
-        None, description="for a folder of images: a CSV with the columns file_name, label and perhaps split"
+        None,
+        description="for a folder of images: a CSV of file_name, label and perhaps split; for any data: none",
     )
     classes: str | None = Field(
         None, description="those to read, in this order: a,b,c, a file with one a line, or a subset such as imagefruit"

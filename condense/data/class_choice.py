@@ -91,7 +91,7 @@ def check_chosen(name: str, chosen: Sequence[str], classes: Sequence[str]) -> No
 
 def select_classes(raw: RawData, chosen: tuple[str, ...] | None) -> RawData:
     """The images of the chosen classes, numbered in this order; all of them for None. Splits stay as they are."""
-    if chosen is None or chosen == raw.classes:
+    if chosen is None or raw.classes is None or chosen == raw.classes:
         return raw
     check_chosen(raw.name, chosen, raw.classes)
     numbers = torch.full((len(raw.classes),), -1, dtype=torch.int64)

@@ -15,14 +15,14 @@ from condense.data.class_choice import chosen_classes, select_classes
 from condense.data.fitting import choose_preprocessing
 from condense.data.images.window import Window
 from condense.data.info import DataInfo
-from condense.data.raw import RawData
+from condense.data.raw import RawData, without_labels
 from condense.data.readers.arrays import read_h5, read_npz
 from condense.data.readers.datasets import read_datasets
 from condense.data.readers.folders.folder import read_folder
 from condense.data.readers.huggingface import read_huggingface
 from condense.data.readers.imagenet import read_imagenet_subset
 from condense.data.readers.known import read_known
-from condense.data.reading import Reading
+from condense.data.reading import NO_LABELS, Reading
 from condense.data.real import RealData, TestData, TrainingData
 from condense.data.remembering import surveys_of
 from condense.data.sources import LatePixels, ResizedPixels, TensorPixels
@@ -69,7 +69,9 @@ def load_data(
         download: whether a missing set may be fetched.
         group_by_folder: for class folders without a test split: the one that is made takes whole sub-folders of the
             class folders (clips, bursts, patients), so that their images are not on both sides.
-        labels: for a folder of images: a table (CSV) of file names and labels, and perhaps of splits.
+        labels: for a folder of images: a table (CSV) of file names and labels, and perhaps of splits. For any data
+            "none": images without labels, for which folders, arrays and Datasets need none (a table of that name is
+            `./none`). Most methods need them, and say so.
         classes: those to read, in the order of their labels: names, a text with commas, a file with one a line, or a
             subset of ImageNet, such as `imagefruit`, of classes that are called by WordNet numbers.
         skip_broken: leave out images that cannot be decoded, as if they were not there; `RealData.left_out` has them.
@@ -88,13 +90,16 @@ def load_data(
         memory_limit=memory_limit,
         download=download,
         group_by_folder=group_by_folder,
-        labels=None if labels is None else Path(labels).expanduser(),
+        labels=None if labels is None or str(labels) == NO_LABELS else Path(labels).expanduser(),
+        unlabelled=str(labels) == NO_LABELS,
         classes=None if classes is None else chosen_classes(classes),
         skip_broken=skip_broken,
         window=None if window is None else Window(*window),
     )
     _check_fits(source, reading)
-    raw = _resize(select_classes(_read(source, reading), reading.classes), reading.image_size)
+    raw = _read(source, reading)
+    raw = without_labels(raw) if reading.unlabelled else select_classes(raw, reading.classes)
+    raw = _resize(raw, reading.image_size)
     data = _prepare(_place(raw, memory_limit), normalization, mirror, memory_limit, f"{reading.window}")
     return replace(data, reading_options=reading.recorded(left_out=bool(raw.left_out)), left_out=raw.left_out)
 
@@ -110,6 +115,8 @@ def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | N
 
 def _check_fits(source: Source, reading: Reading) -> None:
     """Raise `CondenseError` for options that such a source has no use for."""
+    if reading.unlabelled and (reading.classes is not None or reading.group_by_folder):
+        raise CondenseError("--labels none leaves no classes: leave --classes and --group-by-folder out")
     if reading.group_by_folder and not _is_folder(source):
         raise CondenseError("--group-by-folder is for a path of class folders; leave it out")
     if reading.labels is not None and not _is_folder(source):
@@ -217,18 +224,20 @@ def _prepare(raw: RawData, normalization: str | None, mirror: bool | None, memor
             if isinstance(part, LatePixels) and part.in_files:
                 part.digest = surveyed.digest
     shape = raw.train.image_shape
+    classes = raw.classes or ()
     known_mirror = raw.mirror if raw.mirror is not None else shape[0] == 3
     info = DataInfo(
         name=raw.name,
-        classes=raw.classes,
+        classes=classes,
         image_shape=shape,
         mirror=known_mirror if mirror is None else mirror,
-        fingerprint=fingerprint(raw.classes, shape, (surveys[0], raw.train_labels), (surveys[1], raw.test_labels)),
+        fingerprint=fingerprint(classes, shape, (surveys[0], raw.train_labels), (surveys[1], raw.test_labels)),
         preprocessing=choose_preprocessing(normalization, raw.preprocessing, raw.train, surveys[0], memory_limit),
     )
-    train = TrainingData(raw.train, raw.train_labels, info)
-    test = TestData(raw.test, raw.test_labels, info)
-    return RealData(info, train, test, (*raw.notes, *_notes_on_classes(train, test)))
+    labels = (None, None) if raw.classes is None else (raw.train_labels, raw.test_labels)
+    train, test = TrainingData(raw.train, labels[0], info), TestData(raw.test, labels[1], info)
+    notes = _notes_on_classes(train, test) if train.labelled else ()
+    return RealData(info, train, test, (*raw.notes, *notes))
 
 
 def _notes_on_classes(train: TrainingData, test: TestData) -> tuple[str, ...]:

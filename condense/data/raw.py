@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from condense.data.names import shown
@@ -23,13 +25,13 @@ class RawData:
 
     `mirror` and `preprocessing` are None where the source does not say, `surveys` (of training and test images) where
     it has none that can be trusted; `files` are all that decide the images and their order, empty where nobody can
-    tell; `left_out` names the images that could not be read. Raises `CondenseError` for data that cannot be classified:
-    a single class, two classes of one name, names that are not UTF-8, an empty split, a class without training images,
-    a label without class.
+    tell; `left_out` names the images that could not be read. `classes` None are those of images that were read without
+    labels, which then are all 0. Raises `CondenseError` for data that cannot be classified: a single class, two classes
+    of one name, names that are not UTF-8, an empty split, a class without training images, a label without class.
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] | None
     train: PixelSource
     train_labels: Tensor  # int64 [N]
     test: PixelSource
@@ -42,21 +44,25 @@ class RawData:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_names(self.name, self.classes)
+        check_names(self.name, self.classes or ())
         splits = (("train", self.train, self.train_labels), ("test", self.test, self.test_labels))
         for split, pixels, labels in splits:
             self._check_counts(split, len(pixels), len(labels))
-        if len(self.classes) < 2:
-            found = f"only one class, {self.classes[0]!r}" if self.classes else "no class"
+        if self.classes is not None:
+            self._check_classes(self.classes)
+
+    def _check_classes(self, classes: tuple[str, ...]) -> None:
+        if len(classes) < 2:
+            found = f"only one class, {classes[0]!r}" if classes else "no class"
             raise CondenseError(f"{self.name} has {found}; it needs at least two")
-        doubled = [name for name, count in Counter(self.classes).items() if count > 1]
+        doubled = [name for name, count in Counter(classes).items() if count > 1]
         if doubled:
             raise CondenseError(f"{self.name} has several classes called {doubled[0]!r}; give each class its own name")
-        for split, _, labels in splits:
-            self._check_labels(split, labels)
-        counts = self.train_labels.bincount(minlength=len(self.classes))
+        for split, labels in (("train", self.train_labels), ("test", self.test_labels)):
+            self._check_labels(split, labels, len(classes))
+        counts = self.train_labels.bincount(minlength=len(classes))
         if not counts.all():
-            missing = self.classes[int(counts.argmin())]
+            missing = classes[int(counts.argmin())]
             raise CondenseError(f"class {missing!r} of {self.name} has no training image; add some or leave it out")
 
     def _check_counts(self, split: str, images: int, labels: int) -> None:
@@ -67,19 +73,19 @@ class RawData:
                 f"the {split} split of {self.name} has {images} images but {labels} labels; give every image one label"
             )
 
-    def _check_labels(self, split: str, labels: Tensor) -> None:
+    def _check_labels(self, split: str, labels: Tensor, classes: int) -> None:
         lowest, highest = int(labels.min()), int(labels.max())
-        if lowest >= 0 and highest < len(self.classes):
+        if lowest >= 0 and highest < classes:
             return
         wrong = lowest if lowest < 0 else highest
         hint = ""
-        if (lowest, highest) == (1, len(self.classes)):
+        if (lowest, highest) == (1, classes):
             hint = "; they seem to start at 1: subtract 1"
         elif lowest == -1:
             hint = "; -1 usually says that an image has no label: leave such images out"
         raise CondenseError(
-            f"the {split} split of {self.name} has label {wrong}, but its {len(self.classes)} classes are numbered 0 "
-            f"to {len(self.classes) - 1}{hint}"
+            f"the {split} split of {self.name} has label {wrong}, but its {classes} classes are numbered 0 "
+            f"to {classes - 1}{hint}"
         )
 
 
@@ -107,7 +113,7 @@ def _is_text(name: str) -> bool:
 
 def split_off_test(
     name: str,
-    classes: tuple[str, ...],
+    classes: tuple[str, ...] | None,
     pixels: PixelSource,
     labels: Tensor,
     keys: Sequence[bytes],
@@ -125,6 +131,7 @@ def split_off_test(
         kept, held_out = grouped_split(labels, keys, groups, TEST_FRACTION)
     if len(labels) and not len(held_out):
         reason = "every class has a single image" if groups is None else "no class can spare a sub-folder"
+        reason = "there is a single image" if classes is None else reason
         raise CondenseError(
             f"{name} has no test split, and none can be split off because {reason}; add a test split or more images"
         )
@@ -139,10 +146,18 @@ def split_off_test(
     )
 
 
+def without_labels(raw: RawData) -> RawData:
+    """The same images as if nobody had said what they are."""
+    nothing = (torch.zeros(len(part), dtype=torch.int64) for part in (raw.train, raw.test))
+    train_labels, test_labels = nothing
+    return dataclasses.replace(raw, classes=None, train_labels=train_labels, test_labels=test_labels)
+
+
 def split_note(raw: RawData, *, grouped: bool = False) -> str:
     """The sentence that tells about such a split."""
     test, total = len(raw.test), len(raw.train) + len(raw.test)
     share = "whole sub-folders, near 20 % of every class" if grouped else "20 % of every class, at least one"
+    share = "20 %" if raw.classes is None else share
     return f"{raw.name} has no test split; {test} of its {total} images ({share}) became one"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from condense.data.class_choice import classes_word
 from condense.data.images.window import Window
 
+NO_LABELS = "none"  # instead of a table
 READING_OPTIONS = ("group_by_folder", "labels", "classes", "skip_broken", "window")  # those that decide what is read
 
 
@@ -17,7 +18,7 @@ class Reading:
     """The options of `load_data` that readers look at.
 
     `image_size` is (H, W), `memory_limit` in bytes, `labels` a table of files and labels, `classes` those that are
-    read, in this order (None: all).
+    read, in this order (None: all); images that are `unlabelled` are read without labels, even where there are some.
     """
 
     data_root: Path
@@ -26,6 +27,7 @@ class Reading:
     download: bool = False
     group_by_folder: bool = False
     labels: Path | None = None
+    unlabelled: bool = False
     classes: tuple[str, ...] | None = None
     skip_broken: bool = False
     window: Window | None = None
@@ -37,7 +39,7 @@ class Reading:
         """
         options: dict[str, Any] = {
             "group_by_folder": self.group_by_folder or None,
-            "labels": None if self.labels is None else self.labels.name,
+            "labels": NO_LABELS if self.unlabelled else None if self.labels is None else self.labels.name,
             "classes": None if self.classes is None else classes_word(self.classes),
             "skip_broken": (self.skip_broken and left_out) or None,
             "window": None if self.window is None else self.window.bounds,

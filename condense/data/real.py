@@ -24,22 +24,38 @@ from condense.runtime.seeds import generator
 
 
 class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be done with them)
-    """Labelled images: `source` holds the pixels, `labels` is int64 [N], `info` describes the whole data set.
+    """Images: `source` holds the pixels, `labels` is int64 [N] or None, `info` describes the whole data set.
 
     `part_of` is the fingerprint of the data set that the images belong to: that of `info`, but for a subset, whose
     `info` has a fingerprint of its own.
     """
 
-    def __init__(self, source: PixelSource, labels: Tensor, info: DataInfo, *, part_of: str | None = None) -> None:
-        if len(source) != len(labels):
+    def __init__(
+        self, source: PixelSource, labels: Tensor | None, info: DataInfo, *, part_of: str | None = None
+    ) -> None:
+        if labels is not None and len(source) != len(labels):
             raise CondenseError(f"{info.name} has {len(source)} images but {len(labels)} labels in one split")
         self.source = source
-        self.labels = labels
+        self._labels = labels
         self.info = info
         self.part_of = part_of or info.fingerprint
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.source)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return self._labels is not None
+
+    @property
+    def labels(self) -> Tensor:
+        """The class index of each image, int64 [N]; raises `CondenseError` where they were read without labels."""
+        if self._labels is None:
+            raise CondenseError(
+                f"{self.info.name} was read without labels, and this needs them; leave --labels none out"
+            )
+        return self._labels
 
     def pixels(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [n]) as uint8 [n, C, H, W]; decoded from disk for a streamed split."""
@@ -69,7 +85,7 @@ class Split(ABC):  # noqa: B024 (a base of two types that differ by what may be 
         Its fingerprint is a digest of this one's and of the indices, so nothing that was computed for other images, and
         is kept by their fingerprint, is taken for these.
         """
-        pixels, labels = SubsetPixels(self.source, indices), self.labels[indices]
+        pixels, labels = SubsetPixels(self.source, indices), None if self._labels is None else self._labels[indices]
         part = _digest(self.info.fingerprint.encode(), indices.numpy().tobytes())
         return type(self)(pixels, labels, dataclasses.replace(self.info, fingerprint=part), part_of=self.part_of)
 

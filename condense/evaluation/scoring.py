@@ -87,6 +87,8 @@ def evaluate(
 
 def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str, ...]:
     """Make sure that the images may be trained on and tested with `data`; returns notes for the user."""
+    if not data.test.labelled:
+        raise CondenseError(f"{data.name} was read without labels, so there is no right answer; give it with labels")
     if isinstance(given, TrainingData):
         if given.part_of != data.train.part_of:
             raise CondenseError(

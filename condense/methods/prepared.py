@@ -57,6 +57,10 @@ class Prepared:
                 say(f"note: {entry.name} is published with {entry.experts} experts, these are {buffer.kind} ones")
         elif buffer is not None:
             raise CondenseError(f"{entry.name} uses no experts: leave --buffer out")
+        if not data.train.labelled:
+            raise CondenseError(
+                f"{entry.name} needs the classes of images, and {data.name} was read without: leave --labels none out"
+            )
         settled = resolve_settings(request, data.info)
         maker: type[Maker] = load_object(entry.target)
         maker.check(data.train, request.budget, settled)

@@ -31,9 +31,11 @@ def _predicted(network: nn.Module, images: Tensor) -> Tensor:
 
 
 class ClassifiedImages(ImageSource, Protocol):
-    """Images with their class indices `labels`, int64 [N]: a split of real data, for one."""
+    """Images with their class indices: a split of real data, for one."""
 
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor:
+        """The class index of each image, int64 [N]."""
 
 
 def accuracy(network: nn.Module, source: ClassifiedImages, device: torch.device) -> float:

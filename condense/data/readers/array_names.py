@@ -18,17 +18,18 @@ _WHOLE = ""  # instead of the name of a split: of arrays that are not split
 
 @dataclass(frozen=True)
 class SplitNames:
-    """The names of the arrays of one split, and that of the split (empty: of all images)."""
+    """The names of the arrays of one split (no labels: empty), and that of the split (empty: of all images)."""
 
     split: str
     images: str
     labels: str
 
 
-def array_names(path: Path, present: Iterable[str]) -> tuple[SplitNames, SplitNames | None]:
+def array_names(path: Path, present: Iterable[str], *, labelled: bool = True) -> tuple[SplitNames, SplitNames | None]:
     """The arrays of the training split and of the test split (None: one has to be made).
 
-    Raises `CondenseError` if the names that are `present` in the file do not tell images and labels.
+    Where labels are not asked for, there may be none, and their name is empty. Raises `CondenseError` if the names that
+    are `present` in the file do not tell images and labels.
 
     >>> train, test = array_names(Path("a.npz"), ["x_train", "y_train", "x_val", "y_val"])
     >>> (train.images, train.labels), (test.split, test.images, test.labels)
@@ -39,15 +40,18 @@ def array_names(path: Path, present: Iterable[str]) -> tuple[SplitNames, SplitNa
 
     def pair(split: str) -> SplitNames | None:
         images, labels = roles.get((split, "images")), roles.get((split, "labels"))
-        return None if images is None or labels is None else SplitNames(split, images, labels)
+        if images is None or (labels is None and labelled):
+            return None
+        return SplitNames(split, images, labels or "" if labelled else "")
 
     train = next((names for split in TRAIN_NAMES if (names := pair(split))), None)
     if train is None:
         whole = pair(_WHOLE)
         if whole is not None:
             return whole, None
+        wanted = "images and labels" if labelled else "images"
         raise CondenseError(
-            f"{path} has no images and labels to train on (it has: {', '.join(sorted(present)[:20]) or 'nothing'}); "
+            f"{path} has no {wanted} to train on (it has: {', '.join(sorted(present)[:20]) or 'nothing'}); "
             "call them train_images, train_labels, test_images and test_labels, or images and labels"
         )
     return train, next((names for split in TEST_NAMES if (names := pair(split))), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 
 from condense.data.labels import labels_of_arrays, plain_text
@@ -40,7 +41,7 @@ def read_npz(path: Path, reading: Reading) -> RawData:
     regular_file(path, "a folder, an .npz or an .h5 of images")
     try:
         with zipfile.ZipFile(path) as archive:
-            splits, arrays = _unpack(path, archive, reading.memory_limit)
+            splits, arrays = _unpack(path, archive, reading)
     except CondenseError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for damage and for pickled objects
@@ -54,10 +55,10 @@ def read_npz(path: Path, reading: Reading) -> RawData:
     return _raw(path, path.stem, splits, arrays, pixels, forms, keys)
 
 
-def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> tuple[list[SplitNames], dict[str, np.ndarray]]:
+def _unpack(path: Path, archive: zipfile.ZipFile, reading: Reading) -> tuple[list[SplitNames], dict[str, np.ndarray]]:
     """The splits of an `.npz` and the arrays that are wanted, all of them measured before the first is read."""
     entries = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist() if name.endswith(".npy")}
-    splits = _splits(path, entries)
+    splits, memory_limit = _splits(path, entries, reading), reading.memory_limit
     wanted = {key: entries[key] for key in _wanted(splits, entries)}
     size = sum(entry.file_size for entry in wanted.values())  # zipfile gives no more than this of an entry
     if size > memory_limit:
@@ -69,13 +70,14 @@ def _unpack(path: Path, archive: zipfile.ZipFile, memory_limit: int) -> tuple[li
     return splits, {key: _read_entry(archive, entry) for key, entry in wanted.items()}
 
 
-def _splits(path: Path, present: Any) -> list[SplitNames]:
+def _splits(path: Path, present: Any, reading: Reading) -> list[SplitNames]:
     """The training split, or all images, and the test split if there is one."""
-    return [split for split in array_names(path, present) if split is not None]
+    names = array_names(path, present, labelled=not reading.unlabelled)
+    return [split for split in names if split is not None]
 
 
 def _wanted(splits: list[SplitNames], present: Any) -> list[str]:
-    names = [name for split in splits for name in (split.images, split.labels)]
+    names = [name for split in splits for name in (split.images, split.labels) if name]
     return [*names, *([CLASSES] if CLASSES in present else [])]
 
 
@@ -106,7 +108,7 @@ def _read_packed(path: Path, reading: Reading) -> RawData:
     """A file of `pack`, which vouches for itself."""
     contents = read_contents(path, kind=KIND, schema=SCHEMA)
     arrays, root = contents.arrays, contents.attributes["/"]
-    splits = _splits(path, arrays | contents.rows)
+    splits = _splits(path, arrays | contents.rows, reading)
     forms, pixels = [], []
     for split in splits:
         rows = contents.rows.get(split.images)
@@ -131,7 +133,7 @@ def _stored_survey(arrays: Mapping[str, np.ndarray], split: str) -> Survey:
 def _read_others(file: Hdf5File, reading: Reading) -> RawData:
     """A file that another program made, or an earlier version of `pack`: nothing in it vouches for the rest."""
     path, names, root = file.path, file.names(), file.item("/")
-    splits = _splits(path, names)
+    splits = _splits(path, names, reading)
     rows = [open_rows(file, split.images) for split in splits]
     forms = [array_form(path, split.images, images, reading.window) for split, images in zip(splits, rows)]
     pixels = [Hdf5Pixels(images, form.image_shape, form.apply) for images, form in zip(rows, forms)]
@@ -176,8 +178,12 @@ def _raw(
 ) -> RawData:
     """Pixels and labels of both splits, or of all images with the `keys` to split them by."""
     names = [plain_text(entry) for entry in arrays[CLASSES].ravel()] if CLASSES in arrays else None
-    given = {f"{split.labels} of {path}": arrays[split.labels] for split in splits}
-    classes, labels = labels_of_arrays(name, given, names)
+    given = {f"{split.labels} of {path}": arrays[split.labels] for split in splits if split.labels}
+    classes: tuple[str, ...] | None = None
+    if given:
+        classes, labels = labels_of_arrays(name, given, names)
+    else:
+        labels = [torch.zeros(len(part), dtype=torch.int64) for part in pixels]
     notes = tuple(form.note for form in forms if form.note)
     if len(splits) == 2:
         split = splits[1].split

@@ -38,17 +38,17 @@ def read_datasets(
 ) -> RawData:
     """Read every item of one torch Dataset, or of a training and a test Dataset, once.
 
-    An item is (image, label), or a mapping that has both by usual names. The image is a Pillow image, which is turned
-    upright as its EXIF data say, a tensor [C, H, W] or [H, W], or an array (H, W) or (H, W, C); uint8, or floating
-    point in [0, 1] as torchvision's `ToTensor` makes it, or anything of more bits with a window. The label is an
-    integer from 0. Class names come from the attribute `classes` where there is one, or from the `features` of Hugging
-    Face. A single Dataset is split as a folder is. `notes` are for whoever uses the data. Raises `CondenseError` for
-    other items, for a pair whose classes differ, for images that differ in size without an image size, and above the
-    memory limit.
+    An item is (image, label), or a mapping that has both by usual names; without labels, also an image alone. The image
+    is a Pillow image, which is turned upright as its EXIF data say, a tensor [C, H, W] or [H, W], or an array (H, W) or
+    (H, W, C); uint8, or floating point in [0, 1] as torchvision's `ToTensor` makes it, or anything of more bits with a
+    window. The label is an integer from 0. Class names come from the attribute `classes` where there is one, or from
+    the `features` of Hugging Face. A single Dataset is split as a folder is. `notes` are for whoever uses the data.
+    Raises `CondenseError` for other items, for a pair whose classes differ, for images that differ in size without an
+    image size, and above the memory limit.
     """
     original = _innermost(train)
     name = name or type(original).__name__.lower()
-    names = _class_names(train)
+    names = None if reading.unlabelled else _class_names(train)
     numbers = None  # of labels, where classes are chosen
     if reading.classes is not None and names is not None:
         check_chosen(name, reading.classes, names)
@@ -57,7 +57,8 @@ def read_datasets(
     first = _read_items(train, reading, reading.memory_limit, numbers)
     second = _Items([], [], [])
     if test is not None:
-        _check_same_classes(train, test)
+        if not reading.unlabelled:
+            _check_same_classes(train, test)
         left = reading.memory_limit - sum(image.nbytes for image in first.images)
         second = _read_items(test, reading, left, numbers)
     boundary, images = len(first.images), first.images + second.images
@@ -69,7 +70,7 @@ def read_datasets(
     if boundary == 0:
         raise CondenseError(f"the data set {name} is empty; it needs at least one image of every class")
     pixels, targets = _stack(images), torch.tensor(first.labels + second.labels, dtype=torch.int64)
-    classes = numbered_classes(name, targets[:boundary]) if names is None else names
+    classes = None if reading.unlabelled else names or numbered_classes(name, targets[:boundary])
     if test is None:
         source = TensorPixels(pixels)
         raw = split_off_test(name, classes, source, targets, content_keys(source))
@@ -127,7 +128,7 @@ def _read_items(dataset: Any, reading: Reading, memory_limit: int, numbers: dict
     items, used = _Items([], [], []), 0
     for index in range(len(dataset)):
         try:
-            item, label = image_and_label(_item(dataset, index), index)
+            item, label = image_and_label(_item(dataset, index), index, labelled=not reading.unlabelled)
             number = class_index(label, index)
             if numbers is not None and number not in numbers:
                 continue

@@ -30,11 +30,16 @@ class BrokenImageError(CondenseError):
         super().__init__(f"{sentence}; replace it, or give --skip-broken to leave such images out")
 
 
-def image_and_label(item: Any, index: int) -> tuple[Any, Any]:
+def image_and_label(item: Any, index: int, *, labelled: bool = True) -> tuple[Any, Any]:
     """The two parts of item number `index`: a pair, or a mapping with usual names.
 
+    Where labels are not asked for, the item may also be an image alone or a mapping without one, and the label is 0.
     Raises `CondenseError` for any other item.
     """
+    if not labelled:
+        alone = item[0] if isinstance(item, list | tuple) and item else item
+        key = next((key for key in IMAGE_KEYS if key in alone), None) if isinstance(alone, Mapping) else None
+        return (alone if key is None else alone[key]), 0
     if isinstance(item, list | tuple) and len(item) == 2:
         return item[0], item[1]
     if isinstance(item, Mapping):

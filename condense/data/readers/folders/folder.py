@@ -15,6 +15,7 @@ from condense.data.readers.folders.image_files import open_images
 from condense.data.readers.folders.labelled import list_labelled
 from condense.data.readers.folders.listing import Listing, Tree
 from condense.data.readers.folders.sequences import Place, frames, merged
+from condense.data.readers.folders.unlabelled import list_unlabelled
 from condense.data.reading import Reading
 from condense.data.remembering import remembered_keys
 from condense.data.sources import FilePixels, SubsetPixels
@@ -25,7 +26,8 @@ _SHOWN = 4  # names in a note
 
 
 def read_folder(root: Path, reading: Reading) -> RawData:
-    """Read class folders, or images with a table of labels: `reading.labels`, or one of a usual name in the folder.
+    """Read class folders, or images with a table of labels: `reading.labels`, or one of a usual name in the folder; or
+    all images without labels.
 
     Hidden files and what systems leave behind are skipped. Without a test split that has labels, 20 % of every class
     become one, chosen by the content of the files; with `group_by_folder` whole sub-folders of class folders (of
@@ -37,7 +39,9 @@ def read_folder(root: Path, reading: Reading) -> RawData:
     than 8 bits a channel without a window, for several sizes without an image size, and for `group_by_folder` where no
     test split is made or nothing lies in sub-folders.
     """
-    if reading.labels is None:
+    if reading.unlabelled:
+        tree = list_unlabelled(root)
+    elif reading.labels is None:
         tree = list_tree(root, reading.classes)
     else:
         tree = list_labelled(root, reading.labels, reading.classes)
