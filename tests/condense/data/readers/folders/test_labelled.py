@@ -387,6 +387,7 @@ def tiny(tmp_path: Path) -> Path:
 class TestTinyImageNet:
     def test_as_it_is_unzipped(self, tiny: Path) -> None:
         data = load_data(tiny)
+        assert data.name == "tiny-imagenet"  # as recipes know it
         assert data.classes == ("n02124075", "n07747607", "n07753592")
         assert (data.train.class_counts(), data.test.class_counts()) == ((4, 4, 4), (2, 2, 2))
         assert data.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
