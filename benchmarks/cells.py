@@ -26,12 +26,14 @@ class DataDescription(Closed):
     preprocessing: str
     image_size: int | tuple[int, int] | None  # this and the next as the grid gives them
     normalization: str | None
+    classes: tuple[str, ...] | None = None  # that were chosen; None for all
     holdout: float | None = None  # fraction of the training images that the test images are, for tuning
 
     @model_serializer(mode="wrap")
-    def _without_no_holdout(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "holdout" or value is not None}
+        optional = ("classes", "holdout")
+        return {name: value for name, value in fields.items() if name not in optional or value is not None}
 
     @property
     def label(self) -> str:
@@ -39,8 +41,19 @@ class DataDescription(Closed):
         _, height, width = self.image_shape
         changes = [f"{height}x{width}"] if self.image_size is not None else []
         changes += [self.normalization] if self.normalization else []
+        changes += [_shortened(self.classes)] if self.classes else []
         changes += [f"({self.holdout:.0%} of the training images held out)"] if self.holdout else []
         return " ".join([self.name, *changes])
+
+
+def _shortened(classes: tuple[str, ...]) -> str:
+    """Some names of classes, for labels.
+
+    >>> _shortened(("cat", "dog")), _shortened(("a", "b", "c", "d"))
+    ('(cat, dog)', '(a, b and 2 more)')
+    """
+    named = classes if len(classes) <= 3 else (f"{classes[0]}, {classes[1]} and {len(classes) - 2} more",)
+    return f"({', '.join(named)})"
 
 
 class SetDescription(Closed):

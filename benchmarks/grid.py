@@ -111,6 +111,13 @@ class DataEntry(Closed):
     image_size: ImageSize = Field(None, description="pixels of both sides, or [height, width]")
     normalization: str | None = Field(None, description="computed, zca, none or a known set; default: the data's own")
     mirror: bool | None = Field(None, description="may images be mirrored; default: the data's own")
+    labels: str | None = Field(None, description="for a folder of images: a CSV of file names and labels")
+    classes: list[str] | str | None = Field(
+        None, description="those to read, in this order; a file, or a subset's name"
+    )
+    group_by_folder: bool = Field(False, strict=True, description="of a made test split: keep sub-folders on one side")
+    skip_broken: bool = Field(False, strict=True, description="leave out images that cannot be decoded")
+    window: tuple[float, float] | None = Field(None, description="of images with more than 8 bits: black and white")
     holdout: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = Field(
         None, description="for tuning: score on this fraction of the training images, which methods do not see then"
     )

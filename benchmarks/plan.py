@@ -64,6 +64,7 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
         preprocessing=data.preprocessing.kind,
         image_size=entry.image_size,
         normalization=entry.normalization,
+        classes=None if entry.classes is None else data.classes,
         holdout=entry.holdout,
     )
     columns = [

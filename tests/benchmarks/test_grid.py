@@ -315,6 +315,17 @@ def test_a_budget_may_depend_on_the_number_of_images(budget):
         plan(parse_grid(grid | {"methods": [{"name": "dm", budget: {1: 3}}]}, "g.yaml"), "g.yaml")
 
 
+def test_data_is_read_with_the_options_of_load_data(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "shapes.npz", images=images, labels=np.repeat(["disc", "ring", "star", "box"], 10))
+    entries = [{"name": str(tmp_path / "shapes.npz"), "classes": classes} for classes in (["star", "disc"], "box,ring")]
+    jobs = plan(parse_grid(SMALL | {"data": [*entries, str(tmp_path / "shapes.npz")]}, "g.yaml"), "g.yaml")
+    assert [job.cell.data.classes for job in jobs] == [("star", "disc"), ("box", "ring"), None]
+    assert [job.cell.data.label for job in jobs] == ["shapes (star, disc)", "shapes (box, ring)", "shapes"]
+    assert read_data(jobs[0].source).classes == ("star", "disc")
+    assert "classes" not in jobs[2].cell.data.model_dump()  # so that older cells keep their identity
+
+
 def test_a_holdout_is_scored_on_training_images_only():
     content = {
         "data": ["digits", {"name": "digits", "holdout": 0.25}],
