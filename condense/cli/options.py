@@ -67,7 +67,7 @@ class SourceOptions(Closed):
     )
     labels: Path | None = Field(
         None,
-        description="for a folder of images: a CSV of file_name, label and perhaps split; for any data: none",
+        description="for a folder of images: a CSV of file_name, label, perhaps split; none: read no labels",
     )
     classes: str | None = Field(
         None, description="those to read, in this order: a,b,c, a file with one a line, or a subset such as imagefruit"
