@@ -46,7 +46,10 @@ def draw(table: Table) -> Figure:
         for column, axes in zip(columns, line, strict=True):
             _panel(axes, table, name, column, methods, sizes)
     handles = {text: bars for axes in panels.flat for bars, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    side_by_side = max(1, min(3, int(width / (0.6 + 0.08 * max(map(len, handles), default=0)))))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=side_by_side, frameon=False, fontsize=9
+    )
     return figure
 
 

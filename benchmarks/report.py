@@ -121,8 +121,12 @@ def _scores(table: Table) -> str:
     if any(score.expert_seconds for score in table.scores.values()):
         text += ", with those of the experts that it shares in brackets: all of them, one after the other"
     return f"{text}.\n\n" + markdown_table(
-        ["data", "ipc", "method", *columns, "seconds", "images", "bytes", "iterations"], lines
+        ["data", _size_heading(table), "method", *columns, "seconds", "images", "bytes", "iterations"], lines
     )
+
+
+def _size_heading(table: Table) -> str:
+    return "ipc" if all(row.size.fraction is None for row in table.rows) else "ipc or fraction"
 
 
 def _cell(row: Row, column: Column, table: Table) -> str:
@@ -170,7 +174,7 @@ def _components(table: Table) -> str:
     if not lines:
         return ""
     return "Where the deviation comes from (random effects, in percent):\n\n" + markdown_table(
-        ["data", "ipc", "method", "column", "between sets", "between networks"], lines
+        ["data", _size_heading(table), "method", "column", "between sets", "between networks"], lines
     )
 
 

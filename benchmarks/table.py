@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -21,7 +21,10 @@ def processor(hardware: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A method at one size of its sets, of one data set."""
+    """A method at one size of its sets, of one data set.
+
+    Whether images are chosen of every class or of any is said by the method's name, so that rows of both have one size.
+    """
 
     data: str
     size: Budget
@@ -105,7 +108,7 @@ def build_table(records: Iterable[Record]) -> Table:
     for record in records:
         cell = record.configuration
         column = Column(cell.column.beside or record.protocol, cell.column.net)
-        row = None if cell.made is None else Row(cell.data.label, cell.made.size, table.methods[cell.made.label])
+        row = None if cell.made is None else _row(cell.data.label, cell.made, table.methods)
         if record.status == "failed":
             table.failed.append(record)
             if row is not None:
@@ -119,6 +122,10 @@ def build_table(records: Iterable[Record]) -> Table:
     table.columns = list(table.hashes)
     table.scores = {place: Score(tuple(found)) for place, found in grouped.items()}
     return table
+
+
+def _row(data: str, made: SetDescription, names: Mapping[str, str]) -> Row:
+    return Row(data, made.size.model_copy(update={"balanced": True}), names[made.label])
 
 
 def _names(records: Sequence[Record]) -> dict[str, str]:

@@ -126,10 +126,17 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
         source, size = options.data or name, options.image_size or synthetic.info.image_shape[1:]
         classes = options.classes
         if options.data is None and classes is None:
-            classes = synthetic.provenance.get("configuration", {}).get("classes")
+            classes = _recorded_classes(synthetic)
         key = source, size, classes
         if key not in loaded:
             loaded[key] = load(source, options.model_copy(update={"image_size": size, "classes": classes}))
         synthetic.check_matches(loaded[key].info)
         found.append((synthetic, loaded[key]))
     return found
+
+
+def _recorded_classes(synthetic: SyntheticSet) -> str | None:
+    """The `--classes` that a set was made with; None where its file says none."""
+    configuration = synthetic.provenance.get("configuration")
+    classes = configuration.get("classes") if isinstance(configuration, dict) else None
+    return classes if isinstance(classes, str) else None

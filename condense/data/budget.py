@@ -17,8 +17,8 @@ from condense.runtime.validation import Closed
 class Budget(Closed):
     """The size of a set, one of `ipc` and `fraction`.
 
-    `balanced` shares a fraction among the classes in proportion to their sizes; otherwise, and for `ipc` times the
-    number of classes too, a choice is made among all images, whatever their class.
+    A balanced one is `ipc` images of every class, or the fraction of every class. Without balance only the number of
+    images is given (`ipc` times the number of classes, or the fraction), whatever their class.
     """
 
     ipc: int | None = Field(None, ge=1, description="images per class")
@@ -44,7 +44,8 @@ class Budget(Closed):
         (4, 10)
         """
         if self.fraction is None:
-            return self.images_per_class * len(class_counts)
+            assert self.ipc is not None, "the validator wants one of them"
+            return self.ipc * len(class_counts)
         total = round(self.fraction * sum(class_counts))
         if total < 1:
             raise CondenseError(
@@ -64,7 +65,8 @@ class Budget(Closed):
         (3, 1, 1, 0)
         """
         if self.fraction is None:
-            return (self.images_per_class,) * len(class_counts)
+            assert self.ipc is not None, "the validator wants one of them"
+            return (self.ipc,) * len(class_counts)
         shares = [self.fraction * count for count in class_counts]
         counts = [int(share) for share in shares]
         by_rest = sorted(range(len(shares)), key=lambda label: (counts[label] - shares[label], label))
@@ -74,12 +76,14 @@ class Budget(Closed):
 
     @property
     def images_per_class(self) -> int:
-        """`ipc`; raises `CondenseError` for a fraction, where a method learns whole images of every class."""
+        """`ipc`, for methods that learn so many images of every class; raises `CondenseError` for other sizes."""
         if self.ipc is None:
             raise CondenseError(
                 f"images that are learned come in whole numbers per class: give --ipc N instead of --fraction "
                 f"{self.fraction:g}"
             )
+        if not self.balanced:
+            raise CondenseError("images that are learned are as many of every class: leave --no-balanced out")
         return self.ipc
 
     @property
@@ -107,4 +111,6 @@ class Budget(Closed):
         ('10 per class', '1 % of the training images, of any class')
         """
         size = f"{self.ipc} per class" if self.fraction is None else f"{100 * self.fraction:g} % of the training images"
-        return size if self.balanced else f"{size}, of any class"
+        if self.balanced:
+            return size
+        return f"as many as {size}, of any class" if self.fraction is None else f"{size}, of any class"

@@ -85,7 +85,8 @@ def training_set(
     trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
     Regression labels are the set's own, else class indices as centred one-hot vectors.
 
-    Raises `CondenseError` where a protocol needs class indices and images have none.
+    Raises `CondenseError` where a protocol needs class indices and images have none, and for regression labels of
+    another width than the outputs of networks, which are one for each class.
     """
     images = _images(given, train.info)
     if protocol.labels == "hard":
@@ -125,9 +126,15 @@ def _bytes(real: TrainingData) -> int:
 
 
 def _regression(images: _Given) -> _Chosen:
-    if images.labels.values is not None:
+    values, outputs = images.labels.values, len(images.info.classes)
+    if values is not None and values.shape[1] != outputs:
+        raise CondenseError(
+            f"the set has {values.shape[1]} numbers to be predicted of an image, but networks have {outputs} outputs, "
+            "one for each class; choose a protocol that trains on class indices"
+        )
+    if values is not None:
         return _Chosen(images.labels, f"own {images.labels.kind}")
-    return _Chosen(centred_one_hot(images.hard.indices, len(images.info.classes)), "centred one-hot")
+    return _Chosen(centred_one_hot(images.hard.indices, outputs), "centred one-hot")
 
 
 def _static(

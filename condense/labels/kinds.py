@@ -60,6 +60,8 @@ class _Rows(Labels):
     def __init__(self, rows: Tensor, classes: Tensor | None) -> None:
         self.rows = settled(rows, self.what, torch.float32, 2)
         self.classes = None if classes is None else settled(classes, "class indices", torch.int64, 1)
+        if not self.rows.shape[1]:
+            raise CondenseError(f"{self.what} have no number for an image; give at least one")
         if self.classes is not None and len(self.classes) != len(self.rows):
             raise CondenseError(f"there are {len(self.rows)} {self.what} but {len(self.classes)} class indices")
         if not torch.isfinite(self.rows).all():
@@ -142,6 +144,11 @@ class LogitLabels(_Distributions):
 
     kind = "logits"
 
+    def __init__(self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0) -> None:
+        super().__init__(rows, classes, temperature)
+        if not torch.isfinite(self.rows / temperature).all():
+            raise CondenseError(f"temperature {temperature:g} is too low for the logits, which it makes infinite")
+
     @property
     def probabilities(self) -> Tensor:
         """The softmax."""
@@ -205,8 +212,13 @@ def labels_from_arrays(
 ) -> Labels:
     """The labels that a file describes.
 
-    Raises `CondenseError` for a kind that this version does not know, and for parts that do not make it.
+    Raises `CondenseError` for a kind that this version does not know, for parts that do not make it, and for arrays
+    that such labels do not have: they would be trained on as something else than they say.
     """
     if kind not in KINDS:
         raise CondenseError(f"its labels are of the kind {kind!r}, which this condense does not know; upgrade condense")
-    return KINDS[kind].from_arrays(arrays, attributes, classes)
+    labels = KINDS[kind].from_arrays(arrays, attributes, classes)
+    superfluous = sorted(arrays.keys() - labels.arrays.keys())
+    if superfluous:
+        raise CondenseError(f"its labels are {kind}, which have no {superfluous[0]}; make it again")
+    return labels

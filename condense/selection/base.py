@@ -66,7 +66,7 @@ class Selector(Configured[SettingsT], ABC):
             counts = budget.counts(data.class_counts())
             without = [name for name, count in zip(data.info.classes, counts) if not count]
             if without:
-                say(f"note: {budget!s} is no image of {len(without)} classes, {without[0]!r} for one")
+                say(f"note: {budget} gives no image of {len(without)} of {len(counts)} classes, {without[0]!r} for one")
 
     @classmethod
     def preparation(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:

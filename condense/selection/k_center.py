@@ -16,7 +16,8 @@ class KCenterSettings(FeatureSettings):
     """Settings of k-center."""
 
     start: Literal["center", "random"] = Field(
-        "center", description="first image: the one nearest to the mean of its class, or a random one"
+        "center",
+        description="first image: the one nearest to the mean of its class (--no-balanced: of all), or a random one",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,13 @@ def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10
     class. `features` is [n, D], `count` at most n.
     """
     from sklearn.cluster import KMeans as Clustering  # takes as long to import as torch, and most runs do not need it
+    from sklearn.exceptions import ConvergenceWarning
 
-    clustering = Clustering(n_clusters=count, n_init=starts, random_state=seed % 2**32).fit(features.numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # fewer different rows than centres: rows are still chosen once
+        clustering = Clustering(n_clusters=count, n_init=starts, random_state=seed % 2**32).fit(features.numpy())
     sizes = torch.bincount(torch.from_numpy(clustering.labels_).long(), minlength=count)
     distances = torch.cdist(torch.from_numpy(clustering.cluster_centers_), features)  # (count, n)
     chosen: list[int] = []

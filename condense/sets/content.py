@@ -119,7 +119,15 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @property
     def training_weights(self) -> Tensor | None:
         """The weights of the training images, float32 [M]; None if all count alike."""
-        return self.weights if self.weights is None or self._rows is None else self.weights[self._rows]
+        return self.of_training_images().get("weights")
+
+    def of_training_images(self) -> dict[str, Tensor]:
+        """Weights, source indices and scores of the training images, [M] each, as far as there are any, by name.
+
+        Those of an image that is decoded to several are those of each of them.
+        """
+        values = {name: value for name, value in self._of_images().items() if value is not None}
+        return values if self._rows is None else {name: value[self._rows] for name, value in values.items()}
 
     @functools.cached_property
     def _rows(self) -> Tensor | None:
@@ -186,6 +194,11 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         classes = self.stored_labels.classes
         if classes is None:
             raise CondenseError("images without class index have no first ones of a class")
+        if self.decoder is not None and self.decoder.by_place:
+            raise CondenseError(
+                f"--first {count}: images are decoded by their place in a class ({self.decoder.kind}), so that a part "
+                "of them cannot be; leave it out"
+            )
         fewest = min(number for number in self.class_counts if number)
         if not 1 <= count <= fewest:
             raise CondenseError(f"--first {count}: the smallest class has {fewest} stored images; give 1 to {fewest}")

@@ -35,6 +35,10 @@ class Decoder(Protocol):
     def bytes(self) -> int:
         """What the file holds of it."""
 
+    @property
+    def by_place(self) -> bool:
+        """Whether the place of a stored image in its class decides how it is decoded."""
+
     def check(self, image_shape: tuple[int, int, int], stored: int) -> None:
         """Raise `CondenseError` unless it decodes so many images of this shape (C, H, W)."""
 

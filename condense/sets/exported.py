@@ -51,6 +51,7 @@ class _Metadata(BaseModel):
     decoder: dict[str, Any] | None = None  # exports of earlier versions lack it
     preprocessing: str = ""  # its kind; that of a .pt is a mapping which holds the arrays, too
     folders: list[str] = Field(default_factory=list)
+    of_images: list[Literal["weights", "source_indices", "scores"]] = Field(default_factory=list)
 
 
 def is_export(content: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -68,7 +69,8 @@ def read_exported_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
     metadata = _metadata({**facts, "preprocessing": preprocessing["kind"]})
     targets = _tensor(content, "targets") if "targets" in content else None
     labels = None if content.get("labels", ...) is None else _tensor(content, "labels")  # images without a class
-    return _arguments(metadata, _tensor(content, "images"), labels, targets, arrays)
+    of_images = {name: _tensor(content, name) for name in metadata.of_images}
+    return _arguments(metadata, _tensor(content, "images"), labels, targets, arrays) | of_images
 
 
 def read_exported_folder(folder: Path, info: DataInfo) -> dict[str, Any]:
@@ -154,7 +156,9 @@ def _of_pictures(folder: Path, metadata: _Metadata) -> dict[str, Any]:
         "note: the export rounded pixels to 8 bits, so networks see slightly other images than in the set that was "
         "exported, unless that one stored pixels"
     )
-    return _arguments(metadata, pixels, labels, targets, _preprocessing(folder, metadata))
+    names = ((name, f"{name}.npy") for name in metadata.of_images)
+    of_images = {name: _array(read_npy(folder / file, _EXPORT), file) for name, file in names}
+    return _arguments(metadata, pixels, labels, targets, _preprocessing(folder, metadata)) | of_images
 
 
 def _preprocessing(folder: Path, metadata: _Metadata) -> dict[str, np.ndarray]:
@@ -215,7 +219,9 @@ def _of_datasets(folder: Path, metadata: _Metadata) -> dict[str, Any]:
     targets = None
     if metadata.label_kind != "hard":
         targets = table.numbers("target", (table.rows, -1), np.float32)
-    return _arguments(metadata, images, labels, targets, _preprocessing(folder, metadata))
+    dtypes: dict[str, type[np.generic]] = {"weights": np.float32, "source_indices": np.int64, "scores": np.float64}
+    of_images = {name: table.numbers(name, (table.rows,), dtypes[name]) for name in metadata.of_images}
+    return _arguments(metadata, images, labels, targets, _preprocessing(folder, metadata)) | of_images
 
 
 def _file_names(state: Any) -> list[str]:

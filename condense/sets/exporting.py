@@ -71,7 +71,7 @@ def _to_torch(synthetic: SetContent, path: Path) -> None:
         "labels": synthetic.training_labels.classes,
         "preprocessing": {"kind": preprocessing.kind, **{name: torch.from_numpy(array) for name, array in arrays}},
     }
-    content |= _targets(synthetic)
+    content |= _targets(synthetic) | synthetic.of_training_images()
     # torch writes the name of a path into the file, but not that of an open file
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
@@ -87,8 +87,11 @@ def _to_folder(synthetic: SetContent, path: Path) -> None:
         _write_preprocessing(folder, synthetic.info.preprocessing)
         for values in _targets(synthetic).values():
             np.save(folder / TARGETS, values.numpy())
+        for name, values in synthetic.of_training_images().items():
+            np.save(folder / f"{name}.npy", values.numpy())
         _write_metadata(folder, {**metadata(synthetic), "folders": names})
         rows = ", and in the labels of targets.npy [images, numbers]" if _targets(synthetic) else ""
+        rows += "".join(f", and in {name}.npy [images]" for name in synthetic.of_training_images())
         readme = _README.format(images=len(synthetic), data=synthetic.info.name, rows=rows)
         (folder / "README.txt").write_text(readme, encoding="utf-8")
 
@@ -115,6 +118,9 @@ def _to_huggingface(synthetic: SetContent, path: Path) -> None:
     for values in _targets(synthetic).values():
         features["target"] = datasets.Sequence(datasets.Value("float32"), length=values.shape[1])
         columns["target"] = values.tolist()
+    for name, values in synthetic.of_training_images().items():
+        features[name] = datasets.Value(str(values.dtype).removeprefix("torch."))
+        columns[name] = values.tolist()
     with _new_folder(path) as folder:
         datasets.Dataset.from_dict(columns, features=datasets.Features(features)).save_to_disk(folder)
         _write_preprocessing(folder, info.preprocessing)
@@ -146,6 +152,7 @@ def metadata(synthetic: SetContent) -> dict[str, Any]:
         "protocol": synthetic.protocol,
         "provenance": synthetic.provenance,
         "decoder": None if decoder is None else {"kind": decoder.kind, **decoder.attributes},
+        "of_images": list(synthetic.of_training_images()),
     }
 
 

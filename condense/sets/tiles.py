@@ -78,12 +78,21 @@ class Tiles:
         """None."""
         return {}
 
+    @property
+    def by_place(self) -> bool:
+        """Whether the place of a stored image in its class decides how it is decoded."""
+        return bool(self.factors)
+
     @classmethod
     def from_parts(cls, kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """The decoder that a file describes; raises `CondenseError` for values that make none."""
+        if arrays:
+            raise CondenseError(
+                f"its decoder {kind} has the array {min(arrays)}, and such ones have none; make it again"
+            )
         facts = validated(_Attributes, {"kind": kind, **attributes})
         decoding = next(decoding for decoding, name in _KINDS.items() if name == facts.kind)
-        return cls(facts.factor, decoding, tuple(facts.factors) if decoding == "bound" else ())
+        return cls(facts.factor, decoding, tuple(facts.factors))
 
     @property
     def bytes(self) -> int:
@@ -222,7 +231,7 @@ _IN_WORDS = {
 class _Attributes(BaseModel):
     """Those of a file, of the types that they are written with."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     kind: Literal["tiles", "multi-tiles", "bound-tiles"]
     factor: int = Field(le=_LARGEST_FACTOR)

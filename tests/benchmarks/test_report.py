@@ -34,7 +34,9 @@ def record(
     method: str | None = "dm",
     *,
     data: str = "digits",
-    ipc: int = 1,
+    ipc: int | None = 1,
+    fraction: float | None = None,
+    balanced: bool = True,
     seed: int = 0,
     protocol: str = "desk",
     protocol_hash: str = "a" * 12,
@@ -54,6 +56,8 @@ def record(
         iterations=iterations,
         minutes=minutes,
         ipc=ipc,
+        fraction=fraction,
+        balanced=balanced,
         seed=seed,
     )
     column = ColumnDescription(
@@ -71,8 +75,8 @@ def record(
         "mean": statistics.fmean(accuracies),
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "diverged": [index for index, accuracy in enumerate(accuracies) if accuracy < 0.15],
-        "images": 10 * ipc,
-        "bytes": 2640 * ipc,
+        "images": 10 * (ipc or 2),
+        "bytes": 2640 * (ipc or 2),
         "iterations": 500 + seed if method == "dm" else None,
         "seconds": Parts(making=2.0 + seed, evaluating=3.0) if made else Parts(evaluating=9.0),
         "peak_memory": Parts(making=1e9, evaluating=2e9),
@@ -281,3 +285,32 @@ def test_records_survive_their_file_and_damage_is_named(tmp_path: Path):
     path.write_text(path.read_text()[:50])
     with pytest.raises(CondenseError, match=r"cell\.json is no record of this version .*; remove it"):
         read_record(path)
+
+
+SIZES: list[dict[str, Any]] = [{"ipc": 1}, {"ipc": None, "fraction": 0.01}, {"ipc": None, "fraction": 0.05}]
+
+
+def test_sizes_of_any_class_and_of_every_class_are_one_size():
+    records = [record("random", balanced=balanced, **size) for size in SIZES for balanced in (True, False)]
+    table = build_table(records)
+    assert len({row.size for row in table.rows}) == 3
+    assert {row.method for row in table.rows} == {"random", "random (of any class)"}
+    (axes,) = draw(table).axes
+    assert [bars.get_label() for bars in axes.containers if hasattr(bars, "patches")] == [
+        "1 % of the training images",
+        "5 % of the training images",
+        "1 image per class",
+    ]
+    text = markdown(table, records)
+    assert "| data | ipc or fraction | method |" in text
+    assert "| digits | 1 % | random (of any class) |" in text
+    assert "| data | ipc | method |" in markdown(build_table(records[:2]), records[:2])
+
+
+def test_the_legend_fits_into_the_plot():
+    records = [record("random", **size) for size in SIZES]
+    figure = draw(build_table(records))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1

@@ -97,6 +97,9 @@ def make_set(folder: Path) -> Path:
         stored=torch.randn(6, 1, 5, 4, generator=draws),
         stored_labels=LogitLabels(torch.randn(6, 3, generator=draws), torch.arange(6) % 3),
         info=INFO,
+        weights=torch.rand(6, generator=draws),
+        source_indices=torch.arange(6) * 5,
+        scores=torch.rand(6, generator=draws).double(),
         learned_lr=0.01,
         augmentation={"operations": ["flip"]},
         provenance={"configuration": {"method": "dm", "settings": {"image_lr": 1.0}}},
@@ -109,7 +112,8 @@ def make_set(folder: Path) -> Path:
 def read_set(path: Path) -> Any:
     made = SyntheticSet.load(path)
     tensors = (made.stored, made.labels, made.targets, made.images, made.metrics["loss"])
-    return [tensor.tolist() for tensor in tensors if tensor is not None], made.describe()
+    tensors = (*tensors, made.weights, made.source_indices, made.scores, made.probabilities)
+    return [None if tensor is None else tensor.tolist() for tensor in tensors], made.describe()
 
 
 TRAJECTORY = Trajectory(

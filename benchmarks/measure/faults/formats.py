@@ -22,6 +22,7 @@ from buffers import ExpertBuffer, record_experts
 from condense import SyntheticSet, distill, load_data
 from condense.data import RealData
 from condense.data.packing import pack
+from condense.labels import LogitLabels
 from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from condense.recipes import load_recipe
 from condense.runtime.tensor_files import load_if_whole, save_tensors
@@ -100,10 +101,30 @@ def _make_set(folder: Path) -> Path:
     return folder / "set.h5"
 
 
+def _make_soft_set(folder: Path) -> Path:
+    """With all that there can be of each image beside its class."""
+    draws = torch.Generator().manual_seed(0)
+    SyntheticSet(
+        stored=torch.randn(6, 1, 8, 8, generator=draws),
+        stored_labels=LogitLabels(torch.randn(6, 3, generator=draws), torch.arange(6) % 3, 4.0),
+        info=load_data(_make_npz(folder)).info,
+        weights=torch.rand(6, generator=draws),
+        source_indices=torch.arange(6) * 4,
+        scores=torch.rand(6, generator=draws).double(),
+        learned_lr=0.01,
+        augmentation={"operations": ["flip"]},
+        protocol="datm-soft",
+    ).save(folder / "soft.h5")
+    return folder / "soft.h5"
+
+
 def _read_set(path: Path) -> str:
     made = SyntheticSet.load(path)
     rest = [made.provenance, made.label_kind, made.learned_lr, made.info.identity, list(made.info.classes)]
-    return digest(made.stored, made.labels, made.images, *made.metrics.values(), *rest)
+    rest += [made.stored_labels.attributes, made.augmentation, made.protocol, sorted(made.of_training_images())]
+    targets = [made.targets] if made.targets is not None else []
+    of_images = [*targets, *made.of_training_images().values()]
+    return digest(made.stored, made.labels, made.images, *made.metrics.values(), *of_images, *rest)
 
 
 def _make_experts(folder: Path) -> Path:
@@ -247,6 +268,7 @@ def _read_record(path: Path) -> str:
 
 FORMATS = (
     Format("synthetic set", _make_set, _read_set, True, "hdf5"),
+    Format("set with soft labels", _make_soft_set, _read_set, True, "hdf5"),
     Format("expert", _make_experts, _read_experts, True, "hdf5"),
     Format("packed data", _make_packed, _read_data, True, "hdf5"),
     Format("checkpoint", _make_checkpoint, _read_checkpoint, True, "safetensors"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -345,6 +346,18 @@ def test_several_sets_are_scored_one_after_the_other(capsys, made: Path, tmp_pat
     assert [(result["file"], result["network"]) for result in four] == [
         (path.name, network) for path in (made, other) for network in ("mlp", "convnet-d1-w8-in")
     ]
+
+
+@pytest.mark.parametrize("configuration", ["text", None, {"classes": 5}, {"classes": [["a"]]}, {"classes": "0,1"}])
+def test_a_set_whose_provenance_is_of_others_is_scored_or_refused(capsys, made: Path, tmp_path: Path, configuration):
+    """Provenance is whatever who made a file wrote into it."""
+    synthetic = replace(SyntheticSet.load(made), provenance={"configuration": configuration})
+    synthetic.save(tmp_path / "other.h5")
+    words = ["evaluate", tmp_path / "other.h5", "--protocol", "demo", "--runs", "1", "--nets", "mlp"]
+    if configuration == {"classes": "0,1"}:  # which the set does not have
+        assert "10 classes" in refused(capsys, *words)
+    else:
+        assert main([str(word) for word in words]) == 0
 
 
 def test_every_set_is_looked_at_before_the_first_is_scored(capsys, made: Path, tmp_path: Path):

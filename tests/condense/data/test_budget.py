@@ -49,6 +49,13 @@ def test_learned_images_take_whole_numbers() -> None:
     assert Budget(ipc=3).images_per_class == 3
     with pytest.raises(CondenseError, match=r"whole numbers per class: give --ipc N instead of --fraction 0\.1"):
         _ = Budget(fraction=0.1).images_per_class
+    with pytest.raises(CondenseError, match="as many of every class: leave --no-balanced out"):
+        _ = Budget(ipc=3, balanced=False).images_per_class
+
+
+def test_a_size_of_any_class_is_a_number_of_images() -> None:
+    assert Budget(ipc=3, balanced=False).total([5, 1, 9]) == 9
+    assert str(Budget(ipc=3, balanced=False)) == "as many as 3 per class, of any class"
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,14 @@ def test_images_without_class_are_refused_where_a_protocol_needs_one(digits, sma
     assert evaluate(unlabelled, digits, protocol=REGRESSION, runs=1).mean > 0.4
 
 
+@pytest.mark.parametrize("width", [1, 7])
+def test_values_are_as_many_as_networks_have_outputs(digits, width: int):
+    """A single one would be compared with every output without a complaint."""
+    values = RegressionLabels(torch.zeros(100, width), torch.arange(10).repeat_interleave(10))
+    with pytest.raises(CondenseError, match=f"{width} numbers to be predicted of an image, but networks have 10 out"):
+        evaluate(random_set(digits, stored_labels=values), digits, protocol=REGRESSION, runs=1)
+
+
 def test_weights_of_a_set_count(digits, small, plain):
     alike = evaluate(random_set(digits, weights=torch.full((100,), 3.0)), digits, protocol=QUICK)
     assert alike.accuracies == pytest.approx(plain.accuracies, abs=0.02)

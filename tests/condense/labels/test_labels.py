@@ -111,6 +111,16 @@ def test_images_of_weight_zero_do_not_count() -> None:
     assert not torch.allclose(trained(8, torch.ones(8)), trained(4, torch.ones(4)))
 
 
+@pytest.mark.parametrize("kind", OF_EACH_KIND)
+def test_a_batch_without_weight_teaches_nothing(kind: str) -> None:
+    outputs = random_rows(4, 7 if kind == "regression" else 3, seed=1).requires_grad_()
+    targets = Weighted(OF_EACH_KIND[kind], torch.zeros(4)).for_batch(0, torch.arange(4))
+    loss = targets.loss(outputs, targets.values, targets.weights)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(outputs.grad, torch.zeros_like(outputs))
+
+
 def test_labels_can_change_with_the_epoch() -> None:
     switched = Switched(OF_EACH_KIND["logits"], OF_EACH_KIND["hard"], 2)
     kinds = [switched.for_batch(epoch, torch.arange(4)).values.is_floating_point() for epoch in range(4)]
@@ -149,6 +159,14 @@ def test_class_indices_as_values_have_mean_zero() -> None:
         (lambda: LogitLabels(torch.zeros(4, 2)).check(4, 3), "2 numbers for an image, for 3 classes"),
         (lambda: HardLabels(CLASSES).check(5, 3), "5 images need as many labels, not 4"),
         (lambda: HardLabels(CLASSES).check(4, 2), "labels run from 0 to 2 but 2 classes allow 0 to 1"),
+        (lambda: RegressionLabels(torch.zeros(3, 0)), "regression labels have no number for an image"),
+        (lambda: LogitLabels(torch.ones(3, 2), temperature=1e-300), "temperature 1e-300 is too low for the logits"),
+        (lambda: LogitLabels(torch.zeros(3, 2), temperature=1e-300), "temperature 1e-300 is too low for the logits"),
+        (lambda: labels_from_arrays("hard", {"values": torch.zeros(4, 3)}, {}, CLASSES), "hard, which have no values"),
+        (
+            lambda: labels_from_arrays("regression", {"values": torch.zeros(4, 3), "a": CLASSES}, {}, CLASSES),
+            "regression, which have no a",
+        ),
         (lambda: labels_from_arrays("views", {}, {}, CLASSES), "'views', which this condense does not know; upgrade"),
         (lambda: labels_from_arrays("hard", {}, {}, None), "no class index for each image"),
         (lambda: labels_from_arrays("logits", {}, {}, CLASSES), "lack values"),
@@ -163,7 +181,7 @@ def test_what_is_no_label_is_refused(make, message: str) -> None:
 
 
 def test_nothing_outside_of_labels_names_the_kinds() -> None:
-    """But those who make labels, and lists of what methods make."""
+    """But those who make labels, lists of what methods make, and records of what trained networks say of images."""
     root = Path(condense.__file__).parent
     makers = {"LogitLabels", "ProbabilityLabels", "RegressionLabels"}
     users = {
@@ -174,5 +192,9 @@ def test_nothing_outside_of_labels_names_the_kinds() -> None:
         if (isinstance(node, ast.Name) and node.id in makers)
         or (isinstance(node, ast.Constant) and node.value in ("probabilities", "logits"))
     }
-    makers_of_labels = {"sets/importing.py", "synthesizers/assigned_labels.py", "synthesizers/difficulty_alignment.py"}
-    assert users <= makers_of_labels | {"evaluation/training_set.py"}
+    makers_of_labels = {
+        "sets/imported_labels.py",
+        "synthesizers/assigned_labels.py",
+        "synthesizers/difficulty_alignment.py",
+    }
+    assert users == makers_of_labels | {"evaluation/training_set.py", "training/records.py"}

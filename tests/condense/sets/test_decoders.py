@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -170,6 +171,20 @@ def test_the_place_in_its_class_decides_how_an_image_is_decoded():
     assert sorted(torch.cat(by_class).flatten(1).sum(1)) == sorted(expected.flatten(1).sum(1))
     with pytest.raises(CondenseError, match="4 stored images are not whole classes of 3"):
         decoder.decode(stored[:4], fill=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "arrays", "message"),
+    [
+        ("tiles", {"factor": 2, "factors": [2]}, {}, "factors .* do not fit tiles decoded as uniform"),
+        ("multi-tiles", {"factor": 2, "factors": [2]}, {}, "factors .* do not fit tiles decoded as multi"),
+        ("tiles", {"factor": 2, "overlap": 1}, {}, "overlap"),
+        ("tiles", {"factor": 2}, {"weights": np.zeros(3)}, "has the array weights, and such ones have none"),
+    ],
+)
+def test_what_a_decoder_does_not_have_is_refused(kind: str, attributes: dict, arrays: dict, message: str):
+    with pytest.raises(CondenseError, match=message):
+        decoder_from_parts(kind, attributes, arrays)
 
 
 @pytest.mark.parametrize(("decoding", "factors"), [("uniform", (2,)), ("multi", (2,)), ("bound", ()), ("bound", (3,))])

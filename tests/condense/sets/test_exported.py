@@ -104,6 +104,30 @@ def test_an_export_comes_back(tmp_path: Path, capsys, to: str, channels: int, la
 
 
 @pytest.mark.parametrize("to", FORMS)
+@pytest.mark.parametrize("decoder", [None, Tiles(2)], ids=["plain", "mosaics"])
+def test_what_there_is_of_each_image_comes_back(tmp_path: Path, to: str, decoder: Tiles | None) -> None:
+    """Without weights an imported set would be trained on otherwise than the one that was exported."""
+    if to == "huggingface":
+        pytest.importorskip("datasets")
+    of_images = {
+        "weights": torch.tensor([0.0, 1.0, 0.1, 2.5, 1.0, 3.0]),
+        "source_indices": torch.tensor([7, 2, 2**40, 0, 5, 1]),
+        "scores": torch.tensor([0.1, -1e-9, 3.0, 2.0, 1.0, 0.0], dtype=torch.float64),
+    }
+    written = make_set(stored=torch.rand(6, 1, 5, 7), decoder=decoder, space="unit", **of_images)
+    path = exported(tmp_path, to, written)
+    read = import_synthetic(path, info())
+    rows = torch.arange(6) if decoder is None else decoder.rows(6)
+    for name, values in of_images.items():
+        assert torch.equal(getattr(read, name), values[rows])
+    assert torch.equal(read.training_weights, written.training_weights)
+    if to == "folder":
+        assert "weights.npy" in (path / "README.txt").read_text()
+        (path / "weights.npy").unlink()
+        assert "weights.npy" in refusal(path)
+
+
+@pytest.mark.parametrize("to", FORMS)
 @pytest.mark.parametrize("preprocessing", [None_(), WHITENING], ids=["none", "zca"])
 def test_the_preprocessing_is_that_of_the_export(tmp_path: Path, to: str, preprocessing: Preprocessing) -> None:
     if to == "huggingface":

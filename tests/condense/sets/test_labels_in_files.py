@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,17 @@ def test_parts_that_there_are_not_are_refused() -> None:
         make_set(stored_labels=LABELS["regression without classes"]).first(1)
     tiles = {"space": "unit", "stored": torch.rand(6, 1, 4, 4, generator=draws())}
     assert len(make_set(**tiles, decoder=Tiles(2)).first(1)) == 12
-    with pytest.raises(CondenseError, match="3 stored images are not whole classes of 2"):
+    with pytest.raises(CondenseError, match=r"--first 1: images are decoded by their place in a class \(bound-tiles\)"):
         make_set(**tiles, decoder=Tiles(2, "bound", (2, 1))).first(1)
+
+
+def test_a_part_whose_number_happens_to_fit_the_decoder_is_refused_too() -> None:
+    """Two of four images of two classes are as many as one whole class."""
+    two = replace(INFO, classes=("disc", "square"))
+    stored, labels = torch.rand(8, 1, 4, 4, generator=draws()), torch.arange(2).repeat_interleave(4)
+    made = SyntheticSet(stored=stored, stored_labels=labels, info=two, decoder=Tiles(2, "bound", (2, 2, 1, 1)))
+    with pytest.raises(CondenseError, match="decoded by their place in a class"):
+        made.first(2)
 
 
 # Files of schema 1, as they were written; the numbers are what that version gave
