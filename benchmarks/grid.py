@@ -187,8 +187,8 @@ def _at(given: Any, ipc: int | None, name: str) -> Any:
     if not isinstance(given, dict):
         return given
     if ipc not in given:
-        size = "a fraction" if ipc is None else ipc
-        raise CondenseError(f"{name} are given for {sorted(given)} images per class, not for {size}; add it")
+        size, way_out = ("a fraction", "give one number for all sizes") if ipc is None else (ipc, "add it")
+        raise CondenseError(f"{name} are given for {sorted(given)} images per class, not for {size}; {way_out}")
     return given[ipc]
 
 

@@ -95,5 +95,5 @@ class Selector(Configured[SettingsT], ABC):
             labels=HardLabels(job.data.labels[indices]),
             settings=settings,
             source_indices=indices,
-            facts={"seconds": seconds, "indices": indices.tolist()},
+            facts={"seconds": seconds},
         )

@@ -54,14 +54,23 @@ class _Presented:
         return Batch(epoch, ids, images, targets, plain)
 
     def _mixed(self, images: Tensor, targets: Targets, draws: torch.Generator) -> tuple[Tensor, Targets]:
-        """Class indices become probabilities in every batch, mixed or not, so that all have one form."""
-        info, values = self.source.info, targets.values
+        """Class indices become probabilities in every batch, mixed or not, so that all have one form.
+
+        Where images have weights, each part of a mixed one counts as the image that it is of.
+        """
+        info, values, weights = self.source.info, targets.values, targets.weights
         if not values.is_floating_point():
             values = F.one_hot(values, len(info.classes)).to(images.dtype)
         mix = draw_mix(info.image_shape, len(images), self.rule.cutmix, draws)
-        if mix is not None:
+        if mix is None:
+            return images, replace(targets, values=values)
+        if weights is None:
             images, values = mix_images(images, values, mix)
-        return images, replace(targets, values=values)
+            return images, replace(targets, values=values)
+        images, mixed = mix_images(images, weights[:, None] * F.pad(values, (0, 1), value=1.0), mix)
+        weights = mixed[:, -1]  # of labels [N, K + 1] times weights, the last one being 1
+        values = mixed[:, :-1] / weights.clamp_min(torch.finfo(weights.dtype).tiny)[:, None]
+        return images, replace(targets, values=values, weights=weights)
 
 
 def _augmentation(info: DataInfo, rule: TrainingRule) -> Augment | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation
 from condense.runtime.validation import Closed
@@ -36,7 +36,7 @@ class TrainingRule(Closed):
     updates: int | None = Field(
         default=None, ge=1, description="instead of epochs: updates U, however many images there are, which it counts"
     )
-    more_updates: tuple[int, int] | None = Field(
+    more_updates: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="(images, updates): where there are more images than these, so many updates instead"
     )
     extra_epoch: bool = Field(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.grid import load_grid, parse_grid
+from benchmarks.grid import MethodEntry, load_grid, parse_grid
 from benchmarks.jobs import make_set
 from benchmarks.plan import plan, read_data
 from benchmarks.records import read_record, read_records, set_path
@@ -311,6 +311,10 @@ def test_a_budget_may_depend_on_the_number_of_images(budget):
     bounded = grid | {"methods": [{"name": "dm", budget: {1: 3, 10: 8}}]}
     cells = plan(parse_grid(bounded, "g.yaml"), "g.yaml")
     assert [getattr(work.cell.made, budget) for work in cells] == [3, 8]
+    with pytest.raises(
+        CondenseError, match=rf"{budget} are given for \[1\] .* not for a fraction; give one number for all"
+    ):
+        MethodEntry(name="dm", **{budget: {1: 3}}).length_at(None)
     with pytest.raises(CondenseError, match=rf"{budget} are given for \[1\] images per class, not for 10"):
         plan(parse_grid(grid | {"methods": [{"name": "dm", budget: {1: 3}}]}, "g.yaml"), "g.yaml")
 

@@ -202,6 +202,7 @@ def test_regression_is_trained_as_its_table_says():
         ({"epochs": 3, "more_updates": (5, 6)}, "warmup and more_updates count updates"),
         ({"updates": 3, "schedule": "drop"}, "schedule drop and extra_epoch count epochs"),
         ({"updates": 3, "extra_epoch": True}, "count epochs"),
+        ({"updates": 3, "more_updates": (5, 0)}, "greater than 0"),
     ],
 )
 def test_a_training_is_as_long_as_its_epochs_or_its_updates(values: dict, message: str):

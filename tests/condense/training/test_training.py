@@ -13,6 +13,7 @@ from torch import Tensor
 import condense
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
 from condense.labels import HardLabels, ProbabilityLabels, RegressionLabels, in_memory
+from condense.labels.combined import Weighted
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
@@ -364,3 +365,25 @@ def test_rules_refuse_what_makes_no_sense():
     for wrong in ({"lr": 0}, {"momentum": 1.0}, {"batch_size": 0}, {"epochs": 0}, {"schedule": "step"}, {"decay": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             rule(**wrong)
+
+
+def test_each_part_of_a_mixed_image_counts_as_the_image_that_it_is_of() -> None:
+    """The loss of a batch is the mean over all parts, each with the weight of its image and its share of the area."""
+    info = condense.load_data("digits").info
+    images, labels = torch.zeros(6, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4, 5])
+    images += torch.arange(6.0).view(6, 1, 1, 1)  # so that pixels tell whose they are
+    weights = torch.tensor([0.0, 1.0, 2.0, 0.0, 5.0, 1.0])
+    outputs = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    losses = -outputs.log_softmax(1)
+    rule = TrainingRule(lr=0.1, batch_size=6, epochs=1, cutmix=1.0)
+    source = in_memory(images, Weighted(HardLabels(labels), weights), info)
+    presented, mixed = source.presented(rule, 0, torch.device("cpu")), 0
+    for epoch in range(4):
+        batch = presented.batch(epoch, 0, torch.arange(6))
+        owners = batch.images.flatten(1).long()  # (N, pixels)
+        mixed += int((owners != torch.arange(6)[:, None]).any())
+        total = sum(weights[owners[row]] @ losses[row, labels[owners[row]]] for row in range(6))
+        targets = batch.targets
+        found = targets.loss(outputs, targets.values, targets.weights)
+        torch.testing.assert_close(found, total / weights[owners].sum())
+    assert mixed > 1
