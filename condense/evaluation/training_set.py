@@ -129,8 +129,8 @@ def _regression(images: _Given) -> _Chosen:
     values, outputs = images.labels.values, len(images.info.classes)
     if values is not None and values.shape[1] != outputs:
         raise CondenseError(
-            f"the set has {values.shape[1]} numbers to be predicted of an image, but networks have {outputs} outputs, "
-            "one for each class; choose a protocol that trains on class indices"
+            f"the regression labels of the set have width {values.shape[1]}, but networks have {outputs} outputs, one "
+            "for each class; choose a protocol that trains on class indices"
         )
     if values is not None:
         return _Chosen(images.labels, f"own {images.labels.kind}")
@@ -152,7 +152,7 @@ def _static(
         logits = static_logits(images.images, train, protocol.network, rule, device=device, progress=progress)
         if rule.corrected:
             logits = corrected_logits(logits, images.hard.indices)
-        probabilities, source = torch.softmax(logits, 1), _teachers(protocol.network, rule, train.info)
+        probabilities, source = torch.softmax(logits, 1), _teachers(protocol.network, rule, train)
         cost = logits.numel() * logits.element_size()
     in_class = None if classes is None else (probabilities.argmax(1) == classes).double().mean().item()
     labels: TargetSource = ProbabilityLabels(probabilities)
@@ -161,8 +161,9 @@ def _static(
     return _Chosen(labels, source, cost, in_class)
 
 
-def _teachers(network: str, labels: StaticLabels, info: DataInfo) -> str:
+def _teachers(network: str, labels: StaticLabels, train: TrainingData) -> str:
     """In words, who made the labels."""
     corrected = ", corrected" if labels.corrected else ""
-    name = canonical_name(network, info.image_shape)
-    return f"{labels.networks} x {name}, {labels.training.epochs} epochs on the real data{corrected}"
+    name, rule = canonical_name(network, train.info.image_shape), labels.training
+    length = f"{rule.epochs} epochs" if rule.updates is None else f"{rule.updates_run(len(train)):,} updates"
+    return f"{labels.networks} x {name}, {length} on the real data{corrected}"

@@ -188,8 +188,8 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     def first(self, count: int) -> Self:
         """The first `count` stored images of each class: a smaller set, for methods that choose in a good order.
 
-        Raises `CondenseError` where a class has fewer, where images have no class, and where they are decoded by their
-        place in a class.
+        A class without images stays without. Raises `CondenseError` where another has fewer, where images have no
+        class, and where they are decoded by their place in a class.
         """
         classes = self.stored_labels.classes
         if classes is None:

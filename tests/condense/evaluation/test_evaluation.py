@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -372,6 +373,13 @@ def test_the_last_epochs_can_have_hard_labels(digits, small):
     assert evaluate(small, digits, protocol=earlier, runs=1).accuracies != soft.accuracies
 
 
+def test_label_networks_may_be_trained_for_updates(digits, small):
+    rule = TrainingRule(lr=0.05, batch_size=64, updates=3)
+    labels = STATIC.labels.model_copy(update={"networks": 1, "training": rule})
+    result = evaluate(small, digits, protocol=STATIC.model_copy(update={"labels": labels}), runs=1).results[0]
+    assert re.fullmatch(r"1 x convnet-\S+, 3 updates on the real data", result.label_source)
+
+
 def test_full_data_can_be_labelled_too(digits):
     few = digits.train.subset(torch.arange(50))
     result = evaluate(few, digits, protocol=STATIC, nets=["mlp"], runs=1)
@@ -511,7 +519,7 @@ def test_images_without_class_are_refused_where_a_protocol_needs_one(digits, sma
 def test_values_are_as_many_as_networks_have_outputs(digits, width: int):
     """A single one would be compared with every output without a complaint."""
     values = RegressionLabels(torch.zeros(100, width), torch.arange(10).repeat_interleave(10))
-    with pytest.raises(CondenseError, match=f"{width} numbers to be predicted of an image, but networks have 10 out"):
+    with pytest.raises(CondenseError, match=f"width {width}, but networks have 10 outputs"):
         evaluate(random_set(digits, stored_labels=values), digits, protocol=REGRESSION, runs=1)
 
 
