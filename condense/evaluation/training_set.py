@@ -95,7 +95,9 @@ def training_set(
         chosen = _regression(images)
     else:
         chosen = _static(images, train, protocol, protocol.labels, device, progress)
-    labels = chosen.labels if images.weights is None else Weighted(chosen.labels, images.weights)
+    labels, weights = chosen.labels, images.weights
+    if weights is not None:
+        labels = Weighted(labels, weights / weights.max())  # only ratios count, and sums of large ones are infinite
     return TrainingSet(
         Labelled(images.images, labels, images.info),
         images.stored_images,

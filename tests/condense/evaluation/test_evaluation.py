@@ -523,6 +523,18 @@ def test_values_are_as_many_as_networks_have_outputs(digits, width: int):
         evaluate(random_set(digits, stored_labels=values), digits, protocol=REGRESSION, runs=1)
 
 
+@pytest.mark.parametrize("scale", [3e38, 1e-40])
+def test_only_the_ratios_of_weights_count(digits, small, scale: float):
+    """Sums of these are infinite, or next to nothing."""
+    weights = torch.ones(100)
+    alike, scaled = (
+        evaluate(random_set(digits, weights=each), digits, protocol=QUICK, runs=1)
+        for each in (weights, scale * weights)
+    )
+    assert scaled.accuracies == alike.accuracies
+    assert alike.mean > 0.3
+
+
 def test_weights_of_a_set_count(digits, small, plain):
     alike = evaluate(random_set(digits, weights=torch.full((100,), 3.0)), digits, protocol=QUICK)
     assert alike.accuracies == pytest.approx(plain.accuracies, abs=0.02)
