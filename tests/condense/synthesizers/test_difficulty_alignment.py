@@ -30,7 +30,9 @@ from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.sets.synthetic_set import SyntheticSet
+from condense.synthesizers.chosen_images import chosen_images
 from condense.synthesizers.difficulty_alignment import DifficultyAlignment, open_to
+from condense.synthesizers.expert_opinions import ExpertOpinions
 
 CPU = torch.device("cpu")
 NET, EPOCHS = "convnet-d2-w4-in", 4
@@ -310,11 +312,15 @@ def test_the_command_takes_other_experts(digits, buffer, others, tmp_path: Path,
     assert "unknown option --label-buffer" in capsys.readouterr().err
 
 
-def test_more_images_than_a_class_has_are_refused_in_one_line(digits, buffer, tmp_path: Path):
-    with pytest.raises(CondenseError, match="--ipc 200 is more than the") as error:
-        condense.distill("datm", digits, 200, buffer=buffer, out=tmp_path / "set.h5", iterations=1, **QUICK)
-    assert "\n" not in str(error.value)
-    assert list(tmp_path.iterdir()) == []
+def test_a_class_with_too_few_images_starts_several_from_one(digits, buffer):
+    few = digits.train.subset(torch.cat([digits.train.class_indices(label)[:3] for label in range(10)]))
+    job = Job(few, Budget(ipc=5), 0, CPU, buffer=buffer)
+    images = chosen_images("correct", job, ExpertOpinions(buffer, few.info, CPU)).view(10, 5, -1)
+    for label, chosen in enumerate(images):
+        own = few.images(few.class_indices(label)).flatten(1)
+        places = [(own == image).all(1).nonzero().item() for image in chosen]
+        assert sorted(places[:3]) == [0, 1, 2]
+        assert places[3:] == places[:2]
 
 
 # --- learning
@@ -466,11 +472,11 @@ def test_labels_are_stored_as_logits_and_used_where_a_protocol_asks_for_soft_lab
     expected = made.targets.exp() / made.targets.exp().sum(1, keepdim=True)
     for name in ("desk-static", "datm-soft"):
         labelled = training_set(made, digits.train, PROTOCOLS.find(name), device=CPU)
-        torch.testing.assert_close(labelled.source.labels, expected)
+        torch.testing.assert_close(labelled.source.labels.probabilities, expected)
         assert labelled.label_source == "own logits"
         assert labelled.learned_lr == made.learned_lr
     hard = training_set(made, digits.train, PROTOCOLS.find("desk"), device=CPU)
-    assert torch.equal(hard.source.labels, made.labels)
+    assert torch.equal(hard.source.labels.indices, made.labels)
     assert made.bytes >= made.stored.numel() * 4 + made.targets.numel() * 4
 
 

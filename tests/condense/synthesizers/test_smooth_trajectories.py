@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,9 +19,10 @@ from condense.data import RealData
 from condense.data.budget import Budget
 from condense.methods.interface import Job
 from condense.networks import build_network
-from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
 from condense.selection.kmeans import nearest_to_centres
+from condense.synthesizers.chosen_images import chosen_images
+from condense.synthesizers.expert_opinions import ExpertOpinions
 from condense.synthesizers.smooth_trajectories import SmoothTrajectoryMatching, balanced_weight
 
 CPU = torch.device("cpu")
@@ -275,12 +275,15 @@ def test_images_start_from_real_ones_that_represent_their_class(digits, buffer, 
             assert chosen.item() == (logits - logits.mean(0)).norm(dim=1).argmin().item()
 
 
-def test_more_images_than_a_class_has_are_refused_in_one_line(digits, buffer, tmp_path: Path):
-    options = QUICK | {"initialization": "representative"}
-    with pytest.raises(CondenseError, match="--ipc 200 is more than the") as error:
-        condense.distill("ast", digits, 200, buffer=buffer, out=tmp_path / "set.h5", iterations=1, **options)
-    assert "\n" not in str(error.value)
-    assert list(tmp_path.iterdir()) == []
+def test_a_class_with_too_few_images_starts_several_from_one(digits, buffer):
+    few = digits.train.subset(torch.cat([digits.train.class_indices(label)[:3] for label in range(10)]))
+    job = Job(few, Budget(ipc=5), 0, CPU, buffer=buffer)
+    images = chosen_images("representative", job, ExpertOpinions(buffer, few.info, CPU)).view(10, 5, -1)
+    for label, chosen in enumerate(images):
+        own = few.images(few.class_indices(label)).flatten(1)
+        places = [(own == image).all(1).nonzero().item() for image in chosen]
+        assert sorted(places[:3]) == [0, 1, 2]
+        assert places[3:] == places[:2]
 
 
 def test_the_usual_settings_and_a_whole_run(digits, buffer):
