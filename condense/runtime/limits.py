@@ -26,6 +26,7 @@ _MEMORY = (
     "memory ran out; raise its limit if there is one (`ulimit -v`, that of the container), close other programs, or "
     "ask for less at once: smaller images, a smaller --memory-limit, fewer --workers or --threads"
 )
+_MOST_TO_LOAD = 15  # seconds of a processor, several times what loading torch and scipy takes
 _THREADS = "no more threads may be started; raise the limit with `ulimit -u`, or give fewer --threads or --workers"
 
 
@@ -57,29 +58,32 @@ def memory_ran_out(error: BaseException) -> bool:
 
 
 def check_address_space() -> None:
-    """Raise `CondenseError` where a limit of address space leaves no room for torch.
+    """Raise `CondenseError` where a limit of address space leaves no room for torch and scipy.
 
-    C++ may end a process that runs into it while libraries are loaded, so a child tries first. Without such a limit
-    nothing is done.
+    C++ may end a process that runs into it while libraries are loaded, and OpenBLAS, which comes with scipy, asks for
+    memory that there is not until it is stopped. So a child tries first. Without such a limit nothing is done.
     """
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     finite = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    if finite and not _torch_works():
+    if finite and not _libraries_work():
         raise CondenseError(
             f"the limit of memory of {min(finite) / 1e9:.1f} GB (`ulimit -v`, `ulimit -d`) is too small for torch; "
             "raise it, for example with `ulimit -v unlimited`"
         )
 
 
-def _torch_works() -> bool:
+def _libraries_work() -> bool:
     child = os.fork()
     if child == 0:
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (_MOST_TO_LOAD, _MOST_TO_LOAD))
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
+            import scipy.linalg  # brings an OpenBLAS of its own
             import torch
 
+            scipy.linalg.lu(torch.eye(8).numpy())
             torch.ones(256, 256).matmul(torch.ones(256, 256)).exp().sum().item()
             os._exit(0)
         finally:

@@ -50,6 +50,34 @@ def test_too_little_address_space_ends_in_one_line(digits_file: Path, tmp_path: 
     assert limited(resource.RLIMIT_AS, mebibytes * 2**20, "methods").returncode == 0
 
 
+_STARVED = """
+import os, resource, sys
+import torch
+from condense.cli.main import main
+
+pages = int(open("/proc/self/statm").read().split()[0])
+most = pages * resource.getpagesize() + 64 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_library_that_asks_for_memory_without_end_does_not_hang_a_command(tmp_path: Path):
+    """Torch is there, and scipy's OpenBLAS, which the digits need, cannot have the memory of its threads."""
+    words = ["distill", "random", "--data", "digits", "--ipc", "1", "--out", str(tmp_path / "set.h5")]
+    end = subprocess.run(
+        [sys.executable, "-c", _STARVED, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "16"},
+    )
+    assert in_one_line(end), (end.returncode, end.stderr[-2000:])
+    assert "too small" in end.stderr or "memory ran out" in end.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_that_runs_out_in_a_command_ends_in_one_line(digits_file: Path, tmp_path: Path):
     """Images that need more than the limit leaves."""
     words = ["distill", "dm", "--data", digits_file, "--ipc", 1, "--image-size", 2000, "--out", tmp_path / "set.h5"]
@@ -195,6 +223,6 @@ def test_the_limit_of_a_process_is_seen(little_room: int):
 
 def test_a_limit_with_room_for_torch_is_no_reason_to_refuse(little_room: int, monkeypatch):
     limits.check_address_space()
-    monkeypatch.setattr(limits, "_torch_works", lambda: False)
+    monkeypatch.setattr(limits, "_libraries_work", lambda: False)
     with pytest.raises(condense.CondenseError, match=r"too small for torch; raise it"):
         limits.check_address_space()
