@@ -21,7 +21,7 @@ class Budget(Closed):
     images is given (`ipc` times the number of classes, or the fraction), whatever their class.
     """
 
-    ipc: int | None = Field(None, ge=1, strict=True, description="images per class")
+    ipc: int | None = Field(None, ge=1, description="images per class")
     fraction: float | None = Field(
         None, gt=0, le=1, allow_inf_nan=False, description="part of the training images, instead of --ipc"
     )
