@@ -19,7 +19,7 @@ from benchmarks.report import write_report
 from condense.methods.output import is_finished
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
-from condense.runtime.files import remove_half_done
+from condense.runtime.files import remove_half_done, write_text
 from condense.runtime.locks import Claim, only_one
 from condense.runtime.progress import answer, progress_bar, say
 from condense.runtime.provenance import circumstances
@@ -83,7 +83,7 @@ def _only_run(folder: Path) -> Iterator[Claim]:
     with only_one(folder / "sets", "benchmark") as claim:
         remove_half_done(folder, "results.*")
         remove_half_done(folder / "cells", "*.json")
-        (folder / "sets" / ".gitignore").write_text("*\n", encoding="utf-8")
+        write_text(folder / "sets" / ".gitignore", "*\n")
         yield claim
 
 

@@ -20,6 +20,7 @@ from condense.evaluation.statistics import deviation
 from condense.methods.distill import make
 from condense.methods.request import Request
 from condense.runtime.errors import CondenseError
+from condense.runtime.files import write_text
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
 from condense.sets.synthetic_set import SyntheticSet
@@ -79,8 +80,7 @@ def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: b
         json.dumps([data.info.identity, asked], sort_keys=True).encode(), digest_size=6
     ).hexdigest()
     out = folder / "experts" / f"{data.name}-{asked['optimizer']}-{digest}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    (out.parent / ".gitignore").write_text("*\n", encoding="utf-8")  # too big to be kept with the records
+    write_text(out.parent / ".gitignore", "*\n")  # too big to be kept with the records
     found = record_experts(
         data,
         asked["net"],

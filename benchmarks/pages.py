@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.markdown import markdown_table
 from benchmarks.report import percent
 from condense.runtime.errors import CondenseError
-from condense.runtime.files import atomic_write
+from condense.runtime.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -48,8 +48,7 @@ def write_pages(pages: Sequence[Path] = PAGES, results: Path = ROOT / "benchmark
     """
     for page in pages:
         text = with_tables(page.read_text(encoding="utf-8"), results)
-        with atomic_write(page) as path:
-            path.write_text(text, encoding="utf-8")
+        write_text(page, text)
 
 
 def with_tables(text: str, results: Path) -> str:

@@ -13,7 +13,7 @@ from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
 from condense.data.budget import Budget
-from condense.runtime.files import atomic_write, write_json
+from condense.runtime.files import atomic_write, write_json, write_text
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
@@ -22,10 +22,8 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     Raises `CondenseError` if two protocol hashes would come into one column.
     """
     table = build_table(records)
-    with atomic_write(folder / "results.md") as path:
-        path.write_text(markdown(table, records), encoding="utf-8")
-    with atomic_write(folder / "results.csv") as path:
-        path.write_text(comma_separated(table), encoding="utf-8")
+    write_text(folder / "results.md", markdown(table, records))
+    write_text(folder / "results.csv", comma_separated(table))
     write_json(folder / "results.json", as_json(table))
     if table.scores:
         for ending in ("png", "svg"):

@@ -122,8 +122,13 @@ def _umask() -> int:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON with a final newline, atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def check_regular(path: Path, option: str = "") -> None:

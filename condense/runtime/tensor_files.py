@@ -33,9 +33,25 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     with atomic_write(path) as temporary:
         try:
             save_file(on_processor, temporary, metadata=metadata)
+            _sort_facts(temporary)
         except SafetensorError as error:  # its own error for what the operating system refuses: no space left, say
             number = re.search(r"(?:os error|code:) (\d+)", str(error))
             raise OSError(number and int(number[1]), os.strerror(int(number[1])) if number else str(error)) from error
+
+
+def _sort_facts(path: Path) -> None:
+    """Bring the facts of a file into one order, so that equal content is equal bytes: safetensors has none.
+
+    The header, JSON after its length in 8 bytes, stays as long as it is.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length, "the same JSON in another order"
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def load_facts(path: Path) -> dict[str, str]:

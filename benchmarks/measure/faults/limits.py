@@ -108,8 +108,8 @@ def little(command: Command, what: str, amount: int) -> dict[str, Any]:
 
 
 def went_well(trial: dict[str, Any]) -> bool:
-    """Whether a command ended, or refused in one line, touched nothing old and could be run again."""
-    good = trial["code"] in (0, 2) and trial["one_line"]
+    """Whether a command ended, refused in one line or listed what failed, touched nothing old, could be run again."""
+    good = trial["code"] in (0, 1, 2) and trial["one_line"]
     if "again" not in trial:
         return bool(good)
     return bool(good and trial["again"] == 0 and trial["as_usual"] and not trial["old_files_changed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import NoReturn
 from condense.cli.main import main
 
 _GLANCE = 0.002  # seconds between two looks at a process
+_LISTED = r"expert \d+ failed: |failed: |\d+ of \d+ cells failed; "  # a line for each job, exit code 1
 UNCAUGHT = 70  # exit code of a process that an exception ended
 
 
@@ -30,8 +32,10 @@ class End:
 
     @property
     def in_one_line(self) -> bool:
-        """Whether it refused with one sentence, as the contract of the command line wants it."""
+        """Whether it refused with one sentence, or listed the jobs that failed, as the contract wants it."""
         lines = [line for line in self.errors.splitlines() if not line.startswith("note:")]
+        if self.code == 1:
+            return bool(lines) and all(re.match(_LISTED, line) for line in lines)
         return self.code == 2 and len(lines) == 1 and lines[0].startswith("condense: ")
 
 

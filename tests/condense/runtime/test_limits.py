@@ -50,6 +50,22 @@ def test_too_little_address_space_ends_in_one_line(digits_file: Path, tmp_path: 
     assert limited(resource.RLIMIT_AS, mebibytes * 2**20, "methods").returncode == 0
 
 
+def test_a_benchmark_that_may_write_nothing_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As on a full disk, where even the smallest of its files has no room."""
+    grid, out = tmp_path / "grid.yaml", tmp_path / "out"
+    grid.write_text("{data: [digits], ipc: [1], methods: [{name: random}], columns: [{protocol: demo, nets: [mlp]}]}")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, usual[1]))
+    try:
+        code = main(["benchmark", str(grid), "--out", str(out)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note:")]
+    assert code == 2
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"condense: cannot write {out}")
+
+
 _STARVED = """
 import os, resource, sys
 import torch

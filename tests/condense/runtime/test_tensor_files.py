@@ -154,3 +154,19 @@ def test_label_networks_that_cannot_be_kept_label_images(capsys: pytest.CaptureF
     logits = static_logits(data.test, data.train, "convnet-d1-w4", labels, device=torch.device("cpu"))
     assert logits.shape == (359, 10)
     assert "networks trained on the real data are not kept for later runs" in capsys.readouterr().err
+
+
+def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
+    """In files of several processes too: safetensors writes its facts in an order of the day."""
+    code = (
+        "import sys, torch; from pathlib import Path; from condense.runtime.tensor_files import save_tensors\n"
+        "facts = {name: name * 3 for name in ('b', 'a', '\u00e9', 'line\\nbreak \\x01 \\\"', 'configuration', 'z')}\n"
+        "save_tensors(Path(sys.argv[1]), {'mean': torch.arange(3.0), 'std': torch.zeros(2, 2)}, facts)"
+    )
+    files = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", code, str(file)], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+    tensors, facts = load_tensors(files[0])
+    assert torch.equal(tensors["mean"], torch.arange(3.0))
+    assert facts['line\nbreak \x01 "'] == 'line\nbreak \x01 "' * 3
