@@ -18,6 +18,7 @@ from condense.cli.main import main
 
 _GLANCE = 0.002  # seconds between two looks at a process
 _LISTED = r"expert \d+ failed: |failed: |\d+ of \d+ cells failed; "  # a line for each job, exit code 1
+_ON_THE_WAY = r"note:|benchmark +.*\d/\d|.* \d+\.\d( ± \d+\.\d)? %$"  # notes, progress, accuracies of cells
 UNCAUGHT = 70  # exit code of a process that an exception ended
 
 
@@ -32,8 +33,11 @@ class End:
 
     @property
     def in_one_line(self) -> bool:
-        """Whether it refused with one sentence, or listed the jobs that failed, as the contract wants it."""
-        lines = [line for line in self.errors.splitlines() if not line.startswith("note:")]
+        """Whether it refused with one sentence, or listed the jobs that failed, as the contract wants it.
+
+        What it had said before, of its progress and of cells that are done, does not count.
+        """
+        lines = [line for line in self.errors.splitlines() if not re.match(_ON_THE_WAY, line)]
         if self.code == 1:
             return bool(lines) and all(re.match(_LISTED, line) for line in lines)
         return self.code == 2 and len(lines) == 1 and lines[0].startswith("condense: ")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measure.faults.workers import End
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -77,3 +79,21 @@ def test_results_of_another_seed_are_not_mixed(tmp_path: Path):
     out.write_text(json.dumps({"settings": {"what": "kills", "seed": 1}}))
     ended = faults("kills", "--out", str(out), "--count", "1")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "well"),
+    [
+        (2, "note: a\ncondense: cannot write a.h5\n", True),
+        (2, "benchmark  1/2  0:00:16 left\ndigits, 1 per class, dm, demo mlp: 82.2 %\ncondense: no space\n", True),
+        (2, "condense: a\ncondense: b\n", False),
+        (2, "Traceback (most recent call last):\nOSError\n", False),
+        (1, "expert 0 failed: no space\nexpert 1 failed: no space\n", True),
+        (1, "failed: digits, dm: no space\n1 of 2 cells failed; the same command tries them again\n", True),
+        (1, "expert 0 failed: no space\nTraceback\n", False),
+        (1, "", False),
+        (70, "condense: a\n", False),
+    ],
+)
+def test_what_counts_as_one_sentence(code: int, said: str, well: bool) -> None:
+    assert End(code, 1.0, said).in_one_line == well
