@@ -18,7 +18,7 @@ from condense.cli.main import main
 
 _GLANCE = 0.002  # seconds between two looks at a process
 _LISTED = r"expert \d+ failed: |failed: |\d+ of \d+ cells failed; "  # a line for each job, exit code 1
-_ON_THE_WAY = r"note:|benchmark +.*\d/\d|.* \d+\.\d( ± \d+\.\d)? %$"  # notes, progress, accuracies of cells
+_ON_THE_WAY = r"note:|(?!condense: ).* \d+/\d+( |$)|.* \d+\.\d( ± \d+\.\d)? %$"  # notes, progress, scores of cells
 UNCAUGHT = 70  # exit code of a process that an exception ended
 
 

@@ -86,6 +86,7 @@ def test_results_of_another_seed_are_not_mixed(tmp_path: Path):
     [
         (2, "note: a\ncondense: cannot write a.h5\n", True),
         (2, "benchmark  1/2  0:00:16 left\ndigits, 1 per class, dm, demo mlp: 82.2 %\ncondense: no space\n", True),
+        (2, "distilling \u2501 20/20 loss 3.1 0:00:00 left\ncondense: no space\n", True),
         (2, "condense: a\ncondense: b\n", False),
         (2, "Traceback (most recent call last):\nOSError\n", False),
         (1, "expert 0 failed: no space\nexpert 1 failed: no space\n", True),
