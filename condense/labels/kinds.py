@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -149,9 +150,9 @@ class LogitLabels(_Distributions):
         if not torch.isfinite(self.rows / temperature).all():
             raise CondenseError(f"temperature {temperature:g} is too low for the logits, which it makes infinite")
 
-    @property
+    @functools.cached_property
     def probabilities(self) -> Tensor:
-        """The softmax."""
+        """The softmax, computed once: every batch is indexed from it."""
         return torch.softmax(self.rows / self.temperature, dim=1)
 
 

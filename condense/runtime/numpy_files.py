@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -75,12 +75,17 @@ def only_names(names: Sequence[str], most: int = 8) -> str:
     return ", ".join([*(name[:40] for name in names[:most]), *(["..."] if len(names) > most else [])]) or "nothing"
 
 
-def _check_header(stream: IO[bytes], stored: int) -> None:
-    """Raise `CondenseError` for an array that declares more than the `stored` bytes of it, or more than is read."""
+def declared_array(stream: IO[bytes]) -> tuple[np.dtype[Any], int]:
+    """The type and the bytes that the header of an `.npy` declares; raises `ValueError` where there is no header."""
     version = npy.read_magic(stream)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read_header(stream)
-    declared = math.prod(shape) * dtype.itemsize
+    return dtype, math.prod(shape) * dtype.itemsize
+
+
+def _check_header(stream: IO[bytes], stored: int) -> None:
+    """Raise `CondenseError` for an array that declares more than the `stored` bytes of it, or more than is read."""
+    dtype, declared = declared_array(stream)
     if dtype.hasobject:
         raise CondenseError("it has Python objects")
     if declared > stored:

@@ -28,6 +28,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.objects import Hdf5File, open_hdf5
 from condense.runtime.hdf5.reader import CHECKSUMS, Rows, open_rows, read_contents
 from condense.runtime.inputs import regular_file
+from condense.runtime.numpy_files import declared_array
 
 _PIECE = 16 * 2**20  # bytes of rows that are hashed at once
 
@@ -84,10 +85,8 @@ def _wanted(splits: list[SplitNames], present: Any) -> list[str]:
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     """An array of an `.npz`; raises `ValueError` if it declares more than its entry has."""
     with archive.open(entry) as stream:
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
-        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > entry.file_size:
+        dtype, declared = declared_array(stream)
+        if not dtype.hasobject and declared > entry.file_size:
             raise ValueError(f"{entry.filename} declares more than it has")
     with archive.open(entry) as stream:
         return np.asarray(npy.read_array(stream, allow_pickle=False))
