@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -42,3 +43,49 @@ def squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = Non
 
 def _weighted(each: Tensor, weights: Tensor) -> Tensor:
     return (weights * each).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(q | p) = sum_k q_k (log q_k - log p_k) with q = softmax(targets / T) and p = softmax(outputs / T).
+
+    Targets are logits. With `scaled` it is T^2 times as large: its gradient is then of one size for every T, which SGD
+    needs and Adam does not notice. Both softmaxes have the temperature (Hinton, Vinyals & Dean, 2015; the validation code of SRe2L).
+    """
+
+    temperature: float
+    scaled: bool = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A scalar, of `outputs` and `targets` [N, K].
+
+        >>> Divergence(20.0)(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 3.0]])).item()
+        0.0
+        """
+        log_p = F.log_softmax(outputs / self.temperature, 1)
+        log_q = F.log_softmax(targets / self.temperature, 1)
+        each = (log_q.exp() * (log_q - log_p)).sum(1)  # (N)
+        if self.scaled:
+            each = each * self.temperature**2
+        return each.mean() if weights is None else _weighted(each, weights)
+
+
+@dataclass(frozen=True)
+class SquaredErrorAndClass:
+    """The mean over the logits of (output - target)^2, and `class_weight` times the cross-entropy of the class.
+
+    The student's loss of G-VBSM (Shao et al., CVPR 2024) and EDC, "MSE + GT". Targets are [N, 2 K]: the logits, then
+    the class as a one-hot row; that of the base image where images are mixed.
+    """
+
+    class_weight: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A scalar, of `outputs` [N, K].
+
+        >>> SquaredErrorAndClass(0.0)(torch.zeros(1, 2), torch.tensor([[2.0, 0.0, 1.0, 0.0]])).item()
+        2.0
+        """
+        logits, classes = targets.chunk(2, 1)
+        each = (outputs - logits).square().mean(1) - self.class_weight * (classes * F.log_softmax(outputs, 1)).sum(1)
+        return each.mean() if weights is None else _weighted(each, weights)

@@ -1,0 +1,75 @@
+"""What a teacher is to whoever asks it: a classifier of pixels in [0, 1], with its normalisation as first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from condense.networks import Network
+from condense.networks.layers import batch_norms
+from condense.runtime.global_draws import drawing
+
+
+class Normalize(nn.Module):
+    """(pixels - mean) / std for each channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])  # (C, 1, 1)
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] of [0, 1] to what the network was trained on."""
+        return (pixels - self.mean) / self.std
+
+
+class PixelClassifier(nn.Module):
+    """`normalize`, then `network`, frozen and in evaluation mode: logits [N, K] of pixels [N, C, H, W] in [0, 1]."""
+
+    def __init__(self, normalize: Normalize, network: Network) -> None:
+        super().__init__()
+        self.normalize, self.network = normalize, network
+        self.draws = network.draws
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The logits."""
+        logits: Tensor = self.network(self.normalize(pixels))
+        return logits
+
+
+@contextmanager
+def batch_statistics(classifier: nn.Module) -> Iterator[None]:
+    """Within this, BatchNorm takes the mean and variance of the batch that it sees; its own do not move.
+
+    Nothing else goes into training mode: dropout stays off.
+    """
+    norms = [norm for norm in batch_norms(classifier) if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    try:
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for norm, (training, tracked) in zip(norms, before):
+            norm.training, norm.track_running_stats = training, tracked
+
+
+def logits_of(classifier: nn.Module, pixels: Tensor, *, batch_norm: str = "running") -> Tensor:
+    """The logits [N, K] of pixels [N, C, H, W] in [0, 1], without gradient.
+
+    `batch_norm` says whose statistics BatchNorm takes: `running`, those of the training, or `batch`, those of exactly
+    these images; then a label depends on the images beside it.
+    """
+    with torch.no_grad(), drawing(classifier, pixels):
+        if batch_norm == "running":
+            return classifier(pixels)  # type: ignore[no-any-return]
+        with batch_statistics(classifier):
+            return classifier(pixels)  # type: ignore[no-any-return]
