@@ -50,7 +50,8 @@ class Divergence:
     """KL(q | p) = sum_k q_k (log q_k - log p_k) with q = softmax(targets / T) and p = softmax(outputs / T).
 
     Targets are logits. With `scaled` it is T^2 times as large: its gradient is then of one size for every T, which SGD
-    needs and Adam does not notice. Both softmaxes have the temperature (Hinton, Vinyals & Dean, 2015; the validation code of SRe2L).
+    needs and Adam does not notice. Both softmaxes have the temperature (Hinton, Vinyals & Dean, 2015, and the released
+    code of SRe2L).
     """
 
     temperature: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,15 @@ from torch import Tensor
 from condense.augmentation.classic import augment_classic, draw_classic
 from condense.augmentation.cutmix import draw_mix, mix_images
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.augmentation.names import MatchingAugmentation, ViewAugmentation
+from condense.augmentation.views import ViewRule, draw_views, see
 from condense.data.info import DataInfo
 from condense.runtime.seeds import generator
 from condense.training.rule import TrainingRule
 from condense.training.sources import Batch, BatchSource, ImageSource, Targets, TargetSource
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+_VIEWS = get_args(ViewAugmentation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,10 @@ class _Presented:
 
     def __init__(self, source: Labelled, rule: TrainingRule, seed: int, device: torch.device) -> None:
         self.source, self.rule, self.seed, self.device = source, rule, seed, device
-        self.augment = _augmentation(source.info, rule)
+        self.views = None
+        if rule.augmentation in _VIEWS:
+            self.views = ViewRule.named(cast(ViewAugmentation, rule.augmentation), mirror=source.info.mirror)
+        self.augment = None if self.views else _augmentation(source.info, rule)
 
     def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
         plain = self.source.base.images(ids).to(self.device)
@@ -49,6 +56,8 @@ class _Presented:
         images = plain
         if self.augment is not None:
             images = self.augment(images, generator(self.seed, "augmentation", epoch, number))
+        if self.views is not None:
+            images = see(images, draw_views(self.views, self.source.info.image_shape, self.seed, epoch, ids))
         if self.rule.cutmix:
             images, targets = self._mixed(images, targets, generator(self.seed, "cutmix", epoch, number))
         return Batch(epoch, ids, images, targets, plain)
@@ -84,6 +93,9 @@ def _augmentation(info: DataInfo, rule: TrainingRule) -> Augment | None:
                 classic, images, draw_classic(classic, shape, len(images), draws)
             )
         case name:
-            strategy = Augmentation.named(name, mirror=info.mirror, align_corners=rule.align_corners)
+            assert name not in _VIEWS, "views are drawn for images, not for batches"
+            strategy = Augmentation.named(
+                cast(MatchingAugmentation, name), mirror=info.mirror, align_corners=rule.align_corners
+            )
             assert strategy is not None, "only the name none has no strategy"
             return lambda images, draws: augment(strategy, images, draw_per_image(strategy, shape, len(images), draws))

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation
+from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation, ViewAugmentation
 from condense.runtime.validation import Closed
 
 # the factor of each drop, and the parts of E after which there is one
@@ -56,8 +56,10 @@ class TrainingRule(Closed):
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: MatchingAugmentation | ClassicAugmentation | None = Field(
-        default=None, description="parameters per image, one operation a batch where there is a choice (dc-: an image)"
+    augmentation: MatchingAugmentation | ClassicAugmentation | ViewAugmentation | None = Field(
+        default=None,
+        description="parameters per image, one operation a batch where there is a choice (dc-: an image); crop-flip and "
+        "resized-crop-flip: a view of each image, drawn for it and the epoch",
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
