@@ -58,8 +58,8 @@ class TrainingRule(Closed):
     )
     augmentation: MatchingAugmentation | ClassicAugmentation | ViewAugmentation | None = Field(
         default=None,
-        description="parameters per image, one operation a batch where there is a choice (dc-: an image); crop-flip and "
-        "resized-crop-flip: a view of each image, drawn for it and the epoch",
+        description="parameters per image, one operation a batch where there is a choice (dc-: an image); -flip: views "
+        "of images, each drawn for the image and the epoch",
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
