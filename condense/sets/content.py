@@ -16,6 +16,7 @@ from condense.data.info import DataInfo
 from condense.labels import HardLabels, Labels
 from condense.runtime.errors import CondenseError
 from condense.sets.decoders import Decoder
+from condense.sets.large import Images, StoredRows, in_memory
 from condense.sets.spaces import SPACES, find_space, usual_space
 
 OF_IMAGES = {"weights": torch.float32, "source_indices": torch.int64, "scores": torch.float64}  # [N] each
@@ -26,7 +27,8 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     """What a `SyntheticSet` holds; also a torch `Dataset` of (image, label).
 
     Args:
-        stored: what the file holds, float32 or uint8 [N, C, H, W]; `.images` always gives what networks train on.
+        stored: what the file holds, float32 or uint8 [N, C, H, W], in memory or, where it is large, read from files;
+            `.images` always gives what networks train on.
         stored_labels: the label of each stored image (see `condense.labels`); class indices alone may be given as int64
             [N]. Indices are in the order of `info.classes`.
         info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
@@ -48,7 +50,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     Raises `CondenseError` where any of this does not fit together. Tensors are moved to the CPU and detached.
     """
 
-    stored: Tensor
+    stored: Images
     stored_labels: Labels
     info: DataInfo
     space: str = ""
@@ -65,7 +67,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     def __post_init__(self) -> None:
         labels = self.stored_labels
         self._replace(
-            stored=_settled(self.stored),
+            stored=self.stored if isinstance(self.stored, StoredRows) else _settled(self.stored),
             stored_labels=HardLabels(labels) if isinstance(labels, Tensor) else labels,
             space=self.space or usual_space(self.stored).name,
             augmentation=_as_json("augmentation", self.augmentation),
@@ -108,8 +110,8 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @property
     def _decoded(self) -> Tensor:
         if self.decoder is None:
-            return self.stored
-        return self.decoder.decode(self.stored, fill=SPACES[self.space].grey)
+            return in_memory(self.stored)
+        return self.decoder.decode(in_memory(self.stored), fill=SPACES[self.space].grey)
 
     @functools.cached_property
     def training_labels(self) -> Labels:
@@ -248,12 +250,16 @@ def _check_images(synthetic: SetContent) -> None:
         raise CondenseError(f"images stored as {space.name} are {space.dtype}, not {stored.dtype}; convert them")
     if synthetic.decoder is not None:
         synthetic.decoder.check(info.image_shape, len(stored))
-        if not stored.is_floating_point():
-            raise CondenseError("pixels of real images have no decoder; store images that are decoded as float32")
+        if not (stored.is_floating_point() or synthetic.decoder.takes_pixels):
+            raise CondenseError(
+                f"images that are decoded as {synthetic.decoder.kind} are stored as float32; convert them"
+            )
     if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):
         raise CondenseError(
             f"the images have shape {list(stored.shape)} but {info.name} needs N > 0 images of {list(info.image_shape)}"
         )
+    if isinstance(stored, StoredRows):  # as runs write them, which guard every update
+        return
     broken = int((~torch.isfinite(stored)).flatten(1).any(1).sum())
     if broken:
         raise CondenseError(

@@ -39,6 +39,10 @@ class Decoder(Protocol):
     def by_place(self) -> bool:
         """Whether the place of a stored image in its class decides how it is decoded."""
 
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether stored images may be uint8 pixels."""
+
     def check(self, image_shape: tuple[int, int, int], stored: int) -> None:
         """Raise `CondenseError` unless it decodes so many images of this shape (C, H, W)."""
 

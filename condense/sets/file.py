@@ -23,6 +23,7 @@ from condense.runtime.inputs import parse_json
 from condense.runtime.validation import validated
 from condense.sets.content import OF_IMAGES, SetContent
 from condense.sets.decoders import Decoder, decoder_from_parts
+from condense.sets.large import LARGE, Images, StoredRows
 
 KIND = "condense synthetic set"
 SCHEMA = 2
@@ -38,13 +39,18 @@ def write_set(path: str | Path, synthetic: SetContent) -> None:
         for name, array in labels.arrays.items()
         if isinstance(array, Rows)
     }
+    if isinstance(synthetic.stored, StoredRows):
+        images = synthetic.stored
+        dtype = torch.empty(0, dtype=images.dtype).numpy().dtype
+        rows["images"] = Pieces(tuple(images.shape), dtype, images.pieces())
     write_contents(path, _contents(synthetic), kind=KIND, schema=SCHEMA, rows=rows)
 
 
 def _contents(synthetic: SetContent) -> Contents:
     info, labels, decoder = synthetic.info, synthetic.stored_labels, synthetic.decoder
     preprocessing = info.preprocessing
-    tensors = {"images": synthetic.stored, "labels": labels.classes}
+    images = synthetic.stored
+    tensors = {"images": images if isinstance(images, Tensor) else None, "labels": labels.classes}
     tensors |= {name: getattr(synthetic, name) for name in OF_IMAGES}
     tensors |= {f"targets/{name}": each for name, each in labels.arrays.items() if isinstance(each, Tensor)}
     tensors |= {f"metrics/{name}": series for name, series in sorted(synthetic.metrics.items())}
@@ -140,7 +146,7 @@ def _of_schema_2(contents: Contents) -> Contents:
 def _arguments(contents: Contents) -> dict[str, Any]:
     root, arrays = validated(_Root, contents.attributes["/"]), contents.arrays
     return {
-        "stored": _tensor(arrays, "images"),
+        "stored": _images(contents),
         "stored_labels": _labels(contents),
         "space": validated(_Images, contents.attributes["images"]).space,
         "decoder": _decoder(contents),
@@ -161,6 +167,14 @@ def _labels(contents: Contents) -> Labels:
     rows = _below(contents.rows, "targets/")
     classes = _tensor(contents.arrays, "labels") if "labels" in contents.arrays else None
     return labels_from_arrays(validated(_Kind, attributes).kind, arrays | rows, attributes, classes)
+
+
+def _images(contents: Contents) -> Images:
+    rows = contents.rows.get("images")
+    if rows is None:
+        return _tensor(contents.arrays, "images")
+    stored = StoredRows.of(rows)
+    return stored if stored.numel() * stored.element_size() > LARGE else stored.whole()
 
 
 def _decoder(contents: Contents) -> Decoder | None:

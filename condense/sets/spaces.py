@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condense.data.preprocessing import Preprocessing
 from condense.runtime.errors import CondenseError
+from condense.sets.large import Images
 
 
 class Space(ABC):
@@ -101,7 +102,7 @@ def find_space(name: str) -> Space:
     return SPACES[name]
 
 
-def usual_space(stored: Tensor) -> Space:
+def usual_space(stored: Images) -> Space:
     """The space of images of which only the dtype is known; raises `CondenseError` for a dtype that none has.
 
     >>> usual_space(torch.zeros(1, dtype=torch.uint8)).name

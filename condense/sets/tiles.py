@@ -83,6 +83,11 @@ class Tiles:
         """Whether the place of a stored image in its class decides how it is decoded."""
         return bool(self.factors)
 
+    @property
+    def takes_pixels(self) -> bool:
+        """No: tiles are enlarged."""
+        return False
+
     @classmethod
     def from_parts(cls, kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """The decoder that a file describes; raises `CondenseError` for values that make none."""

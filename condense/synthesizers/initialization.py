@@ -20,6 +20,7 @@ from condense.selection.features import FeatureSettings, feature_training, train
 from condense.selection.herding import herd
 from condense.selection.kmeans import nearest_to_centres
 from condense.sets.decoders import Decoder
+from condense.sets.large import in_memory
 from condense.sets.spaces import SPACES, Space
 from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
@@ -54,7 +55,7 @@ def file_digest(initialization: str) -> str | None:
     if not is_file(initialization):
         return None
     start = SyntheticSet.load(initialization)
-    content = start.stored.numpy().tobytes() + _classes(initialization, start).numpy().tobytes()
+    content = in_memory(start.stored).numpy().tobytes() + _classes(initialization, start).numpy().tobytes()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
