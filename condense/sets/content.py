@@ -29,8 +29,9 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     Args:
         stored: what the file holds, float32 or uint8 [N, C, H, W], in memory or, where it is large, read from files;
             `.images` always gives what networks train on.
-        stored_labels: the label of each stored image (see `condense.labels`); class indices alone may be given as int64
-            [N]. Indices are in the order of `info.classes`.
+        stored_labels: the label of each stored image, or of each training image that a decoder makes of them (see
+            `condense.labels`); class indices alone may be given as int64 [N]. Indices are in the order of
+            `info.classes`.
         info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
         space: what the stored numbers are, by the name of a `Space`; by default float32 images in preprocessed space
             and uint8 pixels of real images.
@@ -76,7 +77,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
             **{name: None if value is None else _settled(value) for name, value in self._of_images().items()},
         )
         _check_images(self)
-        self.stored_labels.check(len(self.stored), len(self.info.classes))
+        self.stored_labels.check(len(self) if self._labels_decoded else len(self.stored), len(self.info.classes))
         _check_values_of_images(self)
         _check_numbers(self)
 
@@ -93,7 +94,10 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         return stored if self.decoder is None else self.decoder.images_in(stored)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image `index`, float32 [C, H, W], and its label: an int64 index, or probabilities or values [K]."""
+        """Image `index`, float32 [C, H, W], and its label: an int64 index, or what its loss compares with, [K].
+
+        Raises `CondenseError` for labels of views, which belong to no image as it is (see `SyntheticSet.replay`).
+        """
         image = self.images[index]  # raises IndexError where there is none
         return image, self.training_labels.for_batch(0, torch.tensor([index])).values[0]
 
@@ -107,6 +111,19 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         """The images with their preprocessing undone, float32 [M, C, H, W] in about [0, 1], not clipped."""
         return SPACES[self.space].plain(self._decoded, self.info.preprocessing)
 
+    def pixels_at(self, indices: Tensor) -> Tensor:
+        """The training images at `indices` (int64 [n]), preprocessing undone and clipped: float32 [n, C, H, W].
+
+        What teachers and views are shown; an image is the same bits in whatever batch it is asked for.
+        """
+        if self.decoder is None and not self.stored.is_floating_point():
+            return SPACES[self.space].plain(self.stored[indices], self.info.preprocessing)
+        return self._clipped[indices]
+
+    @functools.cached_property
+    def _clipped(self) -> Tensor:
+        return self.plain_images.clamp(0, 1)
+
     @property
     def _decoded(self) -> Tensor:
         if self.decoder is None:
@@ -116,7 +133,24 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @functools.cached_property
     def training_labels(self) -> Labels:
         """The labels of the training images."""
-        return self.stored_labels if self._rows is None else self.stored_labels.at(self._rows)
+        if self._rows is None or self._labels_decoded:
+            return self.stored_labels
+        return self.stored_labels.at(self._rows)
+
+    @property
+    def _labels_decoded(self) -> bool:
+        """Whether there is a label for each training image, and not for each of the fewer stored ones."""
+        return self.decoder is not None and len(self.stored_labels) == len(self)
+
+    @functools.cached_property
+    def stored_classes(self) -> Tensor | None:
+        """Class index of each stored image, int64 [N]; None where images have none."""
+        classes = self.stored_labels.classes
+        if classes is None or self._rows is None or not self._labels_decoded:
+            return classes
+        stored = torch.zeros(len(self.stored), dtype=torch.int64)
+        stored[self._rows] = classes
+        return stored
 
     @property
     def training_weights(self) -> Tensor | None:
@@ -146,7 +180,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def label_kind(self) -> str:
-        """What the labels are: `hard`, `probabilities`, `logits` or `regression`."""
+        """What the labels are, such as `hard`, `logits` or `views`."""
         return self.stored_labels.kind
 
     @property
@@ -166,7 +200,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Stored images of each class, in the order of the classes; empty where images have no class index."""
-        classes = self.stored_labels.classes
+        classes = self.stored_classes
         if classes is None:
             return ()
         return tuple(torch.bincount(classes, minlength=len(self.info.classes)).tolist())
@@ -191,11 +225,16 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         """The first `count` stored images of each class: a smaller set, for methods that choose in a good order.
 
         A class without images stays without. Raises `CondenseError` where another has fewer, where images have no
-        class, and where they are decoded by their place in a class.
+        class, where they are decoded by their place in a class, and where labels are of these images only.
         """
-        classes = self.stored_labels.classes
+        classes = self.stored_classes
         if classes is None:
             raise CondenseError("images without class index have no first ones of a class")
+        if self._labels_decoded:
+            raise CondenseError(
+                f"--first {count}: the labels are those of the decoded images; take the first images of the set that "
+                "was relabelled, and relabel those"
+            )
         if self.decoder is not None and self.decoder.by_place:
             raise CondenseError(
                 f"--first {count}: images are decoded by their place in a class ({self.decoder.kind}), so that a part "

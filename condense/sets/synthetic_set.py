@@ -60,7 +60,7 @@ class SyntheticSet(SetContent):
         Images without class index stand in rows as they come. For display only, images that leave [0, 1] get less
         contrast. At most the first 100 rows are shown.
         """
-        indices = self.stored_labels.classes
+        indices = self.stored_classes
         classes: tuple[str, ...] = ()
         if indices is None:
             rows = list(torch.arange(len(self.stored)).split(per_class))[:_GRID_ROWS]

@@ -162,9 +162,9 @@ def _from_file(path: str, data: TrainingData, ipc: int, space: Space, decoder: T
 
 def _classes(path: str, start: SyntheticSet) -> Tensor:
     """The class index of each stored image."""
-    if start.stored_labels.classes is None:
+    if start.stored_classes is None:
         raise CondenseError(f"--initialization {path} does not tell the classes of its images; give a set that does")
-    return start.stored_labels.classes
+    return start.stored_classes
 
 
 def _stored_as(decoder: Decoder | None) -> str:
