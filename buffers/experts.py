@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +14,16 @@ from torch import Tensor
 from buffers.rules import ExpertRule
 from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
-from condense.compute.engine import Engine
-from condense.data import RealData, load_data
+from condense.data.travelling import read_packed
 from condense.labels import classified
 from condense.networks import Network, build_network
 from condense.networks.layout import Layout
 from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed
 from condense.runtime.tensor_files import load_if_whole, load_tensors, save_tensors
-from condense.synthesizers.inner_network import InnerNetwork
-from condense.training.engines import training_engine
-from condense.training.loop import Update, descend, train_network
+from condense.training.engines import engine_of_jobs
+from condense.training.epochs import EpochTraining
+from condense.training.loop import Update, descend
 from condense.training.prediction import accuracy
 from condense.training.rule import TrainingRule
 
@@ -56,34 +54,21 @@ def train_expert(job: ExpertJob) -> Trajectory:
     After every epoch, what it takes to go on is stored in `job.partial`; an earlier start is continued from there, to
     the same bits.
     """
-    data, device = _read(job.data, job.memory_limit), torch.device(job.device)
-    seed = derive_seed(job.seed, "expert network", job.number)
-    network = build_network(job.network, data.image_shape, len(data.classes), seed).to(device)
-    whole = training_rule(job.rule, job.epochs)
-    inner = InnerNetwork(network, whole)
-    engine = _engine(job.data, job.memory_limit, job.network, whole, job.device, job.compile)
+    data, device = read_packed(job.data, job.memory_limit), torch.device(job.device)
+    rule = training_rule(job.rule, job.epochs)
+    network = build_network(
+        job.network, data.image_shape, len(data.classes), derive_seed(job.seed, "expert network", job.number)
+    )
+    engine = engine_of_jobs(job.network, data.info, len(data.train), rule, device, job.compile)
+    training = EpochTraining(network, rule, classified(data.train), device=device, engine=engine)
     partial = Path(job.partial)
-    epoch = _resume(inner, partial, job.epochs)
-    if epoch < 0:
-        epoch = 0
-        _store(partial, inner, epoch, accuracy(network, data.test, device), 0.0)
-    while epoch < job.epochs:
+    if not _resume(training, partial, job.epochs):
+        _store(partial, training, accuracy(network, data.test, device), 0.0)
+    while training.epoch < job.epochs:
         started = time.monotonic()
-        rule = whole.for_epoch(epoch)
-        if whole.restarts(epoch):
-            inner = InnerNetwork(network, rule)
-        train_network(
-            network,
-            classified(data.train),
-            rule,
-            seed=derive_seed(job.seed, "expert training", job.number, epoch),
-            device=device,
-            engine=engine,
-            optimizer=inner.optimizer,
-            update=epoch_update(job.rule, epoch, job.epochs),
-        )
-        epoch += 1
-        _store(partial, inner, epoch, accuracy(network, data.test, device), time.monotonic() - started)
+        seed = derive_seed(job.seed, "expert training", job.number, training.epoch)
+        training.train_epoch(seed, epoch_update(job.rule, training.epoch, job.epochs))
+        _store(partial, training, accuracy(network, data.test, device), time.monotonic() - started)
     return _whole(partial, network, job.epochs)
 
 
@@ -113,42 +98,23 @@ def epoch_update(rule: ExpertRule, epoch: int, epochs: int) -> Update:
     return descend
 
 
-@lru_cache(maxsize=1)
-def _read(path: str, memory_limit: int | None) -> RealData:
-    return load_data(path) if memory_limit is None else load_data(path, memory_limit=memory_limit)
-
-
-@lru_cache(maxsize=1)
-def _engine(
-    path: str,
-    memory_limit: int | None,
-    network: str,
-    rule: TrainingRule,
-    device: str,
-    compile: Literal["on", "off"],
-) -> Engine:
-    """What trains all experts of this process: one engine is compiled once."""
-    data = _read(path, memory_limit)
-    where = torch.device(device)
-    return training_engine(network, data.info, len(data.train), rule, networks=1, device=where, compile=compile)
-
-
 def _epoch_path(partial: Path, epoch: int) -> Path:
     return partial / f"epoch-{epoch:04d}.safetensors"
 
 
-def _store(partial: Path, inner: InnerNetwork, epoch: int, score: float, seconds: float) -> None:
-    save_tensors(_epoch_path(partial, epoch), inner.state(), {"accuracy": repr(score), "seconds": repr(seconds)})
+def _store(partial: Path, training: EpochTraining, score: float, seconds: float) -> None:
+    facts = {"accuracy": repr(score), "seconds": repr(seconds)}
+    save_tensors(_epoch_path(partial, training.epoch), training.state, facts)
 
 
-def _resume(inner: InnerNetwork, partial: Path, epochs: int) -> int:
-    """Load the last of the epochs that are stored without a gap or damage, and return its number; -1 for none."""
+def _resume(training: EpochTraining, partial: Path, epochs: int) -> bool:
+    """Go on from the last of the epochs that are stored without a gap or damage; false where there is none."""
     last = -1
     while last < epochs and (found := load_if_whole(_epoch_path(partial, last + 1))) is not None:
         last, state = last + 1, found[0]
     if last >= 0:
-        inner.load_state(state)
-    return last
+        training.go_on_from(state, last)
+    return last >= 0
 
 
 def _whole(partial: Path, network: Network, epochs: int) -> Trajectory:

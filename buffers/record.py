@@ -21,16 +21,14 @@ from buffers.index import (
 from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
 from condense.compute.planning import draws_uncompiled
-from condense.data import DataInfo, RealData, load_data
-from condense.data.packing import pack
+from condense.data import DataInfo, RealData
+from condense.data.travelling import packed_file
 from condense.networks import NetworkLike, build_network, canonical_name, network_name
 from condense.networks.layout import Layout
-from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
-from condense.runtime.executors import Executor, InProcess
+from condense.runtime.executors import Executor, InProcess, device_of_jobs
 from condense.runtime.files import check_folder, remove_half_done
 from condense.runtime.locks import Claim, only_one
-from condense.runtime.places import cache_directory
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.training.engines import training_engine
@@ -105,7 +103,7 @@ def record_experts(
     description = describe_request(data, name, rule or expert_rule(optimizer), epochs, dtype, seed)
     draws_uncompiled(description.network, data.image_shape, len(data.classes), compile)  # refuses what cannot be
     begun = read_description(folder) if (folder / INDEX).exists() else None
-    where = _device(device if device != "auto" or not begun else begun.device, executor)
+    where = device_of_jobs(device if device != "auto" or not begun else begun.device, executor)
     if compile == "auto":
         compile = begun.compile if begun else _worth_compiling(data, description, experts, where)
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
@@ -118,15 +116,6 @@ def record_experts(
     if lost:
         raise CondenseError(f"expert {lost[0]} was removed from {folder} while others were recorded; start it again")
     return Recording(folder, len(finished), failed)
-
-
-def _device(asked: str, executor: Executor) -> torch.device:
-    """Where experts are trained; raises `CondenseError` for a device that is not there, or not for workers."""
-    if isinstance(executor, InProcess):
-        return choose_device(asked)
-    if asked not in ("auto", "cpu"):
-        raise CondenseError(f"workers train on processors, not on {asked}; give --device cpu, or leave the workers out")
-    return torch.device("cpu")
 
 
 def _record_missing(
@@ -148,7 +137,7 @@ def _record_missing(
         remove_partial(partials[number])
     if not missing:
         return {}
-    packed = str(_packed(data).resolve())
+    packed = str(packed_file(data))
     jobs = [
         ExpertJob(
             data=packed,
@@ -264,15 +253,3 @@ def _decisive(description: BufferDescription) -> dict[str, Any]:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _packed(data: RealData) -> Path:
-    """The data as one file that jobs can name, written once."""
-    path = cache_directory() / "packed" / f"{data.info.identity}" / f"{data.name}.h5"
-    if path.exists():
-        try:
-            load_data(path)
-            return path
-        except CondenseError:  # damaged, or of a later version: it can be made again
-            pass
-    return pack(data, path)

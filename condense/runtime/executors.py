@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
+
 from condense._version import DISTRIBUTION
-from condense.runtime.device import set_threads, threads_restored
+from condense.runtime.device import choose_device, set_threads, threads_restored
 from condense.runtime.errors import CondenseError
 from condense.runtime.limits import limit_reached
 from condense.runtime.progress import say
@@ -172,6 +174,15 @@ def _in_one_line(error: Exception) -> str:
     cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
     text = " ".join(str(cause).split())
     return text if isinstance(cause, CondenseError) else limit_reached(cause) or f"{type(cause).__name__}: {text}"
+
+
+def device_of_jobs(asked: str, executor: Executor) -> torch.device:
+    """Where networks are trained; raises `CondenseError` for a device that is not there, or not for workers."""
+    if isinstance(executor, InProcess):
+        return choose_device(asked)
+    if asked not in ("auto", "cpu"):
+        raise CondenseError(f"workers train on processors, not on {asked}; give --device cpu, or leave the workers out")
+    return torch.device("cpu")
 
 
 in_process = InProcess()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Literal
+
 import torch
 
 from condense.compute.costs import Workload
@@ -37,3 +40,11 @@ def training_work(name: str, info: DataInfo, images: int, rule: TrainingRule, *,
     """The whole training of `networks` networks called `name` on so many images, for a plan."""
     batch, updates = min(rule.batch_size, images), rule.updates_run(images)
     return Workload("training", name, info.image_shape, len(info.classes), batch, times=networks * updates)
+
+
+@lru_cache(maxsize=1)
+def engine_of_jobs(
+    name: str, info: DataInfo, images: int, rule: TrainingRule, device: torch.device, compile: Literal["on", "off"]
+) -> Engine:
+    """What trains one network after the other in this process, all alike: it is compiled once."""
+    return training_engine(name, info, images, rule, networks=1, device=device, compile=compile)

@@ -63,10 +63,10 @@ def test_every_training_reads_its_data_within_the_memory_limit(data, tmp_path: P
         limits.append(limit)
         return condense.load_data(path, **limit)
 
-    monkeypatch.setattr("buffers.experts.load_data", read)
+    monkeypatch.setattr("condense.data.travelling.load_data", read)
     record_experts(data, NET, 1, 1, tmp_path / "usual")
     record_experts(data, NET, 1, 1, tmp_path / "streamed", memory_limit=1)
-    assert limits == [{}, {"memory_limit": 1}]
+    assert limits == [{}, {}, {"memory_limit": 1}]  # the second time, to see that the packed file is whole
     assert contents(tmp_path / "usual") == contents(tmp_path / "streamed")
 
 
@@ -174,7 +174,7 @@ def _interrupted(*_arguments):
 @pytest.mark.parametrize("optimizer", ["sgd", "flat", "smooth"])
 def test_recording_in_pieces_equals_recording_at_once(data, tmp_path: Path, optimizer, monkeypatch):
     record_experts(data, NET, 2, 4, tmp_path / "whole", optimizer=optimizer)
-    import buffers.experts as module
+    import condense.training.epochs as module
 
     usual, calls = module.train_network, []
 
