@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from condense.methods.distill import distill
     from condense.runtime.errors import CondenseError
     from condense.sets.synthetic_set import SyntheticSet
+    from condense.teachers import Teacher
+    from condense.teachers.training import train_teacher
 
 if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith("/condense"):  # this process is a command of ours
     end_at_once_before_the_work()
@@ -40,12 +42,24 @@ _PUBLIC = {
     "CondenseError": "condense.runtime.errors",
     "RealData": "condense.data",
     "SyntheticSet": "condense.sets.synthetic_set",
+    "Teacher": "condense.teachers",
     "distill": "condense.methods.distill",
     "evaluate": "condense.evaluation",
     "load_data": "condense.data",
+    "train_teacher": "condense.teachers.training",
 }
 
-__all__ = ["CondenseError", "RealData", "SyntheticSet", "__version__", "distill", "evaluate", "load_data"]
+__all__ = [
+    "CondenseError",
+    "RealData",
+    "SyntheticSet",
+    "Teacher",
+    "__version__",
+    "distill",
+    "evaluate",
+    "load_data",
+    "train_teacher",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -154,25 +154,51 @@ def _say_preprocessing(images: str, info: DataInfo) -> None:
 class ShowOptions(Closed):
     """Options of `condense show`."""
 
-    set: Path = Field(description="a synthetic set, an .h5 file, or a folder of experts", json_schema_extra=POSITIONAL)
+    set: Path = Field(
+        description="a synthetic set (.h5), a teacher (.safetensors), or a folder of teachers or of experts",
+        json_schema_extra=POSITIONAL,
+    )
     png: Path | None = Field(None, description="also draw its images, or the accuracies of the experts, here")
 
 
 def show(words: Sequence[str]) -> int:
-    """Say what a set, or a folder of experts, is and how it was made."""
+    """Say what a set, a teacher, or a folder of teachers or experts, is and how it was made."""
     options = parse(
         ShowOptions,
         words,
         program="condense show",
-        description="Say what a synthetic set, or a folder of experts, is and how it was made.",
+        description="Say what a synthetic set, a teacher, or a folder of teachers or experts is and how it was made.",
     )
     from condense.runtime.locks import claimed_output
 
+    if _has_teachers(options.set):
+        _show_teachers(options)
+        return 0
     show_one = _show_experts if options.set.is_dir() else _show_set
     picture = options.png
     with nullcontext() if picture is None else claimed_output(picture, "show", suffix=".png", option="--png"):
         show_one(options)
     return 0
+
+
+def _has_teachers(path: Path) -> bool:
+    """Whether this is a teacher, or a folder of teachers and not of experts."""
+    if path.is_dir():
+        return not (path / "buffer.json").exists() and any(path.glob("*.safetensors"))
+    return path.suffix == ".safetensors"
+
+
+def _show_teachers(options: ShowOptions) -> None:
+    from condense.teachers.description import describe_teacher
+    from condense.teachers.teacher import Teacher, teacher_files
+
+    if options.png is not None:
+        raise CondenseError("--png draws the images of a set or the accuracies of experts: leave it out for teachers")
+    files = teacher_files(options.set)
+    for number, teacher in enumerate([Teacher.open(file) for file in files]):
+        if len(files) > 1:
+            answer(*([""] if number else []), f"{teacher.path}")
+        _print_rows(describe_teacher(teacher))
 
 
 def _show_set(options: ShowOptions) -> None:

@@ -52,13 +52,13 @@ class Manifest(Closed):
     std: tuple[float, ...]
     batch_norm: Literal["running", "none"]
     origin: Literal["trained", "imported"]
-    data: str | None = Field(None, description="base name of the data that it was trained on, if known")
+    data: str | None = Field(default=None, description="base name of the data that it was trained on, if known")
     fingerprint: str | None = None
     held_out: Measured | None = None
     test: Measured | None = None
     training: dict[str, Any] = Field(default_factory=dict, description="its rule, if known")
     seed: int | None = None
-    source: str | None = Field(None, description="base name of the file that it was imported from")
+    source: str | None = Field(default=None, description="base name of the file that it was imported from")
     versions: dict[str, str] = Field(default_factory=dict)
 
 
