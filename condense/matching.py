@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -130,6 +130,32 @@ def match_characteristic_functions(
     phase = (2 * (left * right - (real * synthetic).sum(0))).clamp(min=1e-12)
     distances: Tensor = (amplitude_weight * amplitude + phase_weight * phase).sqrt()
     return distances.mean()
+
+
+def match_statistics(
+    batch: Sequence[tuple[Tensor, Tensor]],
+    trained: Sequence[tuple[Tensor, Tensor]],
+    *,
+    first_weight: float = 10.0,
+    variance_weight: float = 1.0,
+) -> Tensor:
+    """How far the inputs of BatchNorm layers are from what these kept of their training: sum_l w_l R_l.
+
+    R_l = |m_l - M_l| + v |V_l - s_l| with the mean m_l and biased variance V_l of each channel over a batch, and the
+    running mean M_l and variance s_l: plain norms, neither squared nor divided by the number of channels. w_0 is
+    `first_weight`, all other weights are 1 (Yin et al., DeepInversion, CVPR 2020, in the form of the released code of
+    SRe2L); v is `variance_weight` (DWA).
+
+    >>> zero, one = torch.zeros(4), torch.ones(4)
+    >>> match_statistics([(one, one), (zero, one)], [(zero, one), (zero, zero)])
+    tensor(22.)
+    """
+    layers = [
+        torch.linalg.vector_norm(mean - running_mean) + variance_weight * torch.linalg.vector_norm(variance - running)
+        for (mean, variance), (running_mean, running) in zip(batch, trained, strict=True)
+    ]
+    distance: Tensor = first_weight * layers[0] + torch.stack(layers)[1:].sum()
+    return distance
 
 
 def _vector(gradient: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = None) -> Tensor:

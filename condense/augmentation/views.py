@@ -27,18 +27,19 @@ _ATTEMPTS = 10  # to find a crop that fits, as torchvision's RandomResizedCrop m
 
 
 class ViewRule(Closed):
-    """Which views there are: `shuffle`d cells, then a crop, then perhaps a mirror image.
+    """Which views there are: `shuffle`d strips, then a crop, then perhaps a mirror image.
 
     - `padded`: a window of the image with an eighth of its side around it (crop with padding 4 at 32 pixels).
     - `resized`: a part of at least `least` of the area, sides in a ratio from 3/4 to 4/3, enlarged to the whole image
       (RandomResizedCrop).
-    - `shuffle`: the image in so many cells a side, in random order (RDED, for mosaics); 1 leaves it as it is.
+    - `shuffle`: so many strips of rows in random order, and of columns in another one, as the released code of RDED
+      shuffles the cells of its mosaics; 1 leaves the image as it is.
     """
 
     crop: Literal["none", "padded", "resized"] = Field(default="padded", description="which part of an image is seen")
     least: float = Field(default=0.08, gt=0, le=1, description="resized: smallest share of the area")
     flip: bool = Field(default=True, description="half of the views are mirror images")
-    shuffle: int = Field(default=1, ge=1, le=16, description="cells on a side that are put in random order")
+    shuffle: int = Field(default=1, ge=1, le=16, description="strips on a side that are put in random order")
 
     @classmethod
     def named(cls, name: ViewAugmentation, *, mirror: bool) -> Self:
@@ -59,13 +60,13 @@ class Views:
     """One row for each of N images, on the processor.
 
     `box` int64 [N, 4] is the window: first row, first column, height, width; of a padded image, counted in that.
-    `flip` bool [N] says which are mirrored, `cells` int64 [N, shuffle^2] which cell comes where, row by row.
+    `flip` bool [N] says which are mirrored, `order` int64 [N, 2, shuffle] the order of strips of rows and of columns.
     """
 
     rule: ViewRule
     box: Tensor
     flip: Tensor
-    cells: Tensor
+    order: Tensor
 
     def __len__(self) -> int:
         return len(self.box)
@@ -80,18 +81,19 @@ def draw_views(rule: ViewRule, image_shape: tuple[int, int, int], seed: int, epo
     True
     """
     drawn = [_draw(rule, image_shape[1], image_shape[2], seed, epoch, number) for number in ids.tolist()]
-    boxes, flips, cells = zip(*drawn)
-    return Views(rule, torch.tensor(boxes), torch.tensor(flips), torch.tensor(cells))
+    boxes, flips, orders = zip(*drawn)
+    return Views(rule, torch.tensor(boxes), torch.tensor(flips), torch.tensor(orders))
 
 
 def _draw(
     rule: ViewRule, height: int, width: int, seed: int, epoch: int, number: int
-) -> tuple[tuple[int, int, int, int], bool, list[int]]:
-    """Numbers for one image: place and mirror image first, then the order of cells, then attempts at a crop."""
-    count = rule.shuffle**2
+) -> tuple[tuple[int, int, int, int], bool, list[list[int]]]:
+    """Numbers for one image: place and mirror image first, then the orders of strips, then attempts at a crop."""
+    count = 2 * rule.shuffle
     attempts = 2 * _ATTEMPTS if rule.crop == "resized" else 0
     down, right, mirrored, *more = uniforms(3 + count + attempts, seed, "view", epoch, number)
-    order = sorted(range(count), key=more.__getitem__)
+    strips = more[: rule.shuffle], more[rule.shuffle : count]
+    orders = [sorted(range(rule.shuffle), key=numbers.__getitem__) for numbers in strips]
     rows, columns, room = height, width, (0, 0)
     if rule.crop == "padded":
         room = (2 * (height // _PADDING), 2 * (width // _PADDING))
@@ -99,7 +101,30 @@ def _draw(
         rows, columns = _crop_size(rule, height, width, more[count:])
         room = (height - rows, width - columns)
     box = (int(down * (room[0] + 1)), int(right * (room[1] + 1)), rows, columns)
-    return box, rule.flip and mirrored < 0.5, order
+    return box, rule.flip and mirrored < 0.5, orders
+
+
+def draw_crop(
+    rule: ViewRule, image_shape: tuple[int, int, int], seed: int, purpose: str, *indices: int
+) -> tuple[int, int, int, int]:
+    """A `resized` crop for another purpose than a view: first row, first column, height and width of its box."""
+    _, height, width = image_shape
+    down, right, *numbers = uniforms(2 + 2 * _ATTEMPTS, seed, purpose, *indices)
+    rows, columns = _crop_size(rule, height, width, numbers)
+    return int(down * (height - rows + 1)), int(right * (width - columns + 1)), rows, columns
+
+
+def square_crop(
+    image_shape: tuple[int, int, int], least: float, seed: int, purpose: str, *indices: int
+) -> tuple[int, int, int, int]:
+    """A square of at least this share of the area, somewhere in the image; its box as that of `draw_crop`.
+
+    One that would be higher or wider than the image is as large as fits.
+    """
+    _, height, width = image_shape
+    share, down, right = uniforms(3, seed, purpose, *indices)
+    side = min(round(math.sqrt((least + (1 - least) * share) * height * width)), height, width)
+    return int(down * (height - side + 1)), int(right * (width - side + 1)), side, side
 
 
 def _crop_size(rule: ViewRule, height: int, width: int, numbers: list[float]) -> tuple[int, int]:
@@ -131,17 +156,17 @@ def _shuffled(images: Tensor, views: Views) -> Tensor:
     if side == 1:
         return images
     height, width = images.shape[2:]
-    rows, columns = height // side, width // side
-    shuffled = images.clone()  # what no cell covers stays
-    for place in range(side**2):
-        source = views.cells[:, place].tolist()
-        top, left = place // side * rows, place % side * columns
-        for image, cell in enumerate(source):
-            down, right = cell // side * rows, cell % side * columns
-            shuffled[image, :, top : top + rows, left : left + columns] = images[
-                image, :, down : down + rows, right : right + columns
-            ]
-    return shuffled
+    rows, columns = (
+        torch.cat([_strips(order, length), torch.arange(length // side * side, length).expand(len(order), -1)], 1)
+        for order, length in zip(views.order.unbind(1), (height, width))
+    )  # (N, H), (N, W): where each row and column comes from; what no strip covers stays
+    return torch.stack([image[:, down][:, :, right] for image, down, right in zip(images, rows, columns)])
+
+
+def _strips(order: Tensor, length: int) -> Tensor:
+    """The places [N, side * size] of strips of equal size in these orders [N, side]."""
+    size = length // order.shape[1]
+    return (order[:, :, None] * size + torch.arange(size)).flatten(1)
 
 
 def _windows(images: Tensor, box: Tensor, fill: Tensor | float) -> Tensor:

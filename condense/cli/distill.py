@@ -67,9 +67,9 @@ def distill(words: Sequence[str]) -> int:
 
     request = _request(method.name, options)
     with claimed_target(options.out, overwrite=options.overwrite):  # before data that may take minutes
-        experts = _experts(options)
+        experts, teachers = _experts(options), _teachers(options)
         data = load(options.data, options)
-        synthetic = make(request, data, progress=sys.stderr.isatty(), **experts)
+        synthetic = make(request, data, progress=sys.stderr.isatty(), **experts, **teachers)
     decoded = "" if synthetic.decoder is None else f", decoded to {len(synthetic)}"
     stored = f"{len(synthetic.stored)} images ({request.budget}){decoded}"
     answer(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
@@ -80,7 +80,7 @@ def _request(method: str, options: Any) -> Request:
     """What the words ask for, data and experts aside."""
     from condense.methods.request import Request
 
-    about_others = {*DataOptions.model_fields, *Budget.model_fields, *_BUFFERS, "data", "dry_run"}
+    about_others = {*DataOptions.model_fields, *Budget.model_fields, *_BUFFERS, "teacher", "data", "dry_run"}
     asked = {name: getattr(options, name) for name in options.model_fields_set - about_others}
     settings = {name: asked.pop(name) for name in asked.keys() - Request.model_fields.keys()}
     budget = validated(Budget, options.model_dump(include=set(Budget.model_fields)), spell=option_name)
@@ -101,8 +101,17 @@ def _estimate(method: str, options: Any) -> list[str]:
     """What `--dry-run` prints."""
     from condense.methods.estimate import estimate
 
-    request, experts = _request(method, options), _experts(options)
-    return estimate(request, load(options.data, options), **experts).lines()
+    request, experts, teachers = _request(method, options), _experts(options), _teachers(options)
+    return estimate(request, load(options.data, options), **experts, **teachers).lines()
+
+
+def _teachers(options: Any) -> dict[str, Any]:
+    """The teachers that the words name."""
+    if getattr(options, "teacher", None) is None:
+        return {}
+    from condense.teachers import Committee
+
+    return {"teacher": Committee.open(options.teacher)}
 
 
 def options_model(method: Method) -> type[Any]:
@@ -114,6 +123,9 @@ def options_model(method: Method) -> type[Any]:
     if method.label_experts:
         help_text = "folder of other experts, of any network, to choose images and start labels by [--buffer]"
         own["label_buffer"] = (Path, Field(None, description=help_text))
+    if method.teacher:
+        help_text = "file or folder from condense teachers, or several with their weights: A:0.8,B:0.2"
+        own["teacher"] = (str | None, Field(None, description=help_text))
     return create_model("DistillOptions", __base__=DistillOptions, **own)
 
 

@@ -17,6 +17,7 @@ from condense.runtime.inputs import parse_json
 from condense.runtime.tensor_files import load_facts, load_tensors, save_tensors
 from condense.runtime.validation import Closed, validated
 
+_SUFFIX = ".checkpoint.safetensors"
 _FORMAT = 2  # checkpoints of format 1 had no checksum: nobody can tell a whole one from a damaged one
 MOST_SECONDS_LOST = 10.0  # a killed run loses at most this much work, or one update if that takes longer
 LARGEST_COST = 0.05  # and saving takes at most this share of the time
@@ -38,7 +39,16 @@ def checkpoint_path(out: Path) -> Path:
     >>> checkpoint_path(Path("set.h5")).name
     'set.h5.checkpoint.safetensors'
     """
-    return out.with_name(out.name + ".checkpoint.safetensors")
+    return out.with_name(out.name + _SUFFIX)
+
+
+def output_of(checkpoint: Path) -> Path:
+    """The output whose unfinished run is kept there.
+
+    >>> output_of(checkpoint_path(Path("set.h5"))).name
+    'set.h5'
+    """
+    return checkpoint.with_name(checkpoint.name.removesuffix(_SUFFIX))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, configuration: Mapping[str, Any]) -> None:

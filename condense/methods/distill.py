@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,13 @@ from condense.methods.prepared import Prepared
 from condense.methods.registry import Method
 from condense.methods.request import Request
 from condense.runtime.device import threads_restored
+from condense.runtime.executors import Executor
 from condense.runtime.memory import memory_errors_named
 from condense.runtime.provenance import circumstances, peak_memory, versions
 from condense.runtime.validation import option_name, option_words, validated
+from condense.sets.large import StoredRows
 from condense.sets.synthetic_set import SyntheticSet
+from condense.teachers import Committee, Teacher
 
 
 def distill(
@@ -49,6 +53,8 @@ def distill(
     threads: int | None = None,
     buffer: ExpertSource | None = None,
     label_buffer: ExpertSource | None = None,
+    teacher: Teacher | Committee | str | Path | None = None,
+    executor: Executor | None = None,
     keep_every: int | None = None,
     progress: bool = False,
     **options: Any,
@@ -82,6 +88,10 @@ def distill(
         buffer: recorded experts, for methods that match trajectories: `buffers.ExpertBuffer.open(folder)`.
         label_buffer: other experts on the same data, of any network, that choose the images to start from and say what
             their labels are, for methods that learn labels (`datm`).
+        teacher: for methods that ask trained networks: a `Teacher`, several with weights as a `Committee`, or their
+            files as `--teacher` names them (`A:0.8,B:0.2`).
+        executor: where methods that work in slices make them, for example `Ray(workers=4)`; default: in this process,
+            one after the other. Slices are stored as they are finished.
         keep_every: also store the set as it is after every so many updates, as `NAME-000500.h5` beside `out`: what a
             run of as many iterations would have stored. It changes nothing about the run.
         progress: show a progress bar on standard error.
@@ -110,7 +120,10 @@ def distill(
         threads=threads,
         keep_every=keep_every,
     )
-    return make(request, data, buffer=buffer, label_buffer=label_buffer, progress=progress)
+    committee = None if teacher is None else Committee.of(teacher)
+    return make(
+        request, data, buffer=buffer, label_buffer=label_buffer, teacher=committee, executor=executor, progress=progress
+    )
 
 
 @threads_restored()
@@ -120,10 +133,12 @@ def make(
     *,
     buffer: ExpertSource | None = None,
     label_buffer: ExpertSource | None = None,
+    teacher: Committee | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> SyntheticSet:
     """Make the set that is asked for, and store it where the request says so; see `distill`."""
-    prepared = Prepared.of(request, data, buffer, label_buffer)
+    prepared = Prepared.of(request, data, buffer, label_buffer, teacher, executor)
     claimed = nullcontext() if request.out is None else claimed_target(request.out, overwrite=request.overwrite)
     with claimed as target:
         checkpoint = _unfinished(target, request.resume)
@@ -158,6 +173,8 @@ def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
     synthetic = made_of(product)
     if target is not None:
         store(synthetic, _account(product, synthetic, time.monotonic() - started, job.buffer), target, must_agree)
+        if isinstance(synthetic.stored, StoredRows):  # of slices, which are gone now
+            return SyntheticSet.load(target)
     return synthetic
 
 
@@ -173,9 +190,13 @@ def _unfinished(target: Path | None, resume: bool) -> Path | None:
 
 def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSettings) -> dict[str, Any]:
     """All that decides the result, in JSON's types."""
-    experts = {} if job.buffer is None else {"experts": job.buffer.identity, "kind of experts": job.buffer.kind}
+    experts: dict[str, Any] = (
+        {} if job.buffer is None else {"experts": job.buffer.identity, "kind of experts": job.buffer.kind}
+    )
     if job.label_buffer is not None:
         experts["label experts"] = job.label_buffer.identity
+    if job.teacher is not None:
+        experts["teachers"] = job.teacher.recorded
     return settings.files() | {
         "method": entry.name,
         "revision": entry.revision,
@@ -228,9 +249,18 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     values |= configuration["settings"] | configuration["plan"]
     if "experts" in configuration:
         values["buffer"] = "experts"
+    if "teachers" in configuration:
+        values["teacher"] = _named(configuration["teachers"])
     if "label experts" in configuration:
         values["label_buffer"] = "label-experts"
     return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
+
+
+def _named(teachers: Sequence[Mapping[str, Any]]) -> str:
+    """Teachers for a command, by files that are called as their hashes; weights where there are several."""
+    if len(teachers) == 1:
+        return f"{teachers[0]['hash']}.safetensors"
+    return ",".join(f"{each['hash']}.safetensors:{each['weight']:.12g}" for each in teachers)
 
 
 def _account(product: Product, synthetic: SyntheticSet, seconds: float, buffer: ExpertSource | None) -> dict[str, Any]:

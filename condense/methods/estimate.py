@@ -17,6 +17,7 @@ from condense.runtime.device import threads_restored
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.printing import duration
 from condense.runtime.provenance import peak_memory
+from condense.teachers import Committee
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,12 @@ class Estimate:
 
 @threads_restored()
 def estimate(
-    request: Request, data: RealData, *, buffer: ExpertSource | None = None, label_buffer: ExpertSource | None = None
+    request: Request,
+    data: RealData,
+    *,
+    buffer: ExpertSource | None = None,
+    label_buffer: ExpertSource | None = None,
+    teacher: Committee | None = None,
 ) -> Estimate:
     """Plan the run that is asked for, do a few of its updates, and throw them away.
 
@@ -65,7 +71,7 @@ def estimate(
 
     Raises `CondenseError` as `distill` does.
     """
-    prepared = Prepared.of(request, data, buffer, label_buffer)
+    prepared = Prepared.of(request, data, buffer, label_buffer, teacher)
     where, plan = prepared.device, prepared.plan()
     keep_freed_memory()
     pace = prepared.maker.pace(prepared.job(plan), prepared.settings)

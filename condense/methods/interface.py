@@ -16,8 +16,11 @@ from condense.data import DataInfo, TrainingData
 from condense.data.budget import Budget
 from condense.labels import Labels
 from condense.networks.layout import Layout
+from condense.runtime.executors import Executor
 from condense.runtime.validation import Closed
 from condense.sets.decoders import Decoder
+from condense.sets.large import Images
+from condense.teachers.committee import Committee
 
 
 class MethodSettings(Closed):
@@ -131,6 +134,9 @@ class Job:
     keep_every: int | None = None  # updates after each of which `keep` gets the set as it is then
     keep: Callable[[Product], None] | None = None
     label_buffer: ExpertSource | None = None  # whose experts say what images are; None: those of `buffer`
+    teacher: Committee | None = None  # for methods that ask trained networks
+    executor: Executor | None = None  # where methods that work in slices do them; None: here, one after the other
+    packed: Path | None = None  # the real data as one file, where the executor's jobs travel
     rehearsal: bool = False  # a few updates for their time and memory: what a run trains first is left untrained
 
     def __post_init__(self) -> None:
@@ -153,7 +159,7 @@ class Product:
     where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold times.
     """
 
-    stored: Tensor
+    stored: Images
     labels: Labels
     settings: MethodSettings
     space: str = ""

@@ -26,6 +26,9 @@ class RunOptions(Closed):
         None, ge=1, description="images that go through a network at once; less needs less memory [the fastest size]"
     )
     threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
+    workers: int | None = Field(
+        None, ge=1, description="of methods that work in slices: do so many at once, on Ray [one after the other, here]"
+    )
     keep_every: int | None = Field(
         None, ge=1, description="also store the set after every so many updates, as NAME-000500.h5 beside --out"
     )

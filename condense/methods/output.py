@@ -19,6 +19,7 @@ from typing import Any
 
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, read_header, save_checkpoint
 from condense.methods.intermediate_sets import without_iterations
+from condense.methods.slices.storing import remove_slices
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, remove_half_done, write_json
 from condense.runtime.locks import only_writer
@@ -49,6 +50,8 @@ def claimed_target(out: str | Path, *, overwrite: bool) -> Iterator[Path]:
     target = _checked(out, overwrite)
     with only_writer(target, "run", beside=(account_path(target), checkpoint_path(target))):
         remove_half_done(target.parent, f"{glob.escape(target.stem)}-[0-9]*.h5")  # sets on the way
+        if not checkpoint_path(target).exists():
+            remove_slices(target)  # of a run that ended just before it removed them
         yield _checked(out, overwrite)  # somebody may just have finished it
 
 
@@ -93,3 +96,4 @@ def store(synthetic: SyntheticSet, account: Mapping[str, Any], target: Path, con
     synthetic.save(target)
     write_json(account_path(target), account)
     checkpoint.unlink(missing_ok=True)
+    remove_slices(target)

@@ -14,18 +14,22 @@ from condense.compute.plan import Plan
 from condense.compute.planning import choose_plan
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
+from condense.data.travelling import packed_file
 from condense.methods.checkpoints import recorded_part
 from condense.methods.interface import ExpertSource, Job, Maker, MethodSettings
 from condense.methods.missing_experts import how_to_record
 from condense.methods.registry import Method, methods
 from condense.methods.request import Request, resolve_settings
+from condense.methods.slices.sliced import Sliced
 from condense.networks import canonical_name
 from condense.recipes import load_recipe
 from condense.runtime.device import choose_device, set_threads
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import Executor, InProcess, Ray
 from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import option_name, validated
+from condense.teachers.committee import Committee
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,18 @@ class Prepared:
     iterations: int | None  # that end the run; None where only the time does, or nothing is iterated
     buffer: ExpertSource | None  # the experts that are matched, and no others
     label_buffer: ExpertSource | None
+    teacher: Committee | None
+    executor: Executor | None
 
     @classmethod
     def of(
-        cls, request: Request, data: RealData, buffer: ExpertSource | None, label_buffer: ExpertSource | None
+        cls,
+        request: Request,
+        data: RealData,
+        buffer: ExpertSource | None,
+        label_buffer: ExpertSource | None,
+        teacher: Committee | None = None,
+        executor: Executor | None = None,
     ) -> Prepared:
         """The run that is asked for; raises `CondenseError` for anything wrong in it."""
         entry = methods().find(request.method)
@@ -68,6 +80,8 @@ class Prepared:
         if label_buffer is not None and not entry.label_experts:
             raise CondenseError(f"{entry.name} takes no labels from other experts: leave --label-buffer out")
         _check_label_experts(label_buffer or buffer, data.info, settled)
+        executor = _executor(request, maker, executor)
+        _check_teachers(request, entry, data, settled, maker, teacher)
         end = request.iterations if request.minutes is not None else getattr(settled, "iterations", None)
         asked = data.train, request.budget, settled
         return cls(
@@ -77,11 +91,13 @@ class Prepared:
             maker=maker,
             settings=settled,
             device=choose_device(request.device),
-            work=maker.work(*asked),
+            work=maker.work(*asked, teacher) if issubclass(maker, Sliced) else maker.work(*asked),
             preparation=maker.preparation(*asked),
             iterations=end,
             buffer=buffer,
             label_buffer=label_buffer,
+            teacher=teacher,
+            executor=executor,
         )
 
     def job(self, plan: Plan, *, progress: bool = False, checkpoint: Path | None = None) -> Job:
@@ -98,6 +114,9 @@ class Prepared:
             checkpoint=checkpoint,
             buffer=self.buffer,
             label_buffer=self.label_buffer,
+            teacher=self.teacher,
+            executor=self.executor,
+            packed=None if self.executor is None or isinstance(self.executor, InProcess) else packed_file(self.data),
             keep_every=self.request.keep_every,
         )
 
@@ -162,6 +181,49 @@ class Prepared:
             micro_batch=asked.micro_batch,
             seconds=None if asked.minutes is None else 60 * asked.minutes,
         )
+
+
+def _executor(request: Request, maker: type[Maker], given: Executor | None) -> Executor | None:
+    """Where slices are made: on what is given, or on so many workers; raises `CondenseError` where it is of no use."""
+    if given is None and request.workers is None:
+        return None
+    if not issubclass(maker, Sliced):
+        raise CondenseError(f"{request.method} does not work in slices, which workers could share: leave --workers out")
+    executor = given or Ray(request.workers)
+    if isinstance(executor, Ray):
+        executor.check()
+    return executor
+
+
+def _check_teachers(
+    request: Request,
+    entry: Method,
+    data: RealData,
+    settings: MethodSettings,
+    maker: type[Maker],
+    teacher: Committee | None,
+) -> None:
+    """Raise `CondenseError` unless there are teachers where they are asked, and such as know this data."""
+    if teacher is None and entry.teacher:
+        raise CondenseError(
+            f"{entry.name} asks a teacher, a network trained on the real data: train one with condense teachers --data "
+            f"{data.name} --net convnet-bn --out teachers, and give --teacher teachers"
+        )
+    if not issubclass(maker, Sliced):
+        if teacher is not None:
+            raise CondenseError(f"{entry.name} asks no teacher: leave --teacher out")
+        return
+    for option in ("minutes", "keep_every"):
+        if getattr(request, option) is not None:
+            raise CondenseError(
+                f"{entry.name} works in slices, each of which needs all of its updates: leave {option_name(option)} "
+                "out; --iterations makes it shorter, and --dry-run tells how long it takes"
+            )
+    if teacher is None:
+        return
+    for note in teacher.check_matches(data.info):
+        say(f"note: {note}")
+    maker.check_teachers(data.train, request.budget, settings, teacher)
 
 
 def _experts(

@@ -17,7 +17,8 @@ class Method:
 
     `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
     or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
-    trajectories (an `--optimizer` of `condense experts`), `label_experts` whether others may say what its images are;
+    trajectories (an `--optimizer` of `condense experts`), `label_experts` whether others may say what its images are,
+    `teacher` whether it asks trained networks (condense teachers);
     `protocol` is the one of its paper, if condense has it, and
     `soft_protocol` that for its sets with soft labels, where it makes both; `revision` goes up when its results change.
     """
@@ -31,6 +32,7 @@ class Method:
     needs: str = "nothing"
     experts: str = ""
     label_experts: bool = False
+    teacher: bool = False
     protocol: str | None = None
     soft_protocol: str | None = None
     revision: int = 1
@@ -152,6 +154,79 @@ _BUILT_IN = (
         experts="smooth",
         protocol="mtt",
         revision=2,
+    ),
+    Method(
+        name="sre2l",
+        aliases=("squeeze-recover-relabel",),
+        target="condense.synthesizers.recovery.squeeze_recover:SqueezeRecover",
+        summary="images that a teacher classifies and that have the statistics of its training",
+        paper="Yin, Xing & Shen, Squeeze, Recover and Relabel, NeurIPS 2023",
+        needs="a teacher with BatchNorm (condense teachers)",
+        teacher=True,
+        protocol="sre2l-soft",
+    ),
+    Method(
+        name="cda",
+        aliases=("curriculum-data-augmentation",),
+        target="condense.synthesizers.recovery.curriculum:Curriculum",
+        summary="sre2l whose crops begin with the whole image and become smaller",
+        paper="Yin & Shen, Dataset Distillation via Curriculum Data Augmentation in Large Data Era, TMLR 2024",
+        needs="a teacher with BatchNorm (condense teachers)",
+        teacher=True,
+        protocol="sre2l-soft",
+    ),
+    Method(
+        name="dwa",
+        aliases=("directed-weight-adjustment",),
+        target="condense.synthesizers.recovery.weight_adjustment:WeightAdjustment",
+        summary="sre2l from real images, with a teacher whose weights are moved for each slice",
+        paper="Du et al., Diversity-Driven Synthesis through Directed Weight Adjustment, NeurIPS 2024",
+        needs="a teacher with BatchNorm (condense teachers)",
+        teacher=True,
+        protocol="sre2l-soft",
+    ),
+    Method(
+        name="cv-dd",
+        aliases=("committee-voting",),
+        target="condense.synthesizers.recovery.committee_voting:CommitteeVoting",
+        summary="sre2l from real patches, with two of several teachers voting on each slice",
+        paper="Cui et al., Dataset Distillation via Committee Voting, CVPR 2025",
+        needs="teachers with BatchNorm (condense teachers)",
+        teacher=True,
+    ),
+    Method(
+        name="infer",
+        aliases=("inter-class-feature-compensation",),
+        target="condense.synthesizers.recovery.feature_compensation:FeatureCompensation",
+        summary="real images, and once more with learned images that are added to one of every class",
+        paper="Zhang et al., Breaking Class Barriers: Inter-Class Feature Compensator, ICLR 2025",
+        needs="teachers with BatchNorm (condense teachers)",
+        teacher=True,
+    ),
+    Method(
+        name="nrr-dd",
+        aliases=("non-critical-region-refinement",),
+        target="condense.synthesizers.recovery.region_refinement:RegionRefinement",
+        summary="mosaics of real patches, refined where the teachers do not look (details of the paper are open)",
+        paper="Non-Critical Region Refinement, arXiv 2503.18267",
+        needs="a teacher with BatchNorm (condense teachers)",
+        teacher=True,
+    ),
+    Method(
+        name="rded",
+        aliases=("patch-selection",),
+        target="condense.synthesizers.recovery.patch_selection:PatchSelection",
+        summary="mosaics of the patches of real images that a teacher finds easiest; nothing is learned",
+        paper="Sun et al., On the Diversity and Realism of Distilled Dataset, CVPR 2024",
+        needs="a teacher (condense teachers)",
+        teacher=True,
+        protocol="rded-soft",
+    ),
+    Method(
+        name="noise",
+        target="condense.synthesizers.recovery.noise:Noise",
+        summary="normal noise of the data's colours: the control of what labels alone teach",
+        paper="baseline",
     ),
     Method(
         name="random",

@@ -55,6 +55,10 @@ class LayerReader:
         Raises `CondenseError` for a layer that does not exist, that runs never or more than once, or that has something
         else than a tensor with a row for each image.
         """
+        return self.with_output(network, images)[1]
+
+    def with_output(self, network: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the network gives, and the tensors, of one forward."""
         seen: dict[str, list[Tensor]] = {name: [] for name in self.names}
 
         def look(name: str, value: object) -> None:
@@ -63,14 +67,14 @@ class LayerReader:
         handles = [_watched(network, name, look, self.outputs) for name in seen]
         try:
             with drawing(network, images):
-                _run(network, images)
+                output = _run(network, images)
         finally:
             for handle in handles:
                 handle.remove()
         for name, values in seen.items():
             if len(values) != 1:
                 raise CondenseError(f"layer {name!r} runs {len(values)} times in a network; give layers that run once")
-        return tuple(seen[name][0] for name in self.names)
+        return output, tuple(seen[name][0] for name in self.names)
 
 
 def inputs_of(names: Iterable[str]) -> LayerReader:
@@ -109,6 +113,13 @@ def layer_names(network: nn.Module, kinds: Kinds, image_shape: tuple[int, int, i
         for part, training in modes.items():
             part.training = training
     return tuple(name for name in names if name in run)
+
+
+def batch_moments(maps: Tensor) -> Moments:
+    """The moments of maps [N, C, ...] over images and pixels, as BatchNorm in training mode computes them."""
+    values = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    variance, mean = torch.var_mean(values, [axis for axis in range(maps.dim()) if axis != 1], correction=0)
+    return Moments(mean, variance)
 
 
 def image_moments(maps: Tensor) -> Tensor:
@@ -154,12 +165,14 @@ def running_statistics(network: nn.Module, names: Iterable[str]) -> list[Moments
     return statistics
 
 
-def _run(network: nn.Module, images: Tensor) -> None:
-    """A forward that moves no buffer."""
+def _run(network: nn.Module, images: Tensor) -> Tensor:
+    """The output of a forward that moves no buffer."""
+    output: Tensor
     if any(part.training and part._buffers for part in network.modules()):
-        functional_call(network, {name: value.clone() for name, value in network.named_buffers()}, (images,))
+        output = functional_call(network, {name: value.clone() for name, value in network.named_buffers()}, (images,))
     else:
-        network(images)
+        output = network(images)
+    return output
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
+from condense.sets.compensators import Compensators
 from condense.sets.tiles import Tiles
 
 
@@ -61,7 +62,10 @@ class Decoder(Protocol):
 
 FromParts = Callable[[str, Mapping[str, Any], Mapping[str, np.ndarray]], Decoder]
 
-DECODERS: dict[str, FromParts] = dict.fromkeys(("tiles", "multi-tiles", "bound-tiles"), Tiles.from_parts)
+DECODERS: dict[str, FromParts] = {
+    **dict.fromkeys(("tiles", "multi-tiles", "bound-tiles"), Tiles.from_parts),
+    "compensators": Compensators.from_parts,
+}
 
 
 def decoder_from_parts(kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Decoder:

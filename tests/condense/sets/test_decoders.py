@@ -335,7 +335,7 @@ def test_a_decoder_of_another_version_is_refused_with_the_name_of_the_file(tmp_p
 
 def test_sets_that_no_decoder_fits_are_refused():
     pixels = (images_of(4, 3, 12, 8) * 255).to(torch.uint8)
-    with pytest.raises(CondenseError, match="pixels of real images have no decoder"):
+    with pytest.raises(CondenseError, match="images that are decoded as tiles are stored as float32"):
         mosaic_set(stored=pixels, space="pixels")
     with pytest.raises(CondenseError, match=r"unit are torch\.float32, not torch\.uint8"):
         mosaic_set(stored=pixels)

@@ -1,0 +1,63 @@
+"""What the jobs of one run share: objects in this process, names of files where jobs travel to others."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from condense.data import RealData, load_data
+from condense.methods.interface import Job
+from condense.runtime.errors import CondenseError
+from condense.teachers.committee import Committee
+
+
+@dataclass(frozen=True, eq=False)
+class SlicedRun:
+    """A method with its settings and the job of the whole run; or, where jobs travel, what makes such a job elsewhere.
+
+    That are its plain `fields`, the packed `data` and the files of the `teachers` with their weights.
+    """
+
+    method: Any
+    settings: Any
+    job: Job | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+    teachers: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def of(cls, method: Any, job: Job, settings: Any, *, remote: bool) -> SlicedRun:
+        """The run of `job`; raises `CondenseError` where it has to travel and a teacher is in no file."""
+        if not remote:
+            return cls(method, settings, job)
+        assert job.packed is not None, "settled before a run begins"
+        teachers = []
+        for member, weight in () if job.teacher is None else zip(job.teacher.members, job.teacher.weights):
+            if member.path is None:
+                raise CondenseError(
+                    f"teacher {member.name} is in this process only, not in those of workers; store it in a file, or "
+                    "leave the workers out"
+                )
+            teachers.append((str(member.path.resolve()), weight))
+        fields = {name: getattr(job, name) for name in ("budget", "seed", "device", "plan", "configuration")}
+        return cls(method, settings, None, fields, str(job.packed), tuple(teachers))
+
+
+def settled_job(run: SlicedRun, checkpoint: Path | None) -> Job:
+    """The job of the run, with data and teachers in memory, for a slice that is kept there while it is unfinished."""
+    if run.job is not None:
+        return replace(run.job, checkpoint=checkpoint)
+    teacher = _committee(run.teachers) if run.teachers else None
+    return Job(data=_read(run.data).train, teacher=teacher, checkpoint=checkpoint, **run.fields)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: str) -> RealData:
+    return load_data(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _committee(teachers: tuple[tuple[str, float], ...]) -> Committee:
+    return Committee.open([f"{path}:{weight!r}" for path, weight in teachers])
