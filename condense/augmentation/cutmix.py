@@ -29,12 +29,18 @@ def draw_mix(
     chance, share, down, right = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     if chance >= probability:
         return None
-    _, height, width = image_shape
-    return Mix(
-        partner=torch.randperm(count, generator=generator),
-        rows=_window(height, math.sqrt(share), down),
-        columns=_window(width, math.sqrt(share), right),
-    )
+    _, *sides = image_shape
+    return window_mix((sides[0], sides[1]), torch.randperm(count, generator=generator), share, down, right)
+
+
+def window_mix(size: tuple[int, int], partner: Tensor, share: float, down: float, right: float) -> Mix:
+    """A mix with a window of this share of the area of images of `size` (H, W), its centre at `down` and `right`.
+
+    All three are numbers of [0, 1).
+    """
+    height, width = size
+    side = math.sqrt(share)
+    return Mix(partner, rows=_window(height, side, down), columns=_window(width, side, right))
 
 
 def _window(side: int, fraction: float, place: float) -> tuple[int, int]:
@@ -51,9 +57,12 @@ def mix_images(images: Tensor, probabilities: Tensor, mix: Mix) -> tuple[Tensor,
     ([[1.0, 0.0], [0.0, 0.0]], [0.75, 0.25])
     """
     height, width = images.shape[2:]
-    inside = torch.zeros(height, width, dtype=torch.bool, device=images.device)
-    inside[slice(*mix.rows), slice(*mix.columns)] = True
-    partner = mix.partner.to(images.device)
     area = (mix.rows[1] - mix.rows[0]) * (mix.columns[1] - mix.columns[0]) / (height * width)
-    mixed = torch.where(inside, images[partner], images)
-    return mixed, (1 - area) * probabilities + area * probabilities[partner]
+    return paste(images, mix), (1 - area) * probabilities + area * probabilities[mix.partner.to(images.device)]
+
+
+def paste(images: Tensor, mix: Mix) -> Tensor:
+    """Images [N, C, H, W] with the window of their partners."""
+    inside = torch.zeros(images.shape[2:], dtype=torch.bool, device=images.device)
+    inside[slice(*mix.rows), slice(*mix.columns)] = True
+    return torch.where(inside, images[mix.partner.to(images.device)], images)

@@ -22,10 +22,15 @@ def draw_mixup(count: int, alpha: float, generator: torch.Generator) -> Mixup:
     >>> draw_mixup(4, 0.8, torch.Generator().manual_seed(0)).share < 1
     True
     """
+    chance = torch.rand(1, generator=generator, dtype=torch.float64).item()
+    return mixup_of(torch.randperm(count, generator=generator), alpha, chance)
+
+
+def mixup_of(partner: Tensor, alpha: float, chance: float) -> Mixup:
+    """The mix whose share is the quantile of Beta(`alpha`, `alpha`) at `chance`, a number of [0, 1)."""
     from scipy.special import betaincinv  # late: it takes a while, and few trainings need it
 
-    chance = torch.rand(1, generator=generator, dtype=torch.float64).item()
-    return Mixup(torch.randperm(count, generator=generator), float(betaincinv(alpha, alpha, chance)))
+    return Mixup(partner, float(betaincinv(alpha, alpha, chance)))
 
 
 def mix_up(values: Tensor, mix: Mixup) -> Tensor:

@@ -29,6 +29,9 @@ class EvaluateOptions(SourceOptions):
     nets: str = Field("convnet", description="networks, and pools of them such as pool-m, separated by commas")
     runs: int | None = Field(None, ge=1, description="networks trained of each kind [the protocol's number]")
     protocol: str = Field("desk", description="how networks are trained; see condense protocols")
+    teacher: str | None = Field(
+        None, description="a teacher, or several as A:0.8,B:0.2: for labels that are asked for in training or missing"
+    )
     seed: int = Field(0, ge=0, description="of the networks, the order of images and augmentation")
     device: str = Field("auto", description="auto, cpu or cuda:N")
     compile: Literal["auto", "on", "off"] = Field(
@@ -85,6 +88,7 @@ def _score_all(options: EvaluateOptions, nets: list[str]) -> None:
             nets=nets,
             runs=options.runs,
             protocol=options.protocol,
+            teacher=options.teacher,
             seed=options.seed,
             device=options.device,
             compile=options.compile,

@@ -27,6 +27,24 @@ class StaticLabels(Closed):
     hard_epochs: int = Field(default=0, ge=0, description="last epochs, which train on class indices instead")
 
 
+class TeacherLabels(Closed):
+    """Soft labels, one for each image or one for each view: a set's own, else those of the teacher that is given.
+
+    A set's own labels are trained on as they are: with the views, mixing, temperature and loss that they were made for,
+    which results tell. What else stands here is for the labels of a teacher that is given; they are KL labels, and
+    those of views are asked for in training, of the views and the mixing of the protocol's rule.
+    """
+
+    per: Literal["image", "view"]
+    temperature: float = Field(default=20.0, gt=0, description="of both softmaxes")
+    batch_norm: Literal["running", "batch"] = Field(
+        default="running", description="per view: whose statistics the teacher's BatchNorm takes"
+    )
+    bn_groups: int = Field(
+        default=1, ge=1, le=2, description="per view: parts of a batch that the teacher is asked about"
+    )
+
+
 class Protocol(Closed):
     """How a set is evaluated: the network, its training, the labels.
 
@@ -39,7 +57,7 @@ class Protocol(Closed):
     name: str
     network: str
     rule: TrainingRule
-    labels: Literal["hard", "regression"] | StaticLabels = "hard"
+    labels: Literal["hard", "regression"] | StaticLabels | TeacherLabels = "hard"
     learned_lr: bool = Field(
         default=False, description="train at the learning rate that was learned with a set, if there is one"
     )
@@ -109,6 +127,17 @@ _REGRESSION = TrainingRule(
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
 
+# one rule for hard, static and view labels, so that a row of three columns tells what labels are worth
+_DESK_SOFT = TrainingRule(
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.01,
+    batch_size=50,
+    epochs=300,
+    schedule="cosine",
+    augmentation="crop-flip",
+)
+
 _STATIC = StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5}))
 _NCFM_TEACHER = StaticLabels(
     networks=1,
@@ -148,6 +177,12 @@ _DESK_PROTOCOL = Protocol(
     networks=3,
     summary="as dsa in 300 epochs, half as wide: minutes on a laptop",
 )
+
+
+def _desk_soft(name: str, labels: Literal["hard"] | TeacherLabels, summary: str, *, batch_size: int = 50) -> Protocol:
+    """A column of the desk for what a teacher's labels are worth: three networks with BatchNorm."""
+    rule = _DESK_SOFT.model_copy(update={"batch_size": batch_size})
+    return Protocol(name=name, network="convnet-w64-bn", rule=rule, labels=labels, networks=3, summary=summary)
 
 
 def _published(
@@ -191,6 +226,23 @@ PROTOCOLS: Registry[Protocol] = Registry(
             labels="regression",
             networks=3,
             summary="squared error of learned values, else of centred one-hot ones: 1,000 or 2,000 updates of Adam",
+        ),
+        _desk_soft("desk-soft-hard", "hard", "300 epochs of AdamW in batches of 50, crops and flips, class indices"),
+        _desk_soft(
+            "desk-soft-static",
+            TeacherLabels(per="image"),
+            "as desk-soft-hard with one soft label an image, a teacher's where the set has none",
+        ),
+        _desk_soft(
+            "desk-soft",
+            TeacherLabels(per="view"),
+            "as desk-soft-hard with a soft label for each view, a teacher's where the set has none",
+        ),
+        _desk_soft(
+            "desk-soft-16",
+            TeacherLabels(per="view", batch_norm="batch", bn_groups=2),
+            "as desk-soft in batches of 16: for labels by the statistics of a batch",
+            batch_size=16,
         ),
         _published("dc", _DC, "gradient matching's own: 300 epochs of SGD without augmentation"),
         _published(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
@@ -12,7 +13,7 @@ import torch
 
 from condense.compute.engine import Engine
 from condense.data import RealData, TestData, TrainingData
-from condense.evaluation.protocols import PROTOCOLS, Protocol
+from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, TeacherLabels
 from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
 from condense.evaluation.training_set import TrainingSet, training_set
@@ -23,6 +24,8 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.progress import progress_bar
 from condense.runtime.seeds import derive_seed
 from condense.sets.synthetic_set import SyntheticSet
+from condense.teachers.committee import Committee
+from condense.teachers.teacher import Teacher
 from condense.training.engines import training_engine
 from condense.training.loop import Diverged, train_network
 from condense.training.prediction import answers
@@ -35,6 +38,7 @@ def evaluate(
     nets: Sequence[NetworkLike] = ("convnet",),
     runs: int | None = None,
     protocol: str | Protocol = "desk",
+    teacher: Teacher | Committee | str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
@@ -50,6 +54,8 @@ def evaluate(
             function of an image shape and a number of classes that makes one (see `condense.networks.network_name`).
         runs: networks trained of each kind, by default the protocol's number.
         protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
+        teacher: a teacher, a committee or their files, for labels that are asked for in training, and for protocols
+            with soft labels of a teacher where the images have none of their own.
         seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
         device: `auto`, `cpu` or `cuda:N`.
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs. Networks
@@ -58,8 +64,8 @@ def evaluate(
 
     Raises:
         CondenseError: unknown names; a set and data that do not match in classes, their order or image shape;
-            real images that are not of `data`; label networks that diverged. A diverged network is no error:
-            it is listed in the result.
+            real images that are not of `data`; a teacher that is missing or is another one; label networks that
+            diverged. A diverged network is no error: it is listed in the result.
 
     >>> from condense.data import load_data
     >>> data = load_data("digits")
@@ -80,9 +86,11 @@ def evaluate(
     info = replace(data.info, preprocessing=synthetic.info.preprocessing)
     train = TrainingData(data.train.source, data.train.labels, info)
     test = TestData(data.test.source, data.test.labels, info)
-    trained_on = training_set(synthetic, train, found, device=chosen, progress=progress)
+    committee = None if teacher is None else Committee.of(teacher)
+    notes += () if committee is None else committee.check_matches(data.info)
+    trained_on = training_set(synthetic, train, found, teacher=committee, device=chosen, progress=progress)
     shared = _Conditions(trained_on, test, found, seed, chosen, compile, progress)
-    return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes)
+    return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes + trained_on.notes)
 
 
 def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str, ...]:
@@ -115,9 +123,15 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
 
 def _trains_on(protocol: Protocol, labels: Labels) -> bool:
     """Whether networks are trained on labels that a set has beside class indices."""
-    if protocol.labels == "hard":
-        return False
-    return (labels.values if protocol.labels == "regression" else labels.probabilities) is not None
+    match protocol.labels:
+        case "hard":
+            return False
+        case "regression":
+            return labels.values is not None
+        case StaticLabels():
+            return labels.probabilities is not None
+        case TeacherLabels() as asked:
+            return labels.soft_per == asked.per
 
 
 def _flips(mirror: bool) -> str:

@@ -11,15 +11,19 @@ from torch import Tensor
 from condense.data import TrainingData
 from condense.data.info import DataInfo
 from condense.evaluation.label_networks import static_logits
-from condense.evaluation.protocols import Protocol, StaticLabels
+from condense.evaluation.protocols import Protocol, StaticLabels, TeacherLabels
+from condense.evaluation.teacher_labels import teacher_labels
 from condense.labels import HardLabels, Labels, ProbabilityLabels, centred_one_hot
 from condense.labels.combined import Switched, Weighted
+from condense.labels.costs import heavy_labels
+from condense.labels.plain import PlainImages, plain_pixels
 from condense.labels.static import corrected_logits
 from condense.networks import canonical_name
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
+from condense.teachers.committee import Committee
 from condense.training.presentation import Labelled
-from condense.training.sources import ImageSource, TargetSource, Tensors, TrainingSource
+from condense.training.sources import ImageSource, TargetSource, TrainingSource
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class TrainingSet:
     """Images and labels to train on, what of it is stored and where labels came from.
 
     `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
-    the fraction of images whose soft label is largest for their own class, None where there is none to tell.
+    the fraction of images whose soft label is largest for their own class, None where there is none to tell. `notes`
+    are sentences for the user.
     """
 
     source: TrainingSource
@@ -36,13 +41,15 @@ class TrainingSet:
     bytes: int
     learned_lr: float | None = None
     in_class: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Given:
-    """Images to train on before a protocol has said what their labels are."""
+    """Images to train on, preprocessed and `plain`, before a protocol has said what their labels are."""
 
     images: ImageSource
+    plain: PlainImages
     labels: Labels
     weights: Tensor | None
     info: DataInfo
@@ -60,13 +67,17 @@ class _Given:
             )
         return HardLabels(self.labels.classes)
 
+    def labelled(self, labels: TargetSource) -> TrainingSource:
+        """The images with labels that go with them as they are."""
+        return Labelled(self.images, labels if self.weights is None else Weighted(labels, self.weights), self.info)
+
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The labels that a protocol has chosen, and what they cost beyond those that are stored."""
+    """The images with the labels that a protocol has chosen, and what these cost beyond those that are stored."""
 
-    labels: TargetSource
-    source: str
+    source: TrainingSource
+    label_source: str
     bytes: int = 0
     in_class: float | None = None
 
@@ -76,6 +87,7 @@ def training_set(
     train: TrainingData,
     protocol: Protocol,
     *,
+    teacher: Committee | None = None,
     device: torch.device,
     progress: bool = False,
 ) -> TrainingSet:
@@ -83,43 +95,64 @@ def training_set(
 
     Hard labels are class indices. Static ones are the set's own soft labels, else the averaged logits of networks
     trained on `train`, which is preprocessed as `given` is; such labels count in the bytes as float32 [N, K].
-    Regression labels are the set's own, else class indices as centred one-hot vectors.
+    Regression labels are the set's own, else class indices as centred one-hot vectors. Those of a teacher are the set's
+    own, else those of `teacher`, whose bytes count where it is asked in training.
 
-    Raises `CondenseError` where a protocol needs class indices and images have none, and for regression labels of
-    another width than the outputs of networks, which are one for each class.
+    Raises `CondenseError` where a protocol needs class indices and images have none, for regression labels of another
+    width than the outputs of networks, which are one for each class, and where a teacher is needed that is not there.
     """
     images = _images(given, train.info)
-    if protocol.labels == "hard":
-        chosen = _Chosen(images.hard, "class index")
-    elif protocol.labels == "regression":
-        chosen = _regression(images)
-    else:
-        chosen = _static(images, train, protocol, protocol.labels, device, progress)
-    labels, weights = chosen.labels, images.weights
-    if weights is not None:
-        labels = Weighted(labels, weights / weights.max())  # only ratios count, and sums of large ones are infinite
+    match protocol.labels:
+        case "hard":
+            chosen = _Chosen(images.labelled(images.hard), "class index")
+        case "regression":
+            chosen = _regression(images)
+        case StaticLabels() as rule:
+            chosen = _static(images, train, protocol, rule, device, progress)
+        case TeacherLabels() as asked:
+            chosen = _by_teacher(images, asked, protocol, teacher, device)
+    own = 0 if isinstance(given, TrainingData) else given.stored_labels.bytes
+    note = heavy_labels(images.bytes - own, own + chosen.bytes)
     return TrainingSet(
-        Labelled(images.images, labels, images.info),
-        images.stored_images,
         chosen.source,
+        images.stored_images,
+        chosen.label_source,
         images.bytes + chosen.bytes,
         images.learned_lr,
         chosen.in_class,
+        () if note is None else (note,),
     )
 
 
 def _images(given: SyntheticSet | TrainingData, info: DataInfo) -> _Given:
     if isinstance(given, TrainingData):
-        return _Given(given, HardLabels(given.labels), None, given.info, len(given), _bytes(given), None)
+        labels = HardLabels(given.labels)
+        return _Given(given, plain_pixels(given), labels, None, given.info, len(given), _bytes(given), None)
+    weights = given.training_weights
     return _Given(
-        Tensors(given.images),
+        _ImagesOf(given),
+        PlainImages(len(given), given.pixels_at),
         given.training_labels,
-        given.training_weights,
+        None if weights is None else weights / weights.max(),  # only ratios count, and sums of large ones are infinite
         info,
         len(given.stored),
         given.bytes,
         given.learned_lr,
     )
+
+
+@dataclass(frozen=True)
+class _ImagesOf:
+    """The preprocessed images of a set, prepared when a training first asks for one."""
+
+    synthetic: SyntheticSet
+
+    def __len__(self) -> int:
+        return len(self.synthetic)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n])."""
+        return self.synthetic.images[indices]
 
 
 def _bytes(real: TrainingData) -> int:
@@ -135,8 +168,27 @@ def _regression(images: _Given) -> _Chosen:
             "for each class; choose a protocol that trains on class indices"
         )
     if values is not None:
-        return _Chosen(images.labels, f"own {images.labels.kind}")
-    return _Chosen(centred_one_hot(images.hard.indices, outputs), "centred one-hot")
+        return _Chosen(images.labelled(images.labels), f"own {images.labels.kind}")
+    return _Chosen(images.labelled(centred_one_hot(images.hard.indices, outputs)), "centred one-hot")
+
+
+def _by_teacher(
+    images: _Given, asked: TeacherLabels, protocol: Protocol, teacher: Committee | None, device: torch.device
+) -> _Chosen:
+    labels, source, cost, classes = images.labels, "own: ", 0, images.labels.classes
+    if labels.soft_per != asked.per:
+        if teacher is None:
+            raise CondenseError(
+                f"protocol {protocol.name} trains on a soft label for each {asked.per}, and the images have labels of "
+                f"the kind {labels.kind}; give --teacher, or relabel them"
+            )
+        about = teacher, images.plain, images.info, classes
+        labels, source = teacher_labels(*about, protocol.rule, asked, device), "of the teacher given: "
+        cost = labels.bytes - (0 if classes is None else classes.numel() * classes.element_size())
+    likeliest = labels.likeliest
+    in_class = None if likeliest is None or classes is None else (likeliest == classes).double().mean().item()
+    taken = labels.source(images.images, images.plain, images.info, weights=images.weights, advisers=teacher)
+    return _Chosen(taken, source + labels.describe(), cost, in_class)
 
 
 def _static(
@@ -160,7 +212,7 @@ def _static(
     labels: TargetSource = ProbabilityLabels(probabilities)
     if rule.hard_epochs:
         labels = Switched(labels, images.hard, protocol.rule.epochs_run(len(images.images)) - rule.hard_epochs)
-    return _Chosen(labels, source, cost, in_class)
+    return _Chosen(images.labelled(labels), source, cost, in_class)
 
 
 def _teachers(network: str, labels: StaticLabels, train: TrainingData) -> str:

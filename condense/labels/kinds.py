@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.compute.losses import cross_entropy, squared_error
-from condense.labels.labels import Attributes, Labels, Stored, read_number, settled, whole
+from condense.labels.labels import Attributes, Labels, Stored, read_number, read_text, settled, whole
+from condense.labels.objectives import Objective
 from condense.runtime.errors import CondenseError
 from condense.training.sources import Targets
 
@@ -80,31 +81,30 @@ class _Rows(Labels):
         return None if self.classes is None else self.classes[rows]
 
 
-class _Distributions(_Rows):
-    """A distribution over K classes for each image, trained on by the cross-entropy of probabilities."""
+class SoftRows(_Rows):
+    """A soft label of K classes for each image; `teacher` says who gave it, if that is known, for people."""
 
     what = "soft labels"
+    soft_per = "image"
 
-    def __init__(self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0) -> None:
+    def __init__(
+        self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0, teacher: str | None = None
+    ) -> None:
         super().__init__(rows, classes)
-        self.temperature = temperature
+        self.temperature, self.teacher = temperature, teacher
         if not (math.isfinite(temperature) and temperature > 0):
             raise CondenseError(f"temperature {temperature} must be a positive number")
 
     @property
     def attributes(self) -> Attributes:
-        """The temperature."""
-        return {"temperature": self.temperature}
+        """The temperature, and the teacher."""
+        facts: Attributes = {"temperature": self.temperature}
+        return facts if self.teacher is None else facts | {"teacher": self.teacher}
 
-    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
-        """The probabilities."""
-        probabilities = self.probabilities
-        assert probabilities is not None, "distributions have probabilities"
-        return Targets(probabilities[ids], cross_entropy)
-
-    def at(self, rows: Tensor) -> Self:
-        """The labels of the images `rows`."""
-        return type(self)(self.rows[rows], self._classes_at(rows), self.temperature)
+    @property
+    def likeliest(self) -> Tensor:
+        """The largest number of each row."""
+        return self.rows.argmax(1)
 
     def check(self, images: int, classes: int) -> None:
         """There must be a number for each class."""
@@ -112,23 +112,20 @@ class _Distributions(_Rows):
         if self.rows.shape[1] != classes:
             raise CondenseError(f"soft labels have {self.rows.shape[1]} numbers for an image, for {classes} classes")
 
-    def describe(self) -> str:
-        """What they are, for people."""
-        return f"one soft label per image ({self.kind}, temperature {self.temperature:g})"
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
-        """The rows and their temperature."""
-        return cls(whole(arrays, "values"), classes, read_number(attributes, "temperature"))
+    def _described(self, how: str) -> str:
+        by = "" if self.teacher is None else f", teacher {self.teacher}"
+        return f"one soft label per image ({self.kind}, {how}{by})"
 
 
-class ProbabilityLabels(_Distributions):
+class ProbabilityLabels(SoftRows):
     """Probabilities float32 [N, K], rows that sum to 1; `temperature` is the one that they were made with."""
 
     kind = "probabilities"
 
-    def __init__(self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0) -> None:
-        super().__init__(rows, classes, temperature)
+    def __init__(
+        self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0, teacher: str | None = None
+    ) -> None:
+        super().__init__(rows, classes, temperature, teacher)
         if (self.rows < 0).any() or ((self.rows.sum(1) - 1).abs() > 1e-3).any():
             raise CondenseError(
                 "soft labels are no probabilities (some are negative or do not sum to 1); are they logits?"
@@ -139,21 +136,81 @@ class ProbabilityLabels(_Distributions):
         """As they are."""
         return self.rows
 
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """The probabilities."""
+        return Targets(self.rows[ids], cross_entropy)
 
-class LogitLabels(_Distributions):
-    """Logits float32 [N, K], which become probabilities as `softmax(logits / temperature)`."""
+    def at(self, rows: Tensor) -> Self:
+        """The labels of the images `rows`."""
+        return type(self)(self.rows[rows], self._classes_at(rows), self.temperature, self.teacher)
+
+    def describe(self) -> str:
+        """What they are, for people."""
+        return self._described(f"temperature {self.temperature:g}")
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """The rows and their temperature."""
+        rows, temperature = whole(arrays, "values"), read_number(attributes, "temperature")
+        return cls(rows, classes, temperature, read_text(attributes, "teacher"))
+
+
+class LogitLabels(SoftRows):
+    """Logits float32 [N, K], trained on by a loss of `condense.labels.objectives`."""
 
     kind = "logits"
+    usual_loss: ClassVar[str] = "cross-entropy"  # which files leave out
 
-    def __init__(self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0) -> None:
-        super().__init__(rows, classes, temperature)
+    def __init__(
+        self,
+        rows: Tensor,
+        classes: Tensor | None = None,
+        temperature: float = 1.0,
+        loss: str | None = None,
+        class_weight: float = 0.0,
+        teacher: str | None = None,
+    ) -> None:
+        super().__init__(rows, classes, temperature, teacher)
+        self.objective = Objective(loss or self.usual_loss, temperature, class_weight)
         if not torch.isfinite(self.rows / temperature).all():
             raise CondenseError(f"temperature {temperature:g} is too low for the logits, which it makes infinite")
 
+    @property
+    def attributes(self) -> Attributes:
+        """Temperature, teacher, and the loss where it is another than usual."""
+        return {**super().attributes, **self.objective.attributes(self.usual_loss)}
+
     @functools.cached_property
-    def probabilities(self) -> Tensor:
-        """The softmax, computed once: every batch is indexed from it."""
+    def probabilities(self) -> Tensor | None:
+        """The softmax of logits / T where the loss is its cross-entropy, computed once: batches are indexed from it."""
+        if self.objective.loss != "cross-entropy":
+            return None
         return torch.softmax(self.rows / self.temperature, dim=1)
+
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """Probabilities for the cross-entropy, else what the loss compares with."""
+        if self.probabilities is not None:
+            return Targets(self.probabilities[ids], cross_entropy)
+        return self.objective.targets(self.rows[ids], self._classes_at(ids))
+
+    def at(self, rows: Tensor) -> Self:
+        """The labels of the images `rows`."""
+        objective = self.objective
+        about = self.temperature, objective.loss, objective.class_weight, self.teacher
+        return type(self)(self.rows[rows], self._classes_at(rows), *about)
+
+    def describe(self) -> str:
+        """What they are, for people."""
+        usual = self.objective.loss == "cross-entropy"
+        return self._described(f"temperature {self.temperature:g}" if usual else self.objective.describe())
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """The rows, and how they are trained on."""
+        rows, temperature = whole(arrays, "values"), read_number(attributes, "temperature")
+        objective = Objective.from_attributes(attributes, temperature, cls.usual_loss)
+        about = temperature, objective.loss, objective.class_weight, read_text(attributes, "teacher")
+        return cls(rows, classes, *about)
 
 
 class RegressionLabels(_Rows):
@@ -201,25 +258,3 @@ def centred_one_hot(classes: Tensor, count: int) -> RegressionLabels:
     tensor([[-0.2500,  0.7500, -0.2500, -0.2500]])
     """
     return RegressionLabels(F.one_hot(classes, count).float() - 1 / count, classes)
-
-
-KINDS: dict[str, type[Labels]] = {
-    kind.kind: kind for kind in (HardLabels, ProbabilityLabels, LogitLabels, RegressionLabels)
-}
-
-
-def labels_from_arrays(
-    kind: str, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None
-) -> Labels:
-    """The labels that a file describes.
-
-    Raises `CondenseError` for a kind that this version does not know, for parts that do not make it, and for arrays
-    that such labels do not have: they would be trained on as something else than they say.
-    """
-    if kind not in KINDS:
-        raise CondenseError(f"its labels are of the kind {kind!r}, which this condense does not know; upgrade condense")
-    labels = KINDS[kind].from_arrays(arrays, attributes, classes)
-    superfluous = sorted(arrays.keys() - labels.arrays.keys())
-    if superfluous:
-        raise CondenseError(f"its labels are {kind}, which have no {superfluous[0]}; make it again")
-    return labels

@@ -10,26 +10,33 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from condense.data.info import DataInfo
+from condense.labels.advisers import Advisers
+from condense.labels.combined import Weighted
+from condense.labels.plain import PlainImages
+from condense.labels.rows import RowArray
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Rows
-from condense.training.sources import Targets
+from condense.training.presentation import Labelled
+from condense.training.sources import ImageSource, Targets, TrainingSource
 
-Attributes = dict[str, str | bool | int | float]
-Stored = Tensor | Rows  # an array of labels: in memory, or in a file and read by rows
+Attributes = dict[str, str | bool | int | float | list[float]]
+Stored = Tensor | RowArray  # an array of labels: read at once, or by rows
 
 
 class Labels(ABC):
     """One label for each of N images; a `TargetSource`.
 
     `kind` names what they are. `classes` (int64 [N]) is the class index of each image; None where images have none.
+    `soft_per` tells whether they are soft labels, and whether there is one for each image or for each view of it.
     """
 
     kind: ClassVar[str]
+    soft_per: ClassVar[Literal["image", "view"] | None] = None
     classes: Tensor | None
 
     @abstractmethod
@@ -43,6 +50,22 @@ class Labels(ABC):
     def at(self, rows: Tensor) -> Self:
         """The labels of the images `rows` (int64 [n], any image any number of times)."""
 
+    def source(
+        self,
+        images: ImageSource,
+        plain: PlainImages,
+        info: DataInfo,
+        *,
+        weights: Tensor | None = None,
+        advisers: Advisers | None = None,
+    ) -> TrainingSource:
+        """What a training on these labels takes: the images, preprocessed, which are `plain` as pixels.
+
+        `weights` (float32 [N]) say how much each image counts; `advisers` are teachers for labels that are asked for in
+        training. Raises `CondenseError` where labels belong to other images, or need other teachers.
+        """
+        return Labelled(images, self if weights is None else Weighted(self, weights), info)
+
     @property
     def arrays(self) -> dict[str, Stored]:
         """What a file holds of them beside the class indices; large ones may stay in a file and are read by rows."""
@@ -55,7 +78,12 @@ class Labels(ABC):
 
     @property
     def probabilities(self) -> Tensor | None:
-        """A distribution over the classes for each image, float32 [N, K]; None for labels that are none."""
+        """The distribution that the cross-entropy of each image is taken of, float32 [N, K]; None for other labels."""
+        return None
+
+    @property
+    def likeliest(self) -> Tensor | None:
+        """The class that the soft label of each image is largest for, int64 [N]; None for other labels."""
         return None
 
     @property
@@ -116,3 +144,11 @@ def read_number(attributes: Mapping[str, Any], name: str) -> float:
     if not isinstance(value, float | int) or isinstance(value, bool):
         raise CondenseError(f"its labels lack the number {name}; make it again")
     return float(value)
+
+
+def read_text(attributes: Mapping[str, Any], name: str) -> str | None:
+    """An attribute of labels in a file that may be absent; raises `CondenseError` unless it is a text."""
+    value = attributes.get(name)
+    if not isinstance(value, str | None):
+        raise CondenseError(f"its labels have {name} {value!r}, which is no text; make it again")
+    return value

@@ -17,7 +17,7 @@ from condense.data.preprocessing import preprocessing_from_arrays
 from condense.labels import Labels, labels_from_arrays
 from condense.labels.labels import Stored
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Contents, Rows, read_contents
+from condense.runtime.hdf5.reader import Contents, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents
 from condense.runtime.inputs import parse_json
 from condense.runtime.validation import validated
@@ -37,7 +37,7 @@ def write_set(path: str | Path, synthetic: SetContent) -> None:
     rows = {
         f"targets/{name}": Pieces(array.shape, array.dtype, array.pieces())
         for name, array in labels.arrays.items()
-        if isinstance(array, Rows)
+        if not isinstance(array, Tensor)
     }
     if isinstance(synthetic.stored, StoredRows):
         images = synthetic.stored

@@ -73,11 +73,12 @@ def train_network(
     """Train `network` on `source` as `rule` says, in place; return it, on `device` and in evaluation mode.
 
     What is descended is the loss that the source gives with each batch, a mean over its images. The order of the
-    images in an epoch depends on (seed, epoch) and the augmentation of a batch on (seed, epoch, batch) only, so equal
-    arguments give equal networks and two data sets of one size meet equal draws. `engine` is one of `training_engine`
-    for networks of this structure; without it nothing is compiled. With an `optimizer` an earlier training goes on: it
-    is used as it is, from epoch 0 of the rule to its end. `update` makes the step of every batch; `after_epoch` gets
-    the number of each epoch when it is over, and leaves the network in training mode.
+    images in an epoch depends on (seed, epoch), unless the source has batches of its own, and the augmentation of a
+    batch on (seed, epoch, batch) only, so equal arguments give equal networks and two data sets of one size meet equal
+    draws. `engine` is one of `training_engine` for networks of this structure; without it nothing is compiled. With an
+    `optimizer` an earlier training goes on: it is used as it is, from epoch 0 of the rule to its end. `update` makes
+    the step of every batch; `after_epoch` gets the number of each epoch when it is over, and leaves the network in
+    training mode.
 
     Where BatchNorm takes the statistics of a batch, a single image that is left over joins the batch before.
 
@@ -160,10 +161,9 @@ class _Training:
         return epoch < rule.epochs_run(self.images) if rule.updates is None else self.updated < self.updates
 
     def epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> float:
-        """One pass over all images in random order, or to the last update; returns the mean loss."""
-        order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
+        """One pass over all images, or to the last update; returns the mean loss."""
         total, seen = torch.zeros((), device=self.device), 0
-        for number, ids in enumerate(self._batches(order)):
+        for number, ids in enumerate(self._batches(epoch)):
             self._set_rate(epoch, optimizer)
             batch = self.source.batch(epoch, number, ids)
             engine = self.engine if len(ids) == self.usual_batch else self.plain
@@ -179,9 +179,14 @@ class _Training:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-    def _batches(self, order: Tensor) -> list[Tensor]:
+    def _batches(self, epoch: int) -> list[Tensor]:
+        batches = self.source.batches(epoch) or self._in_random_order(epoch)
+        return batches if self.rule.updates is None else batches[: self.updates - self.updated]
+
+    def _in_random_order(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
         batches = list(order.split(self.rule.batch_size))
         if self.plain.whole_batches and len(batches[-1]) == 1:
             last = batches.pop()
             batches[-1] = torch.cat([batches[-1], last])
-        return batches if self.rule.updates is None else batches[: self.updates - self.updated]
+        return batches

@@ -1,4 +1,4 @@
-"""How a training rule shows images to a network: augmentation and CutMix, drawn for every batch."""
+"""How a training rule shows images to a network: augmentation and mixing, drawn for every batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from condense.augmentation.classic import augment_classic, draw_classic
 from condense.augmentation.cutmix import draw_mix, mix_images
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.augmentation.mixup import draw_mixup, mix_up
 from condense.augmentation.names import MatchingAugmentation, ViewAugmentation
 from condense.augmentation.views import ViewRule, draw_views, see
 from condense.data.info import DataInfo
@@ -21,6 +22,7 @@ from condense.training.rule import TrainingRule
 from condense.training.sources import Batch, BatchSource, ImageSource, Targets, TargetSource
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 _VIEWS = get_args(ViewAugmentation)
 
 
@@ -40,7 +42,7 @@ class Labelled:
         return _Presented(self, rule, seed, device)
 
 
-class _Presented:
+class _Presented(BatchSource):
     """Batches of one training; draws depend on (seed, epoch, batch) only."""
 
     def __init__(self, source: Labelled, rule: TrainingRule, seed: int, device: torch.device) -> None:
@@ -58,11 +60,20 @@ class _Presented:
             images = self.augment(images, generator(self.seed, "augmentation", epoch, number))
         if self.views is not None:
             images = see(images, draw_views(self.views, self.source.info.image_shape, self.seed, epoch, ids))
-        if self.rule.cutmix:
-            images, targets = self._mixed(images, targets, generator(self.seed, "cutmix", epoch, number))
+        if self.rule.cutmix or self.rule.mixup:
+            images, targets = self._mixed(images, targets, self._mixing(epoch, number, len(ids)))
         return Batch(epoch, ids, images, targets, plain)
 
-    def _mixed(self, images: Tensor, targets: Targets, draws: torch.Generator) -> tuple[Tensor, Targets]:
+    def _mixing(self, epoch: int, number: int, count: int) -> Mixing | None:
+        """What mixes the images and what belongs to them, [n, ...]; None where this batch stays as it is."""
+        if self.rule.mixup:
+            blend = draw_mixup(count, self.rule.mixup, generator(self.seed, "mixup", epoch, number))
+            return lambda images, values: (mix_up(images, blend), mix_up(values, blend))
+        draws = generator(self.seed, "cutmix", epoch, number)
+        mix = draw_mix(self.source.info.image_shape, count, self.rule.cutmix, draws)
+        return None if mix is None else lambda images, values: mix_images(images, values, mix)
+
+    def _mixed(self, images: Tensor, targets: Targets, mixing: Mixing | None) -> tuple[Tensor, Targets]:
         """Class indices become probabilities in every batch, mixed or not, so that all have one form.
 
         Where images have weights, each part of a mixed one counts as the image that it is of.
@@ -70,13 +81,12 @@ class _Presented:
         info, values, weights = self.source.info, targets.values, targets.weights
         if not values.is_floating_point():
             values = F.one_hot(values, len(info.classes)).to(images.dtype)
-        mix = draw_mix(info.image_shape, len(images), self.rule.cutmix, draws)
-        if mix is None:
+        if mixing is None:
             return images, replace(targets, values=values)
         if weights is None:
-            images, values = mix_images(images, values, mix)
+            images, values = mixing(images, values)
             return images, replace(targets, values=values)
-        images, mixed = mix_images(images, weights[:, None] * F.pad(values, (0, 1), value=1.0), mix)
+        images, mixed = mixing(images, weights[:, None] * F.pad(values, (0, 1), value=1.0))
         weights = mixed[:, -1]  # of labels [N, K + 1] times weights, the last one being 1
         values = mixed[:, :-1] / weights.clamp_min(torch.finfo(weights.dtype).tiny)[:, None]
         return images, replace(targets, values=values, weights=weights)

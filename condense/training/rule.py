@@ -62,6 +62,7 @@ class TrainingRule(Closed):
         "of images, each drawn for the image and the epoch",
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
+    mixup: float = Field(default=0.0, ge=0, description="alpha of mixup, which mixes every batch; 0 for none")
     align_corners: bool = Field(default=False, description="of the augmentation's sampling grid")
 
     @model_validator(mode="after")
@@ -70,6 +71,8 @@ class TrainingRule(Closed):
             raise ValueError("a training is so many epochs long or so many updates; give one of epochs and updates")
         if self.updates is None and (self.warmup or self.more_updates):
             raise ValueError("warmup and more_updates count updates; give updates instead of epochs")
+        if self.mixup and self.cutmix:
+            raise ValueError("a batch is mixed by mixup or by CutMix; give one of mixup and cutmix")
         if self.updates is not None and (self.extra_epoch or self.schedule not in ("constant", "cosine")):
             raise ValueError(f"schedule {self.schedule} and extra_epoch count epochs; give epochs instead of updates")
         return self

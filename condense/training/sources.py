@@ -71,6 +71,10 @@ class BatchSource(Protocol):
     def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
         """The images `ids` (int64 [n]), which are batch `number` of an epoch."""
 
+    def batches(self, epoch: int) -> list[Tensor] | None:
+        """The images of each batch of an epoch, int64 [n] each; None where the training may choose them."""
+        return None
+
 
 class TrainingSource(Protocol):
     """Images to train on."""

@@ -16,6 +16,10 @@ HASHES = {
     "desk": "752e800e93f4",
     "desk-static": "eccf30615886",
     "desk-regression": "c39777aab68f",
+    "desk-soft-hard": "2c270ca89d77",
+    "desk-soft-static": "dc0ab78fbc5e",
+    "desk-soft": "bf7c62f17ff3",
+    "desk-soft-16": "83cc3b97b5e3",
     "dc": "68419e536746",
     "dc-mnist": "644b8c4422af",
     "dc-bn": "7e18a2b5fee2",
@@ -61,6 +65,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "more_updates": None,
         "warmup": 0,
         "last_rate": 0.0,
+        "mixup": 0.0,
     }
 
 
@@ -89,6 +94,7 @@ CHANGES = {
     "more_updates": (10, 200),
     "warmup": 5,
     "last_rate": 0.5,
+    "mixup": 0.8,
 }
 
 
@@ -117,7 +123,7 @@ def test_labels_and_network_rule_are_hashed():
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}
 PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
-PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0}
+PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0, "mixup": 0.0}
 DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
 MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
 IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}

@@ -21,7 +21,7 @@ from condense.labels import (
     labels_from_arrays,
 )
 from condense.labels.combined import Switched, Weighted
-from condense.labels.kinds import KINDS
+from condense.labels.registry import KINDS
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.training.loop import train_network
@@ -167,7 +167,7 @@ def test_class_indices_as_values_have_mean_zero() -> None:
             lambda: labels_from_arrays("regression", {"values": torch.zeros(4, 3), "a": CLASSES}, {}, CLASSES),
             "regression, which have no a",
         ),
-        (lambda: labels_from_arrays("views", {}, {}, CLASSES), "'views', which this condense does not know; upgrade"),
+        (lambda: labels_from_arrays("seen", {}, {}, CLASSES), "'seen', which this condense does not know; upgrade"),
         (lambda: labels_from_arrays("hard", {}, {}, None), "no class index for each image"),
         (lambda: labels_from_arrays("logits", {}, {}, CLASSES), "lack values"),
         (lambda: labels_from_arrays("logits", {"values": torch.zeros(4, 3)}, {}, CLASSES), "lack the number temp"),

@@ -16,8 +16,8 @@ from condense.compute.losses import cross_entropy
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization
 from condense.labels import HardLabels, Labels, LogitLabels, ProbabilityLabels, RegressionLabels
-from condense.labels.kinds import KINDS
 from condense.labels.labels import Stored, read_number
+from condense.labels.registry import KINDS
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Contents, Rows, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents

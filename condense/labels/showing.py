@@ -1,0 +1,133 @@
+"""Showings: what of the images is seen in each epoch of a training, by the student and by the teacher that labels it.
+
+All of it is a function of (seed, epoch, image) and, where whole batches matter, of (seed, epoch, batch): so what a
+label was made for can be shown again, the very same pixels, in whatever order, process or library.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from condense.augmentation.cutmix import paste, window_mix
+from condense.augmentation.mixup import mix_up, mixup_of
+from condense.augmentation.views import ViewRule, draw_views, see
+from condense.data.info import DataInfo
+from condense.labels.advisers import Voter
+from condense.runtime.errors import CondenseError
+from condense.runtime.seeds import uniforms
+from condense.runtime.validation import Closed
+
+MIXUP_ALPHA = 0.8  # of Beta(alpha, alpha), as in FKD-Mix, SRe2L and INFER
+Mixing = Literal["none", "mixup", "cutmix"]
+BatchNormMode = Literal["running", "batch"]
+
+
+class Showing(Closed):
+    """Which view of an image is seen in an epoch, whether images are mixed, and how a teacher looks at them.
+
+    Batches are part of it (`by_batch`) where images are mixed (one permutation and one share or window a batch, as in
+    FKD and SRe2L) or where the teacher's BatchNorm takes the statistics of the batch: then a label depends on the
+    images beside it, and their order is that of the labels, whatever the training.
+    """
+
+    seed: int = Field(ge=0, description="of views, order and mixing; not that of a training")
+    views: int | None = Field(default=None, ge=1, description="views of an image; epoch e shows view e modulo so many")
+    rule: ViewRule = Field(description="which views there are")
+    fill: tuple[float, ...] = Field(description="what lies beyond an image, a number in [0, 1] for each channel")
+    mix: Mixing = Field(
+        default="none", description="mixup: of Beta(0.8, 0.8); cutmix: a window of Beta(1, 1) of the area"
+    )
+    batch_size: int | None = Field(default=None, ge=2, description="images of a batch, where batches are part of it")
+    batch_norm: BatchNormMode = Field(default="running", description="whose statistics the teacher's BatchNorm takes")
+    bn_groups: int = Field(default=1, ge=1, le=2, description="equal parts of a batch that the teacher is asked about")
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.by_batch != (self.batch_size is not None):
+            raise ValueError(
+                f"batch size {self.batch_size} with mix {self.mix} and batch norm {self.batch_norm}: give one where "
+                "images are mixed or BatchNorm takes the statistics of a batch, and only there"
+            )
+        if self.bn_groups > 1 and self.batch_norm == "running":
+            raise ValueError("bn groups divide a batch whose statistics are taken; give them with batch norm batch")
+        return self
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether batches are part of it."""
+        return self.mix != "none" or self.batch_norm == "batch"
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch shows."""
+        return epoch if self.views is None else epoch % self.views
+
+    def check(self, images: int) -> None:
+        """Raise `CondenseError` where a batch, or a part of one that the teacher is asked about, would be one image."""
+        if self.batch_size is None:
+            return
+        for count in {min(self.batch_size, images), images % self.batch_size or self.batch_size}:
+            if count // self.bn_groups < 2:
+                groups = f" in {self.bn_groups} groups" if self.bn_groups > 1 else ""
+                raise CondenseError(
+                    f"batch size {self.batch_size} for {images} images leaves a batch of {count}{groups}, and there "
+                    "are no statistics of a single image; give another batch size"
+                )
+
+    def batches(self, images: int, epoch: int) -> list[Tensor] | None:
+        """The images of each batch of an epoch, int64 [n] each; None where a training may choose."""
+        if self.batch_size is None:
+            return None
+        numbers = uniforms(images, self.seed, "order", self.view(epoch))
+        return list(torch.tensor(sorted(range(images), key=numbers.__getitem__)).split(self.batch_size))
+
+    def shown(self, pixels: Tensor, epoch: int, number: int, ids: Tensor) -> Tensor:
+        """What is seen of the images `ids` (int64 [n]; `pixels` [n, C, H, W] in [0, 1]), batch `number` of an epoch."""
+        channels, height, width = pixels.shape[1:]
+        views = draw_views(self.rule, (channels, height, width), self.seed, self.view(epoch), ids)
+        return self.mixed(see(pixels, views, torch.tensor(self.fill)), epoch, number)
+
+    def mixed(self, values: Tensor, epoch: int, number: int) -> Tensor:
+        """Images [n, C, H, W] mixed as in this batch; or one number for each, [n, 1, H, W], in the same shares."""
+        if self.mix == "none":
+            return values
+        count, view = len(values), self.view(epoch)
+        share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, view, number)
+        partner = torch.tensor(sorted(range(count), key=rest.__getitem__))
+        if self.mix == "mixup":
+            return mix_up(values, mixup_of(partner, MIXUP_ALPHA, share))
+        _, height, width = values.shape[1:]
+        return paste(values, window_mix((height, width), partner, share, down, right))
+
+    def ask(self, voter: Voter, shown: Tensor) -> Tensor:
+        """What a teacher says of a batch, logits [n, K].
+
+        Batches of CV-DD are asked in two halves, as its released code does: every statistic is one of 8 of 16 images.
+        """
+        parts = shown.tensor_split(self.bn_groups)
+        return torch.cat([voter.logits(part, batch_norm=self.batch_norm) for part in parts])
+
+    def describe(self) -> str:
+        """For people: what is seen."""
+        crop = {"none": "whole images", "padded": "padded crops", "resized": f"crops of {self.rule.least:g} to 1"}
+        words = [crop[self.rule.crop], *(["flips"] if self.rule.flip else [])]
+        words += [f"{self.rule.shuffle}x{self.rule.shuffle} cells shuffled"] if self.rule.shuffle > 1 else []
+        words += [self.mix] if self.mix != "none" else []
+        words += [f"batches of {self.batch_size}"] if self.batch_size else []
+        if self.batch_norm == "batch":
+            words.append("batch statistics" + (f" of {self.bn_groups} groups" if self.bn_groups > 1 else ""))
+        return ", ".join(words)
+
+
+def colour_beyond(info: DataInfo) -> tuple[float, ...]:
+    """What lies beyond an image: the mean colour by the preprocessing, which is zero to whoever sees it preprocessed.
+
+    >>> from condense.data.preprocessing import Normalization
+    >>> colour_beyond(DataInfo("d", ("a",), (1, 4, 4), False, "", Normalization((0.25,), (0.5,))))
+    (0.25,)
+    """
+    pixels = info.preprocessing.invert(torch.zeros(1, *info.image_shape))
+    return tuple(pixels.mean((0, 2, 3)).clamp(0, 1).tolist())

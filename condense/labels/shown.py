@@ -1,0 +1,89 @@
+"""A training on what a showing shows: every batch with the logits that a teacher gives, or has given, to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from condense.data.info import DataInfo
+from condense.labels.objectives import Objective
+from condense.labels.plain import PlainImages
+from condense.labels.showing import Showing
+from condense.runtime.errors import CondenseError
+from condense.training.rule import TrainingRule
+from condense.training.sources import Batch, BatchSource
+
+Answer = Callable[[int, Tensor, Tensor], Tensor]  # of epoch, ids int64 [n], and what is shown of them: logits [n, K]
+
+
+class Answers(Protocol):
+    """Where the logits of what is shown come from: stored labels, or a teacher."""
+
+    def on(self, device: torch.device) -> Answer:
+        """Ready to be asked, on a device."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImages:
+    """A `TrainingSource` of views: the student sees them preprocessed, the teacher as pixels.
+
+    `classes` int64 [N] and `weights` float32 [N] are those of the images, where there are any. What is seen is for the
+    showing to say: the augmentation and CutMix of a training's rule do not count.
+    """
+
+    showing: Showing
+    objective: Objective
+    answers: Answers
+    plain: PlainImages
+    info: DataInfo
+    classes: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def presented(self, rule: TrainingRule, seed: int, device: torch.device) -> ShownBatches:
+        """The batches of a training; raises `CondenseError` where the rule has others than the labels."""
+        wanted = self.showing.batch_size
+        if wanted is not None and rule.batch_size != wanted:
+            raise CondenseError(
+                f"the labels were made for batches of {wanted} images, and the training has batches of "
+                f"{rule.batch_size}; choose a protocol with batches of {wanted}, or relabel with --batch-size "
+                f"{rule.batch_size}"
+            )
+        return ShownBatches(self, device)
+
+
+class ShownBatches(BatchSource):
+    """The batches of `source` on a device; they depend on the labels, not on a training's seed."""
+
+    def __init__(self, source: ShownImages, device: torch.device) -> None:
+        self.source, self.device, self.answer = source, device, source.answers.on(device)
+
+    def batches(self, epoch: int) -> list[Tensor] | None:
+        """Those of the showing, if it has any."""
+        return self.source.showing.batches(len(self.source), epoch)
+
+    def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
+        """What is shown of these images."""
+        source = self.source
+        pixels = source.plain.read(ids).to(self.device)
+        shown = source.showing.shown(pixels, epoch, number, ids)
+        logits = self.answer(epoch, ids, shown).to(self.device)
+        classes = None if source.classes is None else source.classes[ids].to(self.device)
+        targets = source.objective.targets(logits, classes, self._weights(epoch, number, ids))
+        apply = source.info.preprocessing.apply
+        return Batch(epoch, ids, apply(shown), targets, apply(pixels))
+
+    def _weights(self, epoch: int, number: int, ids: Tensor) -> Tensor | None:
+        """How much each image counts; a mixed one by its parts."""
+        source = self.source
+        if source.weights is None:
+            return None
+        _, height, width = source.info.image_shape
+        everywhere = source.weights[ids].view(-1, 1, 1, 1).expand(-1, 1, height, width)
+        return source.showing.mixed(everywhere, epoch, number).mean((1, 2, 3)).to(self.device)

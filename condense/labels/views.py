@@ -1,0 +1,299 @@
+"""Labels of views: what a teacher says of each image as it is seen in each epoch, stored or asked for in training.
+
+FKD (Shen & Xing, ECCV 2022) stores them for the crops of an image; SRe2L (Yin et al., NeurIPS 2023) and its successors
+for the mixed crops of every epoch of the student's training. Here a view is a function of (seed, epoch, image), so that
+nothing but logits is stored of it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from condense.augmentation.views import ViewRule
+from condense.data.info import DataInfo
+from condense.labels.advisers import Advisers, TeacherFacts
+from condense.labels.labels import Attributes, Labels, Stored, settled
+from condense.labels.objectives import Objective
+from condense.labels.plain import PlainImages
+from condense.labels.rows import RowArray
+from condense.labels.showing import Showing
+from condense.labels.shown import Answer, Answers, ShownImages
+from condense.runtime.errors import CondenseError
+from condense.runtime.validation import validated
+from condense.training.sources import ImageSource, Targets, TrainingSource
+
+LOGITS = np.dtype(np.float16)
+_ROW_BYTES = 4096  # about: the unit that is read and verified at once
+
+
+class LabelsOfViews(Labels):
+    """Labels that belong to what a showing shows of `count` images, whose pixels have the digest `images`.
+
+    `classes` int64 [N] are those of the images, or None. They are trained on through `source` only: no label belongs to
+    an image as it is.
+    """
+
+    soft_per = "view"
+
+    def __init__(
+        self,
+        showing: Showing,
+        objective: Objective,
+        teacher: TeacherFacts,
+        images: str,
+        count: int,
+        classes: Tensor | None,
+    ) -> None:
+        self.showing, self.objective, self.teacher = showing, objective, teacher
+        self.images, self.count = images, count
+        self.classes = None if classes is None else settled(classes, "class indices", torch.int64, 1)
+        if self.classes is not None and len(self.classes) != count:
+            raise CondenseError(f"there are labels of views of {count} images but {len(self.classes)} class indices")
+        if self.classes is None and objective.class_weight:
+            raise CondenseError("the loss mse with a class weight needs the class of each image; give it, or leave it")
+        showing.check(count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """There is none for images as they are."""
+        raise CondenseError(
+            f"labels of the kind {self.kind} belong to views and not to images as they are; train on what replay() "
+            "gives, or through condense evaluate"
+        )
+
+    def at(self, rows: Tensor) -> Self:
+        """There are none of other images."""
+        raise CondenseError(f"labels of the kind {self.kind} are those of all images together; relabel the others")
+
+    @property
+    def attributes(self) -> Attributes:
+        """All that decides what is shown and compared."""
+        showing = self.showing
+        facts: Attributes = {
+            "count": self.count,
+            "images": self.images,
+            "teacher": self.teacher.name,
+            "teacher_hash": self.teacher.hash,
+            "teacher_bytes": self.teacher.bytes,
+            "temperature": self.objective.temperature,
+            **self.objective.attributes(),
+            "seed": showing.seed,
+            "crop": showing.rule.crop,
+            "least": showing.rule.least,
+            "flip": showing.rule.flip,
+            "shuffle": showing.rule.shuffle,
+            "fill": list(showing.fill),
+            "mix": showing.mix,
+            "batch_norm": showing.batch_norm,
+            "bn_groups": showing.bn_groups,
+        }
+        numbers = {"views": showing.views, "batch_size": showing.batch_size}
+        return facts | {name: number for name, number in numbers.items() if number is not None}
+
+    @abstractmethod
+    def answers(self, advisers: Advisers | None) -> Answers:
+        """Where logits come from in a training; raises `CondenseError` where the teachers are missing, or others."""
+
+    def source(
+        self,
+        images: ImageSource,
+        plain: PlainImages,
+        info: DataInfo,
+        *,
+        weights: Tensor | None = None,
+        advisers: Advisers | None = None,
+    ) -> TrainingSource:
+        """Images as they are shown with their labels; raises `CondenseError` for other images than were labelled."""
+        if len(plain) != self.count or plain.digest != self.images:
+            raise CondenseError(
+                f"the labels of views were made for other images (digest {self.images[:12]}) than these "
+                f"({plain.digest[:12]}); relabel these"
+            )
+        return self.shown(plain, info, weights=weights, advisers=advisers)
+
+    def shown(
+        self, plain: PlainImages, info: DataInfo, *, weights: Tensor | None = None, advisers: Advisers | None = None
+    ) -> ShownImages:
+        """`source` of images that are known to be those that were labelled."""
+        return ShownImages(self.showing, self.objective, self.answers(advisers), plain, info, self.classes, weights)
+
+    def _described(self, how_many: str) -> str:
+        return f"{how_many} ({self.objective.describe()}, teacher {self.teacher.described}; {self.showing.describe()})"
+
+
+class ViewLabels(LabelsOfViews):
+    """Stored logits: `rows` float16 [views * G, g, K], where view v of image i is `rows[v * G + i // g, i % g]`.
+
+    G * g is at least the number of images; what is beyond them is zero.
+    """
+
+    kind = "views"
+
+    def __init__(
+        self,
+        rows: RowArray,
+        showing: Showing,
+        objective: Objective,
+        teacher: TeacherFacts,
+        images: str,
+        count: int,
+        classes: Tensor | None = None,
+    ) -> None:
+        super().__init__(showing, objective, teacher, images, count, classes)
+        if rows.dtype != LOGITS or len(rows.shape) != 3 or showing.views is None:
+            raise CondenseError(f"labels of views are float16 of 3 dimensions, not {rows.dtype} of {list(rows.shape)}")
+        self.rows, self.group = rows, rows.shape[1]
+        self.per_view = math.ceil(count / self.group) if self.group else 0
+        if rows.shape[0] != showing.views * self.per_view or not all(rows.shape):
+            raise CondenseError(
+                f"{showing.views} views of {count} images are not those in rows of shape {list(rows.shape)}; make them "
+                "again"
+            )
+
+    @property
+    def arrays(self) -> dict[str, Stored]:
+        """The logits."""
+        return {"logits": self.rows}
+
+    def logits(self, view: int, ids: Tensor) -> Tensor:
+        """Those of one view of the images `ids` (int64 [n]): float32 [n, K]."""
+        rows, places = (view * self.per_view + ids // self.group).unique(return_inverse=True)
+        stored = torch.from_numpy(np.stack(self.rows.each(*rows.tolist())))
+        return stored[places, ids % self.group].float()
+
+    def answers(self, advisers: Advisers | None) -> Answers:
+        """The stored ones; teachers are not asked."""
+        return _Stored(self)
+
+    def check(self, images: int, classes: int) -> None:
+        """There must be a number for each class."""
+        super().check(images, classes)
+        if self.rows.shape[2] != classes:
+            raise CondenseError(f"labels of views have {self.rows.shape[2]} numbers, for {classes} classes")
+
+    def describe(self) -> str:
+        """What they are, for people."""
+        return self._described(f"{self.showing.views} views per image")
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """What a file describes."""
+        rows = arrays.get("logits")
+        if rows is None or isinstance(rows, Tensor):
+            raise CondenseError("its labels of views lack logits in rows; make it again")
+        return cls(rows, *_parts(attributes), classes)
+
+
+class OnlineLabels(LabelsOfViews):
+    """Nothing is stored: the teachers are asked about every view while a network is trained.
+
+    They are part of what the set costs.
+    """
+
+    kind = "online"
+
+    @property
+    def bytes(self) -> int:
+        """Those of class indices and of the teachers."""
+        return super().bytes + self.teacher.bytes
+
+    def answers(self, advisers: Advisers | None) -> Answers:
+        """The teachers, which must be those that the labels name."""
+        by = f"labels are given in training by teacher {self.teacher.name}, hash {self.teacher.hash}"
+        if advisers is None:
+            raise CondenseError(f"{by}; give it as --teacher")
+        if advisers.hash != self.teacher.hash:
+            raise CondenseError(
+                f"{by}, and not by --teacher {advisers.name}, hash {advisers.hash}; give that one, or relabel"
+            )
+        return _Asked(self.showing, advisers)
+
+    def describe(self) -> str:
+        """What they are, for people."""
+        views = self.showing.views
+        return self._described("online, a view per epoch" if views is None else f"online, {views} views per image")
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """What a file describes."""
+        return cls(*_parts(attributes), classes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Logits that labels have stored."""
+
+    labels: ViewLabels
+
+    def on(self, device: torch.device) -> Answer:
+        """They are read on the processor."""
+        return lambda epoch, ids, shown: self.labels.logits(self.labels.showing.view(epoch), ids)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Teachers that are asked about what is shown."""
+
+    showing: Showing
+    advisers: Advisers
+
+    def on(self, device: torch.device) -> Answer:
+        """Copies of them on the device."""
+        voter = self.advisers.classifiers(device)
+        return lambda epoch, ids, shown: self.showing.ask(voter, shown)
+
+
+def row_shape(images: int, classes: int) -> tuple[int, int]:
+    """Rows G of a view, and images g in each: as many as take about 4 KiB, and few places without an image.
+
+    >>> row_shape(100, 10), row_shape(5000, 100), row_shape(10_000, 1000)
+    ((1, 100), (250, 20), (5000, 2))
+    """
+    most = max(1, _ROW_BYTES // (classes * LOGITS.itemsize))
+    rows = math.ceil(images / most)
+    return rows, math.ceil(images / rows)
+
+
+class _Attributes(BaseModel):
+    """Those of labels of views in a file, of the types that they are written with."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    count: int
+    images: str
+    teacher: str
+    teacher_hash: str
+    teacher_bytes: int
+    temperature: float
+    seed: int
+    crop: str
+    least: float
+    flip: bool
+    shuffle: int
+    fill: list[float]
+    mix: str
+    batch_norm: str
+    bn_groups: int
+    views: int | None = None
+    batch_size: int | None = None
+
+
+def _parts(attributes: Mapping[str, Any]) -> tuple[Showing, Objective, TeacherFacts, str, int]:
+    facts = validated(_Attributes, attributes)
+    rule = validated(ViewRule, facts.model_dump(include=set(ViewRule.model_fields)))
+    names = set(Showing.model_fields) - {"rule", "fill"}
+    showing = validated(Showing, facts.model_dump(include=names) | {"rule": rule, "fill": tuple(facts.fill)})
+    objective = Objective.from_attributes(attributes, facts.temperature)
+    teacher = TeacherFacts(facts.teacher, facts.teacher_hash, facts.teacher_bytes)
+    return showing, objective, teacher, facts.images, facts.count
