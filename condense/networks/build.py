@@ -44,12 +44,26 @@ def build_network(name: str, image_shape: tuple[int, int, int], classes: int, se
         raise CondenseError(f"network {full_name} needs larger images than {shape}; these fit: {fitting}") from error
 
 
+def blank_state(name: str, image_shape: tuple[int, int, int], classes: int) -> dict[str, Tensor]:
+    """The parameters and buffers of such a network by name: their shapes and types, without values.
+
+    To compare a file with, before anything of its size is made. Raises `CondenseError` as `build_network` does.
+
+    >>> [list(value.shape) for value in blank_state("mlp", (1, 8, 8), 10).values()][-2:]
+    [[10, 128], [10]]
+    """
+    blueprint = _blueprint(canonical_name(name, image_shape), tuple(image_shape), classes)
+    state: dict[str, Tensor] = (blueprint.skeleton or blueprint.build(0)).state_dict()
+    return {key: value.to("meta") for key, value in state.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class _Blueprint:
-    """What all networks of a name have in common, and how one is made."""
+    """What all networks of a name have in common, and how one is made; `skeleton` is one without values."""
 
     name: str
     make: Callable[[int], Network]
+    skeleton: Network | None = None
     foreign: bool = False
     draws: bool = False
 
@@ -65,7 +79,8 @@ def _blueprint(full_name: str, image_shape: tuple[int, int, int], classes: int) 
     options = {option.name: option.value(words[option.name]) for option in entry.options if option.name in words}
     make = functools.partial(entry.factory(), image_shape, classes, **options)
     if entry.built_in:
-        return _Blueprint(full_name, functools.partial(_initialized, _skeleton(make)))
+        skeleton = _skeleton(make)
+        return _Blueprint(full_name, functools.partial(_initialized, skeleton), skeleton)
     return _foreign(full_name, entry.factory(), make, image_shape, classes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from condense.data.info import DataInfo
 from condense.networks import build_network
+from condense.networks.build import blank_state
 from condense.networks.layers import batch_norms
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import parse_json
@@ -46,7 +48,7 @@ class Manifest(Closed):
     format: Literal["condense teacher"] = "condense teacher"
     schema_version: int = Field(default=_SCHEMA, strict=True)
     network: str = Field(description="full name")
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     classes: tuple[str, ...] = Field(min_length=2)
     mean: tuple[float, ...] = Field(description="of its normalisation, a channel each, in units of [0, 1] pixels")
     std: tuple[float, ...]
@@ -81,13 +83,16 @@ class Teacher:
                 f"a teacher of {manifest.image_shape[0]}-channel images needs as many numbers for its normalisation, "
                 f"not {len(manifest.mean)} and {len(manifest.std)}"
             )
-        if not all(value > 0 for value in manifest.std):
-            raise CondenseError(f"a teacher's normalisation has std {manifest.std}; each must be positive")
-        wanted = build_network(manifest.network, manifest.image_shape, len(manifest.classes), seed=0).state_dict()
+        if not all(map(math.isfinite, (*manifest.mean, *manifest.std))) or min(manifest.std) <= 0:
+            raise CondenseError(
+                f"a teacher's normalisation has mean {manifest.mean} and std {manifest.std}; give finite numbers, and "
+                "a positive std"
+            )
+        wanted = blank_state(manifest.network, manifest.image_shape, len(manifest.classes))
         for name, value in wanted.items():
-            if name not in self.state or self.state[name].shape != value.shape:
-                there = list(self.state[name].shape) if name in self.state else "nothing"
-                raise CondenseError(f"{manifest.network} needs {name} of shape {list(value.shape)}, there is {there}")
+            there = self.state.get(name)
+            if there is None or (there.shape, there.dtype) != (value.shape, value.dtype):
+                raise CondenseError(f"{manifest.network} needs {name} as {_form(value)}, there is {_form(there)}")
             if not torch.isfinite(self.state[name]).all():
                 raise CondenseError(f"the teacher's {name} holds values that are not finite: its training diverged")
         if self.state.keys() - wanted.keys():
@@ -177,6 +182,10 @@ class Teacher:
     def has_statistics(self) -> bool:
         """Whether it has BatchNorm, whose running statistics images can be matched with."""
         return self.manifest.batch_norm == "running"
+
+
+def _form(value: Tensor | None) -> str:
+    return "nothing" if value is None else f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 def batch_norm_of(network: str, image_shape: tuple[int, int, int], classes: int) -> Literal["running", "none"]:
