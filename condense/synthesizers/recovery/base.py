@@ -33,8 +33,6 @@ from condense.synthesizers.recovery.units import units
 from condense.teachers.committee import Committee
 from condense.teachers.teacher import Teacher
 
-_SMALL = 64  # pixels of a side up to which released code shifts by 4
-
 
 class RecoverySettings(SlicedSettings):
     """The settings that every recovery has. A method's own settings extend them."""
@@ -51,7 +49,7 @@ class RecoverySettings(SlicedSettings):
     )
     flip: bool = Field(True, description="show mirror images in half of the updates")
     shift: int | None = Field(
-        None, ge=0, description="pixels by which images are shifted around, at most [4 up to 64 pixels, else a seventh]"
+        None, ge=0, description="pixels by which images are shifted around, at most; none: 4 at 32 and 64, 32 at 224"
     )
     patch_images: int = Field(300, ge=1, description="patches: real images of a class that they are taken from")
     patch_crops: int = Field(5, ge=1, description="patches: crops of each, of which teachers choose one")
@@ -123,13 +121,12 @@ class Recovery(Sliced[SettingsT]):
 
     def shown(self, images: Tensor, iteration: int) -> Tensor:
         """The images as the teachers see them in this update: one crop, mirroring and shift for all of them."""
-        settings, side = self.settings, min(images.shape[2:])
-        usual = 4 if side <= _SMALL else round(side / 7)
+        settings = self.settings
         draw = draw_jitter(
             self.job.data.info.image_shape,
             least=self.least_area(iteration),
             flip=settings.flip and self.job.data.info.mirror,
-            shift=min(usual, side - 1) if settings.shift is None else settings.shift,
+            shift=usual_shift(min(images.shape[2:])) if settings.shift is None else settings.shift,
             seed=self.job.seed,
             purpose="recovery jitter",
             indices=(self.slice.number, iteration),
@@ -239,3 +236,14 @@ class Recovery(Sliced[SettingsT]):
         slice_run = cls(job, settings, part)
         record = run(slice_run, replace(job, iterations=settings.iterations, minutes=None, keep_every=None))
         return SliceResult(slice_run.result(), record.metrics, record.seconds)
+
+
+def usual_shift(side: int) -> int:
+    """The largest shift of images with a side of so many pixels: 4 at 32 and 64 and 32 at 224, as released code has it.
+
+    Between and beyond these an eighth up to 4, a seventh above 64.
+
+    >>> [usual_shift(side) for side in (8, 32, 64, 128, 224)]
+    [1, 4, 4, 18, 32]
+    """
+    return min(4, side // 8) if side <= 64 else round(side / 7)
