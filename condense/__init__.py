@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from condense.runtime.errors import CondenseError
     from condense.sets.synthetic_set import SyntheticSet
     from condense.teachers import Teacher
+    from condense.teachers.relabel import relabel
     from condense.teachers.training import train_teacher
 
 if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith("/condense"):  # this process is a command of ours
@@ -46,6 +47,7 @@ _PUBLIC = {
     "distill": "condense.methods.distill",
     "evaluate": "condense.evaluation",
     "load_data": "condense.data",
+    "relabel": "condense.teachers.relabel",
     "train_teacher": "condense.teachers.training",
 }
 
@@ -58,6 +60,7 @@ __all__ = [
     "distill",
     "evaluate",
     "load_data",
+    "relabel",
     "train_teacher",
 ]
 

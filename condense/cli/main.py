@@ -41,6 +41,7 @@ COMMANDS = Registry(
         Command("experts", "condense.cli.experts:experts", "train networks on real data and keep their trajectories"),
         Command("teachers", "condense.cli.teachers:teachers", "train networks to recover and label images with"),
         Command("distill", "condense.cli.distill:distill", "make a synthetic set"),
+        Command("relabel", "condense.cli.relabel:relabel", "give the images of a set the labels of a teacher"),
         Command("evaluate", "condense.cli.evaluate:evaluate", "train fresh networks on a set and score them"),
         Command("show", "condense.cli.files:show", "say what a set, a teacher or experts are and how they were made"),
         Command("export", "condense.cli.files:export", "write a set as a folder of images, a .pt or for Hugging Face"),

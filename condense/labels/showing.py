@@ -47,10 +47,14 @@ class Showing(Closed):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        if self.by_batch != (self.batch_size is not None):
+        if self.by_batch and self.batch_size is None:
             raise ValueError(
-                f"batch size {self.batch_size} with mix {self.mix} and batch norm {self.batch_norm}: give one where "
-                "images are mixed or BatchNorm takes the statistics of a batch, and only there"
+                "labels of mixed images, or by the statistics of a batch, are of batches; give a batch size"
+            )
+        if self.batch_size is not None and not self.by_batch:
+            raise ValueError(
+                f"batch size {self.batch_size}: neither are images mixed nor are a batch's statistics taken, so that "
+                "batches make no difference; leave it out"
             )
         if self.bn_groups > 1 and self.batch_norm == "running":
             raise ValueError("bn groups divide a batch whose statistics are taken; give them with batch norm batch")

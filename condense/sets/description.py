@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from condense.data.preprocessing import Preprocessing
+from condense.labels.costs import heavy_labels
 from condense.sets.content import SetContent
 
 _LISTED = 12  # entries of a list that are shown
@@ -26,7 +27,7 @@ def describe_set(synthetic: SetContent) -> dict[str, str]:
         "preprocessing": _preprocessing(info.preprocessing),
         "mirror images": "same class" if info.mirror else "not the same class",
         "labels": synthetic.stored_labels.describe(),
-        "bytes": f"{synthetic.bytes:,}{_beside(info.preprocessing)}",
+        "bytes": f"{synthetic.bytes:,}{_beside(info.preprocessing)}{_heavy(synthetic)}",
     }
     for name, what in _OF_IMAGES.items():
         if getattr(synthetic, name) is not None:
@@ -74,6 +75,13 @@ def _beside(preprocessing: Preprocessing) -> str:
     return f"; the preprocessing has {many:,} more, the same for all sets of this data" if many else ""
 
 
+def _heavy(synthetic: SetContent) -> str:
+    """That labels outweigh images, where they do."""
+    labels = synthetic.stored_labels.bytes
+    note = heavy_labels(synthetic.bytes - labels, labels)
+    return "" if note is None else f"; {note}"
+
+
 def _rows(name: str, value: Any) -> dict[str, str]:
     """One row for a value; for a mapping one row of its plain values and one for each mapping in it.
 
@@ -91,7 +99,10 @@ def _rows(name: str, value: Any) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+    separator = ", " if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value) else " "
+    return separator.join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def _shortened(names: Sequence[str]) -> str:

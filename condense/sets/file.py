@@ -17,7 +17,7 @@ from condense.data.preprocessing import preprocessing_from_arrays
 from condense.labels import Labels, labels_from_arrays
 from condense.labels.labels import Stored
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Contents, read_contents
+from condense.runtime.hdf5.reader import Contents, kind_of, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents
 from condense.runtime.inputs import parse_json
 from condense.runtime.validation import validated
@@ -85,6 +85,11 @@ def _root_attributes(synthetic: SetContent) -> dict[str, Any]:
         "provenance": json.dumps(synthetic.provenance),
         **{name: value for name, value in facts.items() if value is not None},
     }
+
+
+def is_set(path: Path) -> bool:
+    """Whether there is a file at `path` that says it is a synthetic set."""
+    return kind_of(path) == KIND
 
 
 def read_set(path: str | Path) -> dict[str, Any]:

@@ -153,6 +153,16 @@ def read_contents(path: str | Path, *, kind: str, schema: int) -> Contents:
     return Contents(arrays, {name: attributes[name] for name in attributes if not _is_checksum(name)}, rows)
 
 
+def kind_of(path: Path) -> str | None:
+    """What the file at `path` says that it is; None where there is none, or one that says nothing that can be read."""
+    try:
+        with open_hdf5(path, "an HDF5 file", MAKE_AGAIN) as file:
+            stored = file.attribute(file.item("/"), "format")
+    except CondenseError:
+        return None
+    return stored if isinstance(stored, str) else None
+
+
 def open_rows(file: Hdf5File, name: str, checksums: np.ndarray | None = None) -> Rows:
     """A dataset of an open file, to be read by rows when the file is closed again."""
     dataset = file.dataset(name)
