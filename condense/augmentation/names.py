@@ -6,4 +6,5 @@ from typing import Literal
 
 MatchingAugmentation = Literal["dsa", "dsa-flip-first", "dsa-flip-color-first", "color-crop-cutout", "color-crop"]
 ClassicAugmentation = Literal["dc-crop-scale-rotate", "dc-crop-noise"]  # one operation an image, not differentiable
-ViewAugmentation = Literal["crop-flip", "resized-crop-flip"]  # a view of each image (`augmentation.views`)
+# a view of each image (`augmentation.views`)
+ViewAugmentation = Literal["crop-flip", "resized-crop-flip", "mosaic-crop-flip"]

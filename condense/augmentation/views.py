@@ -18,11 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from condense.augmentation.names import ViewAugmentation
+from condense.data.info import DataInfo
 from condense.runtime.seeds import uniforms
 from condense.runtime.validation import Closed
 
 _PADDING = 8  # a side has an eighth of it around it: 4 pixels at 32, as everybody pads CIFAR
 _RATIO = 3 / 4  # of the sides of a crop, and its inverse
+_MOSAICS_FROM = 128  # pixels of the shorter side
 _ATTEMPTS = 10  # to find a crop that fits, as torchvision's RandomResizedCrop makes them
 
 
@@ -42,13 +44,20 @@ class ViewRule(Closed):
     shuffle: int = Field(default=1, ge=1, le=16, description="strips on a side that are put in random order")
 
     @classmethod
-    def named(cls, name: ViewAugmentation, *, mirror: bool) -> Self:
-        """The rule that training rules call `name`, with flips only where a `mirror` image keeps its class.
+    def named(cls, name: ViewAugmentation, info: DataInfo) -> Self:
+        """The rule that training rules call `name`, with flips only where a mirror image keeps its class.
 
-        >>> ViewRule.named("crop-flip", mirror=False)
-        ViewRule(crop='padded', least=0.08, flip=False, shuffle=1)
+        `mosaic-crop-flip` is for the mosaics of RDED: their cells shuffled, then resized crops of at least the area of
+        a cell. They have 2 x 2 cells from 128 pixels on, and are whole images below that.
+
+        >>> from condense.data.preprocessing import None_
+        >>> ViewRule.named("mosaic-crop-flip", DataInfo("photos", ("a",), (3, 224, 224), True, "", None_()))
+        ViewRule(crop='resized', least=0.5, flip=True, shuffle=2)
         """
-        return cls(crop="padded" if name == "crop-flip" else "resized", flip=mirror)
+        if name == "mosaic-crop-flip":
+            cells = 2 if min(info.image_shape[1:]) >= _MOSAICS_FROM else 1
+            return cls(crop="resized", least=1 / cells, flip=info.mirror, shuffle=cells)
+        return cls(crop="padded" if name == "crop-flip" else "resized", flip=info.mirror)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, JSON-able."""

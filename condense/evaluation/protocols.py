@@ -138,6 +138,33 @@ _DESK_SOFT = TrainingRule(
     augmentation="crop-flip",
 )
 
+# The students of SRe2L (Yin et al., NeurIPS 2023) on CIFAR, of RDED (Sun et al., CVPR 2024) at 10 images of each of 10
+# classes, and of the Rethinking benchmark on ImageNet: by their released code, but read after the last epoch. That of
+# SRe2L decays all parameters, the others neither norms nor biases.
+_SRE2L = TrainingRule(
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.01,
+    batch_size=128,
+    epochs=400,
+    schedule="cosine",
+    augmentation="crop-flip",
+    mixup=0.8,
+)
+_RETHINK = TrainingRule(
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.01,
+    decayed="weights",
+    batch_size=128,
+    epochs=300,
+    schedule="cosine",
+    augmentation="resized-crop-flip",
+)
+_RDED = _RETHINK.model_copy(
+    update={"batch_size": 50, "stretch": 2.0, "augmentation": "mosaic-crop-flip", "cutmix": 1.0}
+)
+
 _STATIC = StaticLabels(networks=3, training=_FULL.model_copy(update={"epochs": 5}))
 _NCFM_TEACHER = StaticLabels(
     networks=1,
@@ -183,6 +210,11 @@ def _desk_soft(name: str, labels: Literal["hard"] | TeacherLabels, summary: str,
     """A column of the desk for what a teacher's labels are worth: three networks with BatchNorm."""
     rule = _DESK_SOFT.model_copy(update={"batch_size": batch_size})
     return Protocol(name=name, network="convnet-w64-bn", rule=rule, labels=labels, networks=3, summary=summary)
+
+
+def _decoupled(name: str, rule: TrainingRule, labels: Literal["hard"] | TeacherLabels, summary: str) -> Protocol:
+    """A protocol of papers that recover or choose images with a teacher: three networks with BatchNorm."""
+    return Protocol(name=name, network="resnet18-bn", rule=rule, labels=labels, networks=3, summary=summary)
 
 
 def _published(
@@ -304,6 +336,30 @@ PROTOCOLS: Registry[Protocol] = Registry(
             _MTT,
             "trajectory matching's own: as dsa, at the learning rate that was learned with the set",
             learned_lr=True,
+        ),
+        _decoupled(
+            "sre2l-soft",
+            _SRE2L,
+            TeacherLabels(per="view", temperature=30.0),
+            "SRe2L's own on CIFAR: 400 epochs of AdamW in ResNet-18, crops, flips and mixup, a label for each view",
+        ),
+        _decoupled(
+            "rded-soft",
+            _RDED,
+            TeacherLabels(per="view"),
+            "RDED's own: 300 epochs to half the rate, shuffled cells, crops, flips and CutMix, a label for each view",
+        ),
+        _decoupled(
+            "rethink-hard",
+            _RETHINK,
+            "hard",
+            "the Rethinking benchmark's: 300 epochs of AdamW in ResNet-18, resized crops and flips, class indices",
+        ),
+        _decoupled(
+            "rethink-soft",
+            _RETHINK.model_copy(update={"cutmix": 1.0}),
+            TeacherLabels(per="view"),
+            "as rethink-hard with CutMix and a soft label for each view",
         ),
         _published(
             "mtt-soft",

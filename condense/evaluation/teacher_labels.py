@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def _showing(rule: TrainingRule, asked: TeacherLabels, info: DataInfo) -> Showin
     name = rule.augmentation
     views = ViewRule(crop="none", flip=False)
     if name in get_args(ViewAugmentation):
-        views = ViewRule.named(name, mirror=info.mirror)  # type: ignore[arg-type]
+        views = ViewRule.named(cast(ViewAugmentation, name), info)
     mixed = bool(rule.cutmix or rule.mixup)
     return Showing(
         seed=_SEED,

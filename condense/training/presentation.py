@@ -49,7 +49,7 @@ class _Presented(BatchSource):
         self.source, self.rule, self.seed, self.device = source, rule, seed, device
         self.views = None
         if rule.augmentation in _VIEWS:
-            self.views = ViewRule.named(cast(ViewAugmentation, rule.augmentation), mirror=source.info.mirror)
+            self.views = ViewRule.named(cast(ViewAugmentation, rule.augmentation), source.info)
         self.augment = None if self.views else _augmentation(source.info, rule)
 
     def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:

@@ -52,6 +52,9 @@ class TrainingRule(Closed):
         default=0, ge=0, description="first updates, in which the rate rises from 0; the schedule begins after them"
     )
     last_rate: float = Field(default=0.0, ge=0, lt=1, description="cosine: what it falls to, as a part of the rate")
+    stretch: float = Field(
+        default=1.0, ge=1, description="cosine: so many times as long as the training; with 2 it ends at half the rate"
+    )
     drop_factor: float = Field(default=0.1, gt=0, le=1, description="drop: factor of the learning rate")
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
@@ -138,8 +141,13 @@ class TrainingRule(Closed):
         return self._cosine((update - self.warmup) / (updates - self.warmup))
 
     def _cosine(self, part: float) -> float:
-        """The rate when this part of the schedule is over."""
-        return self.lr * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * part)))
+        """The rate when this part of the training is over.
+
+        >>> TrainingRule(lr=1.0, batch_size=8, epochs=2, schedule="cosine", stretch=2.0).learning_rate(2)
+        0.5
+        """
+        way = 0.5 * (1 + math.cos(math.pi * part / self.stretch))
+        return self.lr * (self.last_rate + (1 - self.last_rate) * way)
 
     def restarts(self, epoch: int) -> bool:
         """Whether this epoch begins with a new optimiser; the first one always does."""

@@ -33,6 +33,10 @@ HASHES = {
     "ncfm-tiny-10": "4be8c6f7473c",
     "ncfm-tiny-50": "c21211714a8e",
     "mtt": "80399107d447",
+    "sre2l-soft": "cbad60d1ebbe",
+    "rded-soft": "d4e2b3b7b7d7",
+    "rethink-hard": "cf37711b1aa1",
+    "rethink-soft": "b53020f8e03e",
     "mtt-soft": "527709333426",
     "datm-soft": "3d483e24b3d5",
     "full": "38adb8010d6b",
@@ -66,6 +70,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "warmup": 0,
         "last_rate": 0.0,
         "mixup": 0.0,
+        "stretch": 1.0,
     }
 
 
@@ -95,6 +100,7 @@ CHANGES = {
     "warmup": 5,
     "last_rate": 0.5,
     "mixup": 0.8,
+    "stretch": 2.0,
 }
 
 
@@ -123,7 +129,7 @@ def test_labels_and_network_rule_are_hashed():
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}
 PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
-PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0, "mixup": 0.0}
+PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0, "mixup": 0.0, "stretch": 1.0}
 DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
 MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
 IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}
