@@ -47,8 +47,8 @@ class ViewRule(Closed):
     def named(cls, name: ViewAugmentation, info: DataInfo) -> Self:
         """The rule that training rules call `name`, with flips only where a mirror image keeps its class.
 
-        `mosaic-crop-flip` is for the mosaics of RDED: their cells shuffled, then resized crops of at least the area of
-        a cell. They have 2 x 2 cells from 128 pixels on, and are whole images below that.
+        `mosaic-crop-flip` is for the mosaics of RDED: strips shuffled, then resized crops of at least 1 / strips of the
+        area. They have 2 x 2 cells from 128 pixels on, and are whole images below that.
 
         >>> from condense.data.preprocessing import None_
         >>> ViewRule.named("mosaic-crop-flip", DataInfo("photos", ("a",), (3, 224, 224), True, "", None_()))

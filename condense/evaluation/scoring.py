@@ -117,7 +117,7 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
         )
     if given.label_kind != "hard" and not _trains_on(protocol, given.stored_labels):
         made_for = "" if given.protocol is None else f"; the set was made for protocol {given.protocol}"
-        notes.append(f"protocol {protocol.name} does not train on the {given.label_kind} of the set{made_for}")
+        notes.append(f"protocol {protocol.name} does not train on the {given.label_kind} labels of the set{made_for}")
     return tuple(note for note in notes if note is not None)
 
 

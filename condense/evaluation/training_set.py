@@ -131,7 +131,7 @@ def _images(given: SyntheticSet | TrainingData, info: DataInfo) -> _Given:
     weights = given.training_weights
     return _Given(
         _ImagesOf(given),
-        PlainImages(len(given), given.pixels_at),
+        given.plain,
         given.training_labels,
         None if weights is None else weights / weights.max(),  # only ratios count, and sums of large ones are infinite
         info,

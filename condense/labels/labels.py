@@ -20,6 +20,7 @@ from condense.labels.advisers import Advisers
 from condense.labels.combined import Weighted
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowArray
+from condense.labels.shown import ShownImages
 from condense.runtime.errors import CondenseError
 from condense.training.presentation import Labelled
 from condense.training.sources import ImageSource, Targets, TrainingSource
@@ -65,6 +66,15 @@ class Labels(ABC):
         training. Raises `CondenseError` where labels belong to other images, or need other teachers.
         """
         return Labelled(images, self if weights is None else Weighted(self, weights), info)
+
+    def shown(
+        self, plain: PlainImages, info: DataInfo, *, weights: Tensor | None = None, advisers: Advisers | None = None
+    ) -> ShownImages:
+        """`source` of labels of views; raises `CondenseError` for labels of images as they are."""
+        raise CondenseError(
+            f"labels of the kind {self.kind} are of images as they are, and there are no views of them to be replayed; "
+            "train on the set itself, which is a Dataset"
+        )
 
     @property
     def arrays(self) -> dict[str, Stored]:

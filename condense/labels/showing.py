@@ -118,7 +118,7 @@ class Showing(Closed):
         """For people: what is seen."""
         crop = {"none": "whole images", "padded": "padded crops", "resized": f"crops of {self.rule.least:g} to 1"}
         words = [crop[self.rule.crop], *(["flips"] if self.rule.flip else [])]
-        words += [f"{self.rule.shuffle}x{self.rule.shuffle} cells shuffled"] if self.rule.shuffle > 1 else []
+        words += [f"{self.rule.shuffle}x{self.rule.shuffle} strips shuffled"] if self.rule.shuffle > 1 else []
         words += [self.mix] if self.mix != "none" else []
         words += [f"batches of {self.batch_size}"] if self.batch_size else []
         if self.batch_norm == "batch":

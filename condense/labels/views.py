@@ -114,18 +114,18 @@ class LabelsOfViews(Labels):
         weights: Tensor | None = None,
         advisers: Advisers | None = None,
     ) -> TrainingSource:
-        """Images as they are shown with their labels; raises `CondenseError` for other images than were labelled."""
-        if len(plain) != self.count or plain.digest != self.images:
-            raise CondenseError(
-                f"the labels of views were made for other images (digest {self.images[:12]}) than these "
-                f"({plain.digest[:12]}); relabel these"
-            )
+        """Images as they are shown, with their labels."""
         return self.shown(plain, info, weights=weights, advisers=advisers)
 
     def shown(
         self, plain: PlainImages, info: DataInfo, *, weights: Tensor | None = None, advisers: Advisers | None = None
     ) -> ShownImages:
-        """`source` of images that are known to be those that were labelled."""
+        """Images as they are shown, with their labels; raises `CondenseError` for other ones than were labelled."""
+        if len(plain) != self.count or plain.digest != self.images:
+            raise CondenseError(
+                f"the labels of views were made for other images (digest {self.images[:12]}) than these "
+                f"({plain.digest[:12]}); relabel these"
+            )
         return ShownImages(self.showing, self.objective, self.answers(advisers), plain, info, self.classes, weights)
 
     def _described(self, how_many: str) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from condense.data.info import DataInfo
 from condense.labels import HardLabels, Labels
+from condense.labels.plain import PlainImages
 from condense.runtime.errors import CondenseError
 from condense.sets.decoders import Decoder
 from condense.sets.large import Images, StoredRows, in_memory
@@ -119,6 +120,11 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         if self.decoder is None and not self.stored.is_floating_point():
             return SPACES[self.space].plain(self.stored[indices], self.info.preprocessing)
         return self._clipped[indices]
+
+    @functools.cached_property
+    def plain(self) -> PlainImages:
+        """The training images as `pixels_at` gives them."""
+        return PlainImages(len(self), self.pixels_at)
 
     @functools.cached_property
     def _clipped(self) -> Tensor:

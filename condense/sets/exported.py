@@ -43,7 +43,10 @@ class _Metadata(BaseModel):
     mirror: bool
     fingerprint: str
     label_kind: str
-    temperature: float | None = None  # of soft labels
+    temperature: float | None = None  # of soft labels, as what follows
+    loss: str | None = None
+    class_weight: float | None = None
+    teacher: str | None = None
     learned_lr: float | None
     augmentation: dict[str, Any] | None
     protocol: str | None
@@ -130,7 +133,7 @@ def _arguments(
         "stored_labels": labels_from_arrays(
             metadata.label_kind,
             {} if targets is None else {"values": targets},
-            metadata.model_dump(include={"temperature"}),
+            metadata.model_dump(include={"temperature", "loss", "class_weight", "teacher"}, exclude_none=True),
             labels,
         ),
     }

@@ -158,7 +158,7 @@ def metadata(synthetic: SetContent) -> dict[str, Any]:
 
 def _targets(synthetic: SetContent) -> dict[str, Tensor]:
     """What networks are trained on beside class indices, as it is stored: `targets` float32 [M, K], or nothing."""
-    if not synthetic.training_labels.arrays:
+    if not synthetic.training_labels.arrays and synthetic.training_labels.soft_per is None:
         return {}
     if synthetic.targets is None:
         raise CondenseError(

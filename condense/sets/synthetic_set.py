@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from condense.labels.advisers import Advisers
 from condense.runtime.errors import CondenseError
 from condense.sets.content import SetContent
 from condense.sets.description import describe_set
 from condense.sets.exporting import export_set
 from condense.sets.file import read_set, write_set
 from condense.sets.pictures import brought_into_range, picture_rows
+from condense.sets.replay import ReplayDataset, ReplaySampler
 from condense.sets.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -45,6 +47,19 @@ class SyntheticSet(SetContent):
             return cls(**arguments)
         except CondenseError as error:
             raise CondenseError(f"{path}: {error}") from error
+
+    def replay(
+        self, *, teacher: Advisers | None = None, seed: int = 0, epoch: int = 0
+    ) -> tuple[ReplayDataset, ReplaySampler]:
+        """Its views with their labels, and a sampler that goes through them, for a `DataLoader` (see `sets.replay`).
+
+        `teacher` is the committee that online labels ask for, `seed` that of the order of images, `epoch` the first
+        one. Raises `CondenseError` for labels that are not of views, and for images that do not count alike.
+        """
+        if self.weights is not None:
+            raise CondenseError("the images of the set have weights, which are not replayed; train on the set itself")
+        source = self.training_labels.shown(self.plain, self.info, advisers=teacher)
+        return ReplayDataset(source), ReplaySampler(source, seed, epoch)
 
     def export(self, path: str | Path, to: str, *, overwrite: bool = False) -> None:
         """Write the set in a form that other programs read: `folder`, `torch` or `huggingface`.

@@ -38,7 +38,7 @@ class LabelSettings(Closed):
     crop: Literal["padded", "resized", "none"] = Field("padded", description="which part of an image a view shows")
     least: float = Field(0.08, gt=0, le=1, description="of resized crops: smallest share of the area")
     flip: bool | None = Field(None, description="half of the views are mirror images [as the data says]")
-    shuffle: int = Field(1, ge=1, le=16, description="cells on a side of a mosaic that are put in random order")
+    shuffle: int = Field(1, ge=1, le=16, description="strips on a side of a mosaic that are put in random order")
     mix: Literal["none", "mixup", "cutmix"] = Field("none", description="how the images of a batch are mixed")
     batch_size: int | None = Field(
         None, ge=2, description="where images are mixed, or --teacher-bn is batch: images in a batch, also of trainings"

@@ -21,7 +21,6 @@ from condense.labels import HardLabels, InterpolatedLabels, Labels, LogitLabels,
 from condense.labels.advisers import TeacherFacts
 from condense.labels.costs import heavy_labels
 from condense.labels.objectives import Objective
-from condense.labels.plain import PlainImages
 from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing, colour_beyond
 from condense.runtime.device import choose_device
@@ -126,7 +125,7 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
         say(f"note: {note}")
     if wanted.teacher_bn == "batch":
         committee.check_statistics("--teacher-bn batch")
-    plain, classes = PlainImages(len(base), base.pixels_at), base.training_labels.classes
+    plain, classes = base.plain, base.training_labels.classes
     objective = Objective(wanted.loss, wanted.used_temperature, wanted.class_weight)
     teacher = TeacherFacts.of(committee)
     if wanted.labels in ("static", "interpolated"):

@@ -502,7 +502,7 @@ def test_values_are_not_what_other_protocols_train_on(digits, small, plain, cach
     set_of_values = random_set(digits, stored_labels=RegressionLabels(wrong, small.labels))
     hard = evaluate(set_of_values, digits, protocol=QUICK)
     assert hard.accuracies == plain.accuracies
-    assert hard.notes == (f"protocol {QUICK.name} does not train on the regression of the set",)
+    assert hard.notes == (f"protocol {QUICK.name} does not train on the regression labels of the set",)
     static = evaluate(set_of_values, digits, protocol=STATIC, runs=1)
     assert static.accuracies == evaluate(small, digits, protocol=STATIC, runs=1).accuracies
 
