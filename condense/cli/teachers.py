@@ -67,10 +67,12 @@ def teachers(words: Sequence[str]) -> int:
 
 def _train(options: TeachersOptions) -> int:
     from condense.teachers.description import teacher_line
-    from condense.teachers.training import train_teachers
+    from condense.teachers.training import not_by_channel, train_teachers
 
     if options.data is None:
         raise CondenseError("--data is missing; give the real data to train on, or --from and a trained network")
+    if options.normalization in ("zca", "none"):  # before data that may take minutes
+        raise not_by_channel(options.data, options.normalization)
     nets, executor = [name.strip() for name in options.net.split(",")], _executor(options)
     made = train_teachers(
         load(options.data, options),

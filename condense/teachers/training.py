@@ -172,6 +172,15 @@ def threads_begun_with(folder: Path) -> int | None:
     return None
 
 
+def not_by_channel(data: str, kind: str) -> CondenseError:
+    """The error for data whose preprocessing, `none` or `zca`, is not a normalisation of each channel."""
+    what = "not normalised" if kind == "none" else "whitened"
+    return CondenseError(
+        f"{data} is {what}, but a teacher carries the normalisation of each channel as its first layer; give "
+        "--normalization computed, or the name of a known set"
+    )
+
+
 def _here() -> InProcess:
     """This process with the threads that it has; a training that fails here would fail again."""
     return InProcess(torch.get_num_threads(), attempts=1)
@@ -262,11 +271,7 @@ class _Request:
                 f"a teacher needs the classes of images, and {data.name} was read without: leave --labels none out"
             )
         if not isinstance(normalization, Normalization):
-            kind = "not normalised" if normalization.kind == "none" else "whitened"
-            raise CondenseError(
-                f"{data.name} is {kind}, but a teacher carries the normalisation of each channel as its first layer; "
-                "give --normalization computed, or the name of a known set"
-            )
+            raise not_by_channel(data.name, normalization.kind)
         shape, classes = data.image_shape, len(data.classes)
         network = canonical_name(network_name(net, shape, classes), shape)
         draws_uncompiled(network, shape, classes, self.compile)  # refuses what cannot be

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from benchmarks.measure.faults.mutate import mutate
 from buffers.index import BufferDescription, write_preprocessing
@@ -28,10 +29,15 @@ from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization
 from condense.labels import LogitLabels
 from condense.methods.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from condense.networks import build_network
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
 from condense.runtime.tensor_files import load_if_whole, save_tensors
 from condense.sets.synthetic_set import SyntheticSet
+from condense.teachers import Teacher
+from condense.teachers.description import describe_teacher
+from condense.teachers.importing import import_teacher
+from condense.teachers.training import train_teacher
 
 
 @dataclass(frozen=True)
@@ -230,6 +236,32 @@ def read_recipe(path: Path) -> Any:
     return load_recipe("dm", str(path)).settings_for("digits", 1)
 
 
+def make_teacher(folder: Path) -> Path:
+    teacher = train_teacher(load_data(make_npz(folder)), "mlp", epochs=1, lr=0.01, batch_size=8)
+    teacher.save(folder / "teacher.safetensors")
+    return folder / "teacher.safetensors"
+
+
+def read_teacher(path: Path) -> Any:
+    teacher = Teacher.open(path)
+    return teacher.manifest, teacher.hash, describe_teacher(teacher)
+
+
+def make_state(folder: Path) -> Path:
+    """What other programs keep of a network."""
+    save_file(build_network("mlp", (1, 5, 4), 3, seed=0).state_dict(), folder / "state.safetensors")
+    return folder / "state.safetensors"
+
+
+def make_pickled_state(folder: Path) -> Path:
+    torch.save({"state_dict": build_network("mlp", (1, 5, 4), 3, seed=0).state_dict()}, folder / "state.pth")
+    return folder / "state.pth"
+
+
+def read_state(path: Path) -> Any:
+    return import_teacher(path, "mlp", "mnist", classes=INFO.classes, image_shape=(1, 5, 4)).hash
+
+
 FORMATS = {
     "synthetic set": Format(make_set, read_set, True, "hdf5"),
     "packed data": Format(make_packed, read_data, True, "hdf5"),
@@ -243,6 +275,9 @@ FORMATS = {
     "preprocessing of experts": Format(make_numbers, read_numbers, True, "safetensors"),
     "checkpoint": Format(make_checkpoint, read_checkpoint, True, "safetensors"),
     "cache": Format(make_cached, read_cached, True, "safetensors"),
+    "teacher": Format(make_teacher, read_teacher, True, "safetensors"),
+    "state of a network": Format(make_state, read_state, False, "safetensors"),
+    "state of a network, pickled": Format(make_pickled_state, read_state, False, "bytes", 200),
     "recipe": Format(make_recipe, read_recipe, False, "yaml", 60),
 }
 
