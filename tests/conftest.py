@@ -83,3 +83,38 @@ def processes_with():
         return processes
 
     return found
+
+
+@pytest.fixture(scope="session")
+def untrained_teacher():
+    """Makes a teacher of data that `info` describes which has learned nothing: what it says is as good as any."""
+
+    def made(info, network: str = "convnet-w8-bn", seed: int = 0, **changes):
+        import torch
+
+        from condense.networks import build_network
+        from condense.networks.names import canonical_name
+        from condense.teachers import Teacher
+        from condense.teachers.teacher import Manifest, batch_norm_of
+
+        name = canonical_name(network, info.image_shape)
+        about = {
+            "network": name,
+            "image_shape": info.image_shape,
+            "classes": info.classes,
+            "mean": (0.3,) * info.image_shape[0],
+            "std": (0.35,) * info.image_shape[0],
+            "batch_norm": batch_norm_of(name, info.image_shape, len(info.classes)),
+            "origin": "trained",
+            "fingerprint": info.fingerprint,
+        }
+        state = build_network(name, info.image_shape, len(info.classes), seed).state_dict()
+        draws = torch.Generator().manual_seed(seed)
+        for key, value in state.items():  # as if it had seen images, and for logits of some size
+            if key.endswith("running_mean"):
+                state[key] = torch.randn(value.shape, generator=draws) * 0.3
+            elif key.endswith("running_var"):
+                state[key] = torch.rand(value.shape, generator=draws) + 0.5
+        return Teacher(Manifest(**about | changes), state)
+
+    return made

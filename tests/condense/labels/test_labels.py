@@ -12,6 +12,7 @@ from torch import Tensor
 import condense
 from condense.labels import (
     HardLabels,
+    InterpolatedLabels,
     Labels,
     LogitLabels,
     ProbabilityLabels,
@@ -38,8 +39,10 @@ OF_EACH_KIND: dict[str, Labels] = {
     "hard": HardLabels(CLASSES),
     "probabilities": ProbabilityLabels(random_rows(4, 3).softmax(1), CLASSES, 4.0),
     "logits": LogitLabels(random_rows(4, 3), CLASSES, 4.0),
+    "interpolated": InterpolatedLabels(random_rows(4, 3), CLASSES, 4.0),
     "regression": RegressionLabels(random_rows(4, 7), CLASSES),
 }
+OF_VIEWS = {"views", "online"}  # test_views.py has these
 
 
 def naive_loss(kind: str, labels: Labels, outputs: Tensor) -> float:
@@ -54,12 +57,14 @@ def naive_loss(kind: str, labels: Labels, outputs: Tensor) -> float:
         else:
             rows = labels.rows[row].double()
             target = rows if kind == "probabilities" else (rows / 4).exp() / (rows / 4).exp().sum()
+            if kind == "interpolated":
+                log_softmax = output / 4 - (output / 4).exp().sum().log() - target.log()
             losses.append(-sum(target[k] * log_softmax[k] for k in range(3)))
     return float(sum(losses) / len(losses))
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    assert OF_EACH_KIND.keys() == KINDS.keys()
+    assert OF_EACH_KIND.keys() | OF_VIEWS == KINDS.keys()
 
 
 @pytest.mark.parametrize("kind", OF_EACH_KIND)
@@ -196,5 +201,7 @@ def test_nothing_outside_of_labels_names_the_kinds() -> None:
         "sets/imported_labels.py",
         "synthesizers/assigned_labels.py",
         "synthesizers/difficulty_alignment.py",
+        "teachers/relabel.py",
+        "evaluation/teacher_labels.py",
     }
     assert users == makers_of_labels | {"evaluation/training_set.py", "training/records.py"}
