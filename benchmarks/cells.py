@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from benchmarks.described import LabelDescription, TeacherDescription, in_words
 from benchmarks.grid import DataEntry
+from benchmarks.teachers import TeacherEntry
 from condense.data.budget import Budget
 from condense.runtime.validation import Closed
 
@@ -77,12 +79,13 @@ class SetDescription(Closed):
     seed: int
     plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
     experts: dict[str, Any] | None = None  # how those are recorded that the method matches
+    teachers: tuple[TeacherDescription, ...] = ()  # those that it asks
     initial_images: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        optional = ("plan", "experts", "initial_images", "ipc", "fraction")
+        optional = ("plan", "experts", "teachers", "initial_images", "ipc", "fraction")
         usual = {name for name in optional if not fields[name]} | ({"balanced"} if self.balanced else set())
         return {name: value for name, value in fields.items() if name not in usual}
 
@@ -105,6 +108,8 @@ class SetDescription(Closed):
         if self.experts is not None:
             said.append("{experts} {optimizer} experts of {epochs} epochs".format(**self.experts))
             said += [f"{name} {value}" for name, value in self.experts.get("options", {}).items()]
+        if self.teachers:
+            said.append(f"teacher {in_words(self.teachers)}")
         return tuple(said)
 
     @property
@@ -133,6 +138,19 @@ class ColumnDescription(Closed):
     net: str
     network: str
     beside: str | None = None  # of the full data: the protocol of the rows that it is a reference for
+    labels: LabelDescription | None = None  # that sets are given first; None: those that they have
+
+    @model_serializer(mode="wrap")
+    def _without_labels_of_sets(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "labels" or value is not None}
+
+    @property
+    def label_words(self) -> str:
+        """The labels that sets are given, for people; empty where they keep theirs."""
+        if self.labels is None:
+            return ""
+        return f"{self.labels.words} of {in_words(self.labels.teachers)}"
 
 
 class Cell(Closed):
@@ -163,9 +181,17 @@ class Cell(Closed):
         return f"{_slug(self._what)}-{_digest(_identity(identity))[:12]}.h5"
 
     @property
+    def labelled_name(self) -> str:
+        """The name of the file of the set with the labels of the column."""
+        identity = self.model_dump(mode="json", include={"data", "made"})
+        assert self.column.labels is not None, "other sets keep their labels"
+        labels = _digest([_identity(identity), self.column.labels.model_dump(mode="json")])[:12]
+        return f"{self.set_name.removesuffix('.h5')}-labels-{labels}.h5"
+
+    @property
     def title(self) -> str:
         """What progress bars and lists of failures call the cell."""
-        column = f"{self.column.protocol} {self.column.net}"
+        column = " ".join(filter(None, [self.column.protocol, self.column.net, self.column.label_words]))
         if self.made is None:
             return f"{self.data.label}, full data, {column} beside {self.column.beside}"
         return f"{self.data.label}, {self.made.size}, {self.made.label}, seed {self.made.seed}, {column}"
@@ -202,10 +228,11 @@ def _slug(*words: str) -> str:
 
 
 class CellJob(Closed):
-    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, the recipe, and
-    the path of the set that images start from, if they start from one."""
+    """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, the recipe, the
+    path of the set that images start from, if they start from one, and the grid's teachers."""
 
     cell: Cell
     source: DataEntry
     recipe: str | None = None
     initial_set: str | None = None
+    teachers: dict[str, TeacherEntry] = {}  # noqa: RUF012  (pydantic copies defaults)

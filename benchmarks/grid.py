@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from benchmarks.teachers import TeacherEntry, Weights
 from buffers.rules import expert_rule
 from condense.data.budget import Budget
 from condense.networks.pools import network_names
@@ -159,6 +160,9 @@ class MethodEntry(_WithOptions):
     precision: Literal["float32", "bfloat16"] | None = Field(None, description="default: as the machine has it")
     compile: Literal["on", "off"] | None = Field(None, description="default: where it saves time")
     experts: ExpertsEntry | None = Field(None, description="for methods that match trajectories")
+    teacher: Weights | None = Field(
+        None, description="for methods that ask teachers: a name in the grid, or several names with their weights"
+    )
     data: list[str] | None = Field(
         None, min_length=1, description="only for the data sets of these names; default: all"
     )
@@ -192,6 +196,14 @@ def _at(given: Any, ipc: int | None, name: str) -> Any:
     return given[ipc]
 
 
+class LabelsEntry(_WithOptions):
+    """Labels that a teacher gives every set of a column before it is scored, as `condense relabel` does it."""
+
+    labels: Literal["hard", "static", "interpolated", "views", "online"] = Field(description="which ones")
+    teacher: Weights = Field(description="its name in the grid, or those of several with their weights")
+    options: dict[str, Any] = Field({}, description="of `condense relabel`, other than the usual ones")
+
+
 class ColumnEntry(Closed):
     """One protocol, and the networks that are trained under it."""
 
@@ -201,6 +213,8 @@ class ColumnEntry(Closed):
         min_length=1,
         description="networks, or pools of them; what a name leaves open the protocol fills in",
     )
+    labels: LabelsEntry | None = Field(None, description="given to sets first; default: those that they have")
+    methods: list[str] | None = Field(None, min_length=1, description="only for sets of these methods; default: all")
 
     @field_validator("nets")
     @classmethod
@@ -218,6 +232,7 @@ class Grid(Closed):
     )
     methods: list[MethodEntry] = Field(min_length=1)
     columns: list[ColumnEntry] = Field(min_length=1)
+    teachers: dict[str, TeacherEntry] = Field({}, description="by the names that methods and columns call them")
     network_seeds: SeedsOrCount | None = Field(
         None,
         description="networks trained on each set: how many (of seed 0, as `condense evaluate --runs` trains them), "
@@ -273,7 +288,11 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
         "ipc": grid.ipc,
         "fraction": grid.fraction,
         "methods": [entry.model_dump(exclude={"set_seeds"}) for entry in grid.methods],
-        "columns": [f"{column.protocol} with {net}" for column in grid.columns for net in column.nets],
+        "columns": [
+            f"{column.protocol} with {net}" + (f" and {column.labels}" if column.labels else "")
+            for column in grid.columns
+            for net in column.nets
+        ],
     }
     for place, values in lists.items():
         for index, value in enumerate(values):

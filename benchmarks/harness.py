@@ -157,8 +157,10 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
         account = read_account(cell, folder)
         fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
         fields |= account.model_dump(include={"iterations", "expert_seconds"})
+    labelling = fields.pop("labelling", None)
     for name in ("seconds", "peak_memory"):
         fields[name] = Parts(making=getattr(account, name, None), evaluating=result[name])
+    fields["seconds"] = fields["seconds"].model_copy(update={"labelling": labelling})
     return Record(status="done", **fields)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ from benchmarks.cells import CellJob
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
+from benchmarks.teachers import committee
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.evaluation import evaluate
 from condense.evaluation.protocols import PROTOCOLS, full
@@ -25,9 +27,11 @@ from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
 from condense.sets.synthetic_set import SyntheticSet
 from condense.synthesizers.initialization import file_digest
+from condense.teachers import Committee
+from condense.teachers.relabel import relabel
 
 if TYPE_CHECKING:
-    from condense.data import RealData
+    from condense.data import RealData, TrainingData
 
 _SAME_IN_ALL_RESULTS = (
     "protocol",
@@ -70,7 +74,8 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         **made.plan,
     )
     experts = None if made.experts is None else _experts(data, made.experts, folder, progress=progress)
-    make(request, data, buffer=experts, progress=progress)
+    teacher = committee(made.teachers, job.teachers, data, folder, progress=progress) if made.teachers else None
+    make(request, data, buffer=experts, teacher=teacher, progress=progress)
     return {}
 
 
@@ -103,7 +108,9 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     cell = job.cell
     data = _read(job)
     protocol = PROTOCOLS.find(cell.column.beside or cell.column.protocol)
-    scored = data.train if cell.made is None else SyntheticSet.load(set_path(cell, folder))
+    started = time.perf_counter()
+    scored, teacher = _labelled(job, data, folder, progress=progress)
+    labelling = time.perf_counter() - started
     seeds = cell.network_seeds
     results = [
         evaluate(
@@ -113,6 +120,7 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
             runs=runs,
             seed=seed,
             protocol=full(protocol) if cell.made is None else protocol,
+            teacher=teacher,
             progress=progress,
         ).results[0]
         for seed, runs in ([(0, seeds)] if isinstance(seeds, int) else [(seed, 1) for seed in seeds])
@@ -126,9 +134,28 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "mean": fmean(accuracies),
         "std": deviation(accuracies),
         "seconds": sum(result.seconds for result in results),
+        "labelling": labelling if teacher is not None else None,
         "peak_memory": peak_memory(),
         **circumstances(),
     }
+
+
+def _labelled(
+    job: CellJob, data: RealData, folder: Path, *, progress: bool
+) -> tuple[SyntheticSet | TrainingData, Committee | None]:
+    """What is scored: the set as it is or with the labels of the column, and who gives these."""
+    cell, labels = job.cell, job.cell.column.labels
+    if cell.made is None:
+        return data.train, None
+    path = set_path(cell, folder)
+    if labels is None:
+        return SyntheticSet.load(path), None
+    teacher = committee(labels.teachers, job.teachers, data, folder, progress=progress)
+    target = path.with_name(cell.labelled_name)
+    if target.exists():
+        return SyntheticSet.load(target), teacher
+    made = relabel(SyntheticSet.load(path), teacher, out=target, progress=progress, **labels.settings)
+    return made, teacher
 
 
 def _read(job: CellJob) -> RealData:

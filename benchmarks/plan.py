@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, SetDescription
-from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
+from benchmarks.described import LabelDescription
+from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEntry
+from benchmarks.teachers import describe
 from condense.data import RealData, load_data
 from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS, Protocol, full
@@ -18,6 +20,7 @@ from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.synthesizers.initialization import file_digest, is_file
+from condense.teachers.label_settings import LabelSettings
 
 
 def plan(grid: Grid, origin: str) -> list[CellJob]:
@@ -68,28 +71,39 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
         holdout=entry.holdout,
     )
     columns = [
-        (protocol, net)
+        (protocol, net, labels, column.methods)
         for index, column in enumerate(grid.columns)
-        for protocol, net in _columns(column, data, f"{origin}: columns.{index}: ")
+        for protocol, net, labels in _columns(column, data, grid, f"{origin}: columns.{index}: ")
     ]
     for size in range(len(grid.ipc) + len(grid.fraction)):
         for index, method in enumerate(grid.methods):
             if not method.is_for(entry):
                 continue
             with _place(f"{origin}: methods.{index}: "):
-                sets, start = _sets(method, data, method.sizes(grid)[size])
+                sets, start = _sets(method, data, method.sizes(grid)[size], grid)
             for made in sets:
-                for protocol, net in columns:
+                for protocol, net, labels, only in columns:
+                    if only is not None and made.method not in only:
+                        continue
                     seeds = grid.network_seeds or protocol.networks
-                    column = _column(protocol, net, data)
+                    column = _column(protocol, net, data, labels=labels)
                     cell = Cell(data=description, made=made, column=column, network_seeds=seeds)
-                    yield CellJob(cell=cell, source=entry, recipe=method.recipe, initial_set=start)
-    for protocol, net in columns if grid.full else []:
+                    used = {each.name for each in (*made.teachers, *(labels.teachers if labels else ()))}
+                    yield CellJob(
+                        cell=cell,
+                        source=entry,
+                        recipe=method.recipe,
+                        initial_set=start,
+                        teachers={name: grid.teachers[name] for name in grid.teachers if name in used},
+                    )
+    for protocol, net in dict.fromkeys((protocol, net) for protocol, net, *_ in columns) if grid.full else ():
         column = _column(full(protocol), net, data, beside=protocol.name)
         yield CellJob(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
 
 
-def _columns(column: ColumnEntry, data: RealData, place: str) -> list[tuple[Protocol, str]]:
+def _columns(
+    column: ColumnEntry, data: RealData, grid: Grid, place: str
+) -> list[tuple[Protocol, str, LabelDescription | None]]:
     with _place(place):
         protocol = PROTOCOLS.find(column.protocol)
         if protocol.reference:
@@ -99,20 +113,31 @@ def _columns(column: ColumnEntry, data: RealData, place: str) -> list[tuple[Prot
         for net in column.nets:
             name = canonical_name(net, data.image_shape, protocol.network)
             build_network(name, data.image_shape, len(data.classes), seed=0)  # refuses images that are too small for it
-    return [(protocol, net) for net in column.nets]
+        labels = None if column.labels is None else _labels(column.labels, data, grid)
+    return [(protocol, net, labels) for net in column.nets]
 
 
-def _column(protocol: Protocol, net: str, data: RealData, beside: str | None = None) -> ColumnDescription:
+def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
+    settings = LabelSettings.of({"labels": entry.labels, **entry.options}).settled(mirror=data.mirror)
+    return LabelDescription(settings=settings, teachers=describe(entry.teacher, grid.teachers, data))
+
+
+def _column(
+    protocol: Protocol, net: str, data: RealData, beside: str | None = None, labels: LabelDescription | None = None
+) -> ColumnDescription:
     network = canonical_name(net, data.image_shape, protocol.network)
     return ColumnDescription(
-        protocol=protocol.name, protocol_hash=protocol.hash, net=net, network=network, beside=beside
+        protocol=protocol.name, protocol_hash=protocol.hash, net=net, network=network, beside=beside, labels=labels
     )
 
 
-def _sets(entry: MethodEntry, data: RealData, size: Budget) -> tuple[list[SetDescription], str | None]:
+def _sets(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:
     """The sets of a grid's entry, and the file that their images start from, if they start from one."""
     method, (iterations, minutes) = methods().find(entry.name), entry.length_at(size.ipc)
     own = _network_of_experts(entry, method, data)
+    if method.teacher != (entry.teacher is not None):
+        way_out = "give it as `teacher`" if method.teacher else "leave it out"
+        raise CondenseError(f"{method.name} {'needs' if method.teacher else 'asks no'} teacher: {way_out}")
     length = {"iterations": iterations, "minutes": minutes}
     request = Request.of(method.name, size, own | entry.options, recipe=entry.recipe, **length)
     settings = resolve_settings(request, data.info)
@@ -134,6 +159,7 @@ def _sets(entry: MethodEntry, data: RealData, size: Budget) -> tuple[list[SetDes
             seed=seed,
             plan=entry.model_dump(include={"precision", "compile"}, exclude_none=True),
             experts=None if entry.experts is None else entry.experts.model_dump(),
+            teachers=() if entry.teacher is None else describe(entry.teacher, grid.teachers, data),
             initial_images=file_digest(initialization),
         )
         for seed in entry.set_seeds

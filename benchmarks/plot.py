@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def _panel(
             label=_in_words(size),
         )
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7)
-    if (data, column) in table.full:
-        reference = 100 * (table.full[data, column].mean or 0.0)
+    full = table.full.get((data, replace(column, labels="")))
+    if full is not None:
+        reference = 100 * (full.mean or 0.0)
         axes.axvline(reference, color="#333333", linestyle="--", linewidth=1, label="full data (reference)", zorder=0)
     axes.set_yticks(range(len(methods)), [*map(for_plot, methods)], fontsize=8)
     axes.set_ylim(len(methods) - 0.5, -0.5)

@@ -19,6 +19,7 @@ class Parts(Closed):
     """A number for each piece of work; None where it was not done (the full data is not made) or not known."""
 
     making: int | float | None = None
+    labelling: int | float | None = None
     evaluating: int | float | None = None
 
 
@@ -27,7 +28,8 @@ class Record(Closed):
 
     Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
-    from training all networks of the cell, each piece of work in a process of its own (in the demo they share one).
+    from training all networks of the cell (and seconds from labelling the set by a column's teacher, if it was not
+    found), each piece of work in a process of its own (in the demo they share one).
     `images` are trained on, `stored_images` stored (None in old records: as many); `bytes` is what the set truly costs;
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old
     records);

@@ -94,8 +94,9 @@ def percent(mean: float, std: float | None) -> str:
 
 
 def heading(column: Column, table: Table) -> str:
-    """What a column is called: protocol, protocol hash, network."""
-    return f"{column.protocol} {table.hashes[column]} {column.net}"
+    """What a column is called: protocol, protocol hash, network, and the labels that a teacher gave its sets."""
+    given = f" ({column.labels})" if column.labels else ""
+    return f"{column.protocol} {table.hashes[column]} {column.net}{given}"
 
 
 def _scores(table: Table) -> str:
@@ -131,7 +132,10 @@ def _cell(row: Row, column: Column, table: Table) -> str:
     score = table.scores.get((row, column))
     if score is None:  # a grid that is still running has places to come
         return "failed" if (row, column) in table.failed_places else ""
-    return f"{percent(score.spread.mean, score.spread.std)} ({len(score.records)} x {len(score.records[0].accuracies)})"
+    counts = f"{len(score.records)} x {len(score.records[0].accuracies)}"
+    if column.labels:  # which are no part of the set that the row tells the bytes of
+        counts += f"; {score.records[0].bytes or 0:,} bytes"
+    return f"{percent(score.spread.mean, score.spread.std)} ({counts})"
 
 
 def _costs(row: Row, table: Table) -> list[str]:

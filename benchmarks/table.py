@@ -37,6 +37,7 @@ class Column:
 
     protocol: str
     net: str
+    labels: str = ""  # that a teacher gave its sets
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def build_table(records: Iterable[Record]) -> Table:
     grouped: dict[tuple[Row, Column], list[Record]] = {}
     for record in records:
         cell = record.configuration
-        column = Column(cell.column.beside or record.protocol, cell.column.net)
+        column = Column(cell.column.beside or record.protocol, cell.column.net, cell.column.label_words)
         row = None if cell.made is None else _row(cell.data.label, cell.made, table.methods)
         if record.status == "failed":
             table.failed.append(record)
@@ -192,9 +193,8 @@ def as_dicts(table: Table) -> list[dict[str, Any]]:
     lines = [
         _as_dict(row, column, table) for row in table.rows for column in table.columns if (row, column) in table.scores
     ]
-    if all(line["fraction"] is None for line in lines):
-        return [{name: value for name, value in line.items() if name != "fraction"} for line in lines]
-    return lines
+    empty = {name for name in ("fraction", "labels") if not any(line[name] for line in lines)}
+    return [{name: value for name, value in line.items() if name not in empty} for line in lines]
 
 
 def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
@@ -212,6 +212,7 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "protocol": column.protocol,
         "protocol_hash": table.hashes[column],
         "network": records[0].network,
+        "labels": column.labels,
         "sets": len(records),
         "networks": len(records[0].accuracies),
         "mean": spread.mean,
