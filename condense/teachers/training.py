@@ -1,18 +1,11 @@
-"""Training teachers on real data, here or on workers; what is killed goes on after the epoch that it had reached.
-
-    convnet-d3-w64-bn-s0.safetensors            the teacher
-    convnet-d3-w64-bn-s0.json                   its account: time and machine
-    convnet-d3-w64-bn-s0.partial.safetensors    while it is trained: all that it takes to go on
-
-The last one is replaced after every epoch; its removal is what finishes a training.
-"""
+"""Training teachers on real data, here or on workers; what is killed goes on after the epoch that it had reached."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,12 +19,12 @@ from condense.data.travelling import packed_file
 from condense.networks import NetworkLike, canonical_name, network_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess, device_of_jobs
-from condense.runtime.files import check_folder, check_output, write_json
-from condense.runtime.locks import only_writer
+from condense.runtime.files import check_folder
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.runtime.validation import option_name, validated
 from condense.teachers.job import TeacherJob, Trained, begun, held_out_part, train, train_on_worker
+from condense.teachers.output import check_same, claimed_teacher, is_finished, partial_path, store, teacher_file
 from condense.teachers.rule import TeacherRule
 from condense.teachers.teacher import SUFFIX, Manifest, Teacher, batch_norm_of
 from condense.training.engines import training_engine
@@ -146,13 +139,13 @@ def train_teachers(
         )
     request = _Request(data, rule or TeacherRule(), count, executor, device, compile, progress)
     every = [request.manifest(net, number) for net in networks for number in range(seed, seed + count)]
-    asked = {folder / _file_name(manifest): manifest for manifest in every}
+    asked = {folder / teacher_file(manifest): manifest for manifest in every}
     with ExitStack() as claims:
         for target in asked:
-            claims.enter_context(_claimed(target, overwrite))
-        found = [] if overwrite else [target for target in asked if _is_finished(target)]
+            claims.enter_context(claimed_teacher(target, overwrite))
+        found = [] if overwrite else [target for target in asked if is_finished(target)]
         for target in found:
-            _check_same(Teacher.open(target).manifest, asked[target], target, but=_LAST_BITS)
+            check_same(Teacher.open(target).manifest, asked[target], target, but=_LAST_BITS)
         jobs = {
             target: request.job(manifest, partial_path(target), overwrite=overwrite)
             for target, manifest in asked.items()
@@ -184,71 +177,6 @@ def not_by_channel(data: str, kind: str) -> CondenseError:
 def _here() -> InProcess:
     """This process with the threads that it has; a training that fails here would fail again."""
     return InProcess(torch.get_num_threads(), attempts=1)
-
-
-# Files
-
-
-def _file_name(manifest: Manifest) -> str:
-    return f"{manifest.network.replace(':', '-')}-s{manifest.seed}{SUFFIX}"
-
-
-def partial_path(target: Path) -> Path:
-    """Where the training of a teacher is kept until it is over.
-
-    >>> partial_path(Path("mlp-s0.safetensors")).name
-    'mlp-s0.partial.safetensors'
-    """
-    return target.with_suffix(f".partial{SUFFIX}")
-
-
-def account_path(target: Path) -> Path:
-    """Where the account of a training is."""
-    return target.with_suffix(".json")
-
-
-def _is_finished(target: Path) -> bool:
-    return target.exists() and not partial_path(target).exists()
-
-
-@contextmanager
-def _claimed(target: Path, overwrite: bool) -> Iterator[None]:
-    """The files of a teacher, which nobody else writes within the block; raises `CondenseError` for others' files."""
-    check_output(target, suffix=SUFFIX, overwrite=True)
-    with only_writer(target, "training", beside=(account_path(target), partial_path(target))):
-        if target.exists():
-            try:
-                Teacher.open(target)
-            except CondenseError as error:
-                raise CondenseError(f"{error}; it is not replaced: remove it or give another --out") from error
-        elif not partial_path(target).exists():
-            check_output(account_path(target), suffix=".json", overwrite=overwrite)
-        yield
-
-
-def _check_same(found: Manifest, asked: Manifest, path: Path, *, but: Sequence[str] = ()) -> None:
-    """Raise `CondenseError` with the first thing in which the teacher in `path` is not the one that is asked for."""
-    there = _decisive(found)
-    for name, here in _decisive(asked).items():
-        if there.get(name) != here and name not in but:
-            raise CondenseError(
-                f"{path} is a teacher with another {name.replace('_', ' ')} ({_short(there.get(name))}, not "
-                f"{_short(here)}); give the same, --overwrite to train it anew, or another --out"
-            )
-
-
-def _decisive(manifest: Manifest) -> dict[str, Any]:
-    """What decides a teacher and must be equal, by the words of errors."""
-    fields = manifest.model_dump(mode="json", exclude={"versions", "training", "held_out", "test"})
-    return fields | manifest.training
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-# Jobs
 
 
 @dataclass(frozen=True)
@@ -305,7 +233,7 @@ class _Request:
         manifest = manifest.model_copy(update={"training": manifest.training | how})
         if partial is not None and there is not None:
             try:
-                _check_same(there, manifest, partial)
+                check_same(there, manifest, partial)
             except CondenseError:
                 if not overwrite:
                     raise
@@ -343,13 +271,6 @@ def _train_all(request: _Request, jobs: Mapping[Path, TeacherJob], memory_limit:
             if outcome.value is None:
                 failed[target] = outcome.error or "no result"
             else:
-                _store(outcome.value, target)
+                store(outcome.value, target)
             bar.update(done)
     return failed
-
-
-def _store(trained: Trained, target: Path) -> None:
-    """Write the teacher and its account, and end the training."""
-    trained.teacher.save(target)
-    write_json(account_path(target), trained.account)
-    partial_path(target).unlink(missing_ok=True)

@@ -27,8 +27,9 @@ from condense.runtime.seeds import derive_seed, generator
 from condense.runtime.subprocesses import Subprocesses
 from condense.teachers import Teacher
 from condense.teachers.job import held_out_part
+from condense.teachers.output import partial_path
 from condense.teachers.rule import TeacherRule
-from condense.teachers.training import partial_path, threads_begun_with, train_teacher, train_teachers
+from condense.teachers.training import threads_begun_with, train_teacher, train_teachers
 
 NET = "convnet-d2-w4-bn"
 RULE = TeacherRule(epochs=3, lr=0.05, batch_size=32)
@@ -191,7 +192,7 @@ def test_a_training_in_pieces_equals_one_without_a_stop(
 def test_a_kill_before_or_after_the_account_is_made_good(
     data: RealData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
-    import condense.teachers.training as module
+    import condense.teachers.output as module
 
     usual = module.write_json
 
