@@ -15,6 +15,7 @@ LabelName = Literal["hard", "static", "interpolated", "views", "online"]
 _USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
 _OF_VIEWS = ("views", "crop", "least", "flip", "shuffle", "mix", "batch_size", "teacher_bn", "bn_groups", "seed")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
+_UNUSED = {"hard": (*_OF_SOFT_LABELS, *_OF_VIEWS), "static": _OF_VIEWS, "interpolated": _OF_VIEWS}
 
 
 class LabelSettings(Closed):
@@ -56,12 +57,7 @@ class LabelSettings(Closed):
         Raises `CondenseError` for unknown ones, for values out of range, and for those that the labels do not have.
         """
         found = validated(cls, values, spell=option_name)
-        unused = {
-            "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS),
-            "static": _OF_VIEWS,
-            "interpolated": _OF_VIEWS,
-        }.get(found.labels, ())
-        for name in unused:
+        for name in _UNUSED.get(found.labels, ()):
             if getattr(found, name) != cls.model_fields[name].default:
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.labels}; leave it out")
         return found
@@ -80,11 +76,11 @@ class LabelSettings(Closed):
 
     def settled(self, *, mirror: bool) -> dict[str, Any]:
         """All that decides the labels of images whose mirror images keep their class, or do not: JSON-able."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        if self.labels == "hard":
-            return {"labels": "hard"}
-        values["temperature"] = self.used_temperature
-        if self.labels in ("static", "interpolated"):
-            return {name: value for name, value in values.items() if name not in _OF_VIEWS}
-        values["flip"] = mirror if self.flip is None else self.flip
-        return values if self.used_views is None else values | {"views": self.used_views}
+        used = {
+            "temperature": self.used_temperature,
+            "views": self.used_views,
+            "flip": mirror if self.flip is None else self.flip,
+        }
+        unused = _UNUSED.get(self.labels, ())
+        values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
+        return {name: value for name, value in values.items() if name not in unused}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_another_teacher_is_refused() -> None:
     other = Advisers()
     other.hash = "f" * 16
     with pytest.raises(
-        CondenseError, match=r"and not by --teacher linear 0123abcd, hash f+; give that one, or relabel"
+        CondenseError, match=r"not by --teacher linear 0123abcd, hash f+; give that one"
     ):
         online(showing()).source(None, PLAIN, INFO, advisers=other)
 
