@@ -116,8 +116,10 @@ class Showing(Closed):
 
     def describe(self) -> str:
         """For people: what is seen."""
-        crop = {"none": "whole images", "padded": "padded crops", "resized": f"crops of {self.rule.least:g} to 1"}
-        words = [crop[self.rule.crop], *(["flips"] if self.rule.flip else [])]
+        words = ["padded crops" if self.rule.crop == "padded" else "whole images"]
+        if self.rule.crop == "resized" and self.rule.least < 1:
+            words = [f"crops of {self.rule.least:g} to 1"]
+        words += ["flips"] if self.rule.flip else []
         words += [f"{self.rule.shuffle}x{self.rule.shuffle} strips shuffled"] if self.rule.shuffle > 1 else []
         words += [self.mix] if self.mix != "none" else []
         words += [f"batches of {self.batch_size}"] if self.batch_size else []
