@@ -261,10 +261,7 @@ def test_a_mixed_image_counts_as_its_parts_do() -> None:
 
 
 def test_whitened_images_are_seen_whitened() -> None:
-    matrix = torch.eye(64) + 0.01
-    whitened = DataInfo(
-        "noise", INFO.classes, INFO.image_shape, True, "e" * 32, Whitening(torch.full((64,), 0.5), matrix)
-    )
+    whitened = replace(INFO, preprocessing=Whitening(torch.full((64,), 0.5), torch.eye(64) + 0.01))
     (batch, *_) = trained_on(stored(showing()).source(None, PLAIN, whitened), RULE)
     shown = showing().shown(PIXELS[batch.ids], 0, 0, batch.ids)
     torch.testing.assert_close(batch.images, whitened.preprocessing.apply(shown))

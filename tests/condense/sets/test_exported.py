@@ -17,7 +17,7 @@ from PIL import Image
 
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization, Preprocessing, Whitening
-from condense.labels import LogitLabels, RegressionLabels
+from condense.labels import InterpolatedLabels, LogitLabels, RegressionLabels
 from condense.runtime.errors import CondenseError
 from condense.sets.importing import import_synthetic
 from condense.sets.synthetic_set import SyntheticSet
@@ -26,6 +26,8 @@ from condense.sets.tiles import Tiles
 CLASSES = ("T-shirt/top", "Trouser", "Pullover")  # not in alphabetical order
 SOFT = {"stored_labels": LogitLabels(torch.arange(18.0).reshape(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 2.0)}
 VALUES = {"stored_labels": RegressionLabels(torch.arange(30.0).reshape(6, 5), torch.tensor([2, 0, 1, 0, 1, 2]))}
+BY_KL = {"stored_labels": InterpolatedLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 30.0, "kl-t2")}
+BY_MSE = {"stored_labels": LogitLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 1.0, "mse", 0.1, "net 01")}
 WHITENING = Whitening(torch.rand(35), torch.eye(35) + 0.1 * torch.rand(35, 35))
 
 
@@ -80,7 +82,7 @@ FORMS = ["torch", "folder", "huggingface"]
 
 @pytest.mark.parametrize("to", FORMS)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("labels", [{}, SOFT, VALUES], ids=["hard", "soft", "values"])
+@pytest.mark.parametrize("labels", [{}, SOFT, VALUES, BY_KL, BY_MSE], ids=["hard", "soft", "values", "kl", "mse"])
 def test_an_export_comes_back(tmp_path: Path, capsys, to: str, channels: int, labels: dict[str, Any]) -> None:
     if to == "huggingface":
         pytest.importorskip("datasets")

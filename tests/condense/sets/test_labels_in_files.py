@@ -15,7 +15,14 @@ from torch import Tensor
 from condense.compute.losses import cross_entropy
 from condense.data.info import DataInfo
 from condense.data.preprocessing import None_, Normalization
-from condense.labels import HardLabels, Labels, LogitLabels, ProbabilityLabels, RegressionLabels
+from condense.labels import (
+    HardLabels,
+    InterpolatedLabels,
+    Labels,
+    LogitLabels,
+    ProbabilityLabels,
+    RegressionLabels,
+)
 from condense.labels.labels import Stored, read_number
 from condense.labels.registry import KINDS
 from condense.runtime.errors import CondenseError
@@ -50,6 +57,9 @@ LABELS: dict[str, Labels] = {
     "hard": HardLabels(CLASSES),
     "probabilities": ProbabilityLabels(torch.rand(6, 3, generator=draws()).softmax(1), CLASSES, 2.0),
     "logits without classes": LogitLabels(torch.randn(6, 3, generator=draws()), None, 20.0),
+    "logits by kl": LogitLabels(torch.randn(6, 3, generator=draws()), CLASSES, 20.0, "kl", teacher="net 0123abcd"),
+    "logits by mse": LogitLabels(torch.randn(6, 3, generator=draws()), CLASSES, 1.0, "mse", 0.1),
+    "interpolated": InterpolatedLabels(torch.randn(6, 3, generator=draws()), CLASSES),
     "regression": RegressionLabels(torch.randn(6, 5, generator=draws()), CLASSES),
     "regression without classes": RegressionLabels(torch.randn(6, 1, generator=draws())),
 }
@@ -69,6 +79,14 @@ def test_every_kind_comes_back(tmp_path: Path, name: str) -> None:
     image, label = read[4]
     assert torch.equal(image, made.images[4])
     assert torch.equal(label, labels.for_batch(0, torch.tensor([4])).values[0])
+
+
+def test_files_say_of_a_loss_only_what_is_not_usual() -> None:
+    """So that sets of earlier versions, whose logits have the cross-entropy, are the same bytes as ever."""
+    assert LABELS["logits without classes"].attributes == {"temperature": 20.0}
+    assert LABELS["interpolated"].attributes == {"temperature": 30.0}
+    assert LABELS["logits by kl"].attributes == {"temperature": 20.0, "loss": "kl", "teacher": "net 0123abcd"}
+    assert LABELS["logits by mse"].attributes == {"temperature": 1.0, "loss": "mse", "class_weight": 0.1}
 
 
 def test_images_without_class_have_no_class_counts(tmp_path: Path) -> None:

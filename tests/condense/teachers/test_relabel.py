@@ -144,6 +144,14 @@ def test_labels_are_of_the_images_that_a_decoder_makes(
     assert made.grid().height > 0
 
 
+@pytest.mark.parametrize("name", ["views", "online"])
+def test_labels_of_views_are_in_no_other_form(images: SyntheticSet, voter: Teacher, tmp_path: Path, name: str) -> None:
+    made = condense.relabel(images, voter, name)
+    for to in ("torch", "folder"):
+        with pytest.raises(CondenseError, match=rf"\({name}\) are not one row an image.*keep the .h5"):
+            made.export(tmp_path / "out", to)
+
+
 def test_real_data_becomes_a_set(data: RealData, voter: Teacher, tmp_path: Path, monkeypatch) -> None:
     """All training images, in memory or, where they are many, read from their file."""
     every = torch.arange(len(data.train))

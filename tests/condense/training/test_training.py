@@ -309,6 +309,26 @@ def test_soft_labels_weigh_the_classes(source):
     assert torch.allclose(trained(replace(source, labels=ProbabilityLabels(soft)), one_step), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mixup_takes_images_and_labels_in_one_share(weighted: bool):
+    """Pixels tell how much of which image there is, and so what the label has to be."""
+    info = condense.load_data("digits").info
+    images, weights = torch.eye(10).view(10, 1, 1, 10).expand(10, 1, 8, 10).contiguous(), torch.arange(1.0, 11.0)
+    labels = HardLabels(torch.arange(10))
+    source = in_memory(images, Weighted(labels, weights) if weighted else labels, info)
+    presented = source.presented(rule(mixup=0.8, augmentation=None), 0, CPU)
+    shares = set()
+    for epoch in range(4):
+        batch = presented.batch(epoch, 0, torch.arange(10))
+        parts = batch.images[:, 0, 0]  # how much of each image
+        if weighted:
+            torch.testing.assert_close(batch.targets.weights, parts @ weights)
+            parts = parts * weights / (parts @ weights)[:, None]
+        torch.testing.assert_close(batch.targets.values, parts)
+        shares |= {round(share, 4) for share in batch.images[:, 0, 0].diagonal().tolist() if share < 1}
+    assert len(shares) == 4  # one for each batch
+
+
 def test_divergence_is_an_error_that_names_the_epoch(digits, source):
     net = network()
     with pytest.raises(Diverged, match=r"diverged in epoch \d of 4 at learning rate 1e\+30"):
