@@ -23,9 +23,9 @@ from condense.methods.request import Request, resolve_settings
 from condense.methods.slices.sliced import Sliced
 from condense.networks import canonical_name
 from condense.recipes import load_recipe
-from condense.runtime.device import choose_device, set_threads
+from condense.runtime.device import set_threads
 from condense.runtime.errors import CondenseError
-from condense.runtime.executors import Executor, InProcess, Ray
+from condense.runtime.executors import Executor, InProcess, Ray, device_of_jobs, here
 from condense.runtime.progress import say
 from condense.runtime.registry import load_object
 from condense.runtime.validation import option_name, validated
@@ -90,7 +90,7 @@ class Prepared:
             entry=entry,
             maker=maker,
             settings=settled,
-            device=choose_device(request.device),
+            device=device_of_jobs(request.device, executor or here),
             work=maker.work(*asked, teacher) if issubclass(maker, Sliced) else maker.work(*asked),
             preparation=maker.preparation(*asked),
             iterations=end,
@@ -167,7 +167,7 @@ class Prepared:
         if unfinished is not None and unfinished.exists():
             recorded = recorded_part(unfinished, "plan")
         plan = validated(Plan, recorded | explicit | {"device": self.device.type}, spell=option_name)
-        set_threads(plan.threads if recorded else asked.threads)
+        set_threads(plan.threads if recorded else asked.threads or (self.executor or here).threads)
         if recorded:
             return plan
         return choose_plan(
@@ -189,7 +189,7 @@ def _executor(request: Request, maker: type[Maker], given: Executor | None) -> E
         return None
     if not issubclass(maker, Sliced):
         raise CondenseError(f"{request.method} does not work in slices, which workers could share: leave --workers out")
-    executor = given or Ray(request.workers)
+    executor = given or Ray(request.workers, threads=request.threads or 1)
     if isinstance(executor, Ray):
         executor.check()
     return executor
@@ -219,6 +219,8 @@ def _check_teachers(
                 f"{entry.name} works in slices, each of which needs all of its updates: leave {option_name(option)} "
                 "out; --iterations makes it shorter, and --dry-run tells how long it takes"
             )
+    if maker.only_float32 and request.precision == "bfloat16":
+        raise CondenseError(f"{entry.name} computes in float32 only: leave --precision bfloat16 out")
     if teacher is None:
         return
     for note in teacher.check_matches(data.info):

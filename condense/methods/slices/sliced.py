@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from condense.methods.interface import Configured, Job, MethodSettings, Pace, Pr
 from condense.methods.slices.jobs import SlicedRun, settled_job
 from condense.methods.slices.layouts import Slice, slices_of
 from condense.methods.slices.storing import SliceJob, SliceResult, StoredSlice, mean_metrics, run_slices, slices_folder
+from condense.runtime.device import set_threads, threads_restored
 from condense.runtime.hdf5.reader import Rows
 from condense.sets.large import LARGE, Images, gathered
 from condense.teachers.committee import Committee
@@ -39,6 +40,9 @@ SettingsT = TypeVar("SettingsT", bound=SlicedSettings)
 
 class Sliced(Configured[SettingsT]):
     """One slice of a set, of one class unless a method cuts it otherwise. A method fills `result`."""
+
+    usual_precision: ClassVar[Literal["auto", "float32"]] = "float32"  # of the teachers, where the user leaves it open
+    only_float32: ClassVar[bool] = False  # whether there is no other
 
     def __init__(self, job: Job, settings: SettingsT, part: Slice) -> None:
         self.job, self.settings, self.slice = job, settings, part
@@ -115,10 +119,12 @@ class Sliced(Configured[SettingsT]):
 
 
 def made_slice(run_of: SlicedRun, asked: SliceJob) -> SliceResult:
-    """One slice of a run; what executors are given."""
+    """One slice of a run, by its plan wherever that is; what executors are given."""
     job = settled_job(run_of, asked.checkpoint)
     part = run_of.method.slices(job, run_of.settings)[asked.number]
-    result: SliceResult = run_of.method.slice_result(job, run_of.settings, part)
+    with threads_restored():
+        set_threads(job.plan.threads)
+        result: SliceResult = run_of.method.slice_result(job, run_of.settings, part)
     return result
 
 

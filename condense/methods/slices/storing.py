@@ -8,9 +8,8 @@ The slices of a run belong to the checkpoint beside its output, which says of wh
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +28,7 @@ from condense.runtime.hdf5.writer import Pieces, write_contents
 from condense.runtime.progress import progress_bar, say
 
 KIND, SCHEMA = "condense slice", 1
+_NAME = "slice-"  # how names of files begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,17 @@ class SliceJob:
 
 @dataclass(frozen=True, eq=False)
 class StoredSlice:
-    """A finished slice in its file: arrays that are read by rows, metrics and seconds."""
+    """A finished slice in its file, which is read when it is asked for: arrays by rows, metrics; and its seconds."""
 
+    path: Path
     rows: Mapping[str, Rows]
-    metrics: Mapping[str, Tensor]
     seconds: float
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """Its series by name."""
+        arrays = read_contents(self.path, kind=KIND, schema=SCHEMA).arrays
+        return {name.removeprefix("metrics/"): torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def slices_path(out: Path) -> Path:
@@ -81,12 +87,17 @@ def slices_folder(job: Job) -> Iterator[Path]:
     if not checkpoint.exists():
         remove_slices(output_of(checkpoint))
         save_checkpoint(checkpoint, Checkpoint(0, 0.0, {}, {}), job.configuration)
-    yield slices_path(output_of(checkpoint))
+    yield slices_path(output_of(checkpoint)).absolute()  # workers may be in another folder
 
 
 def remove_slices(out: Path) -> None:
-    """Forget the slices of a set that is finished, or that begins again."""
-    shutil.rmtree(slices_path(out), ignore_errors=True)
+    """Forget the slices of a set that is finished, or that begins again, and nothing else that is in their folder."""
+    folder = slices_path(out)
+    remove_half_done(folder, f"{_NAME}*")
+    for path in folder.glob(f"{_NAME}*"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or not empty
+        folder.rmdir()
 
 
 def run_slices(
@@ -105,7 +116,7 @@ def run_slices(
     slice that failed is raised when the others are stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_half_done(folder, "slice-*")
+    remove_half_done(folder, f"{_NAME}*")
     found = {number: stored for number in range(count) if (stored := _whole(_slice_path(folder, number))) is not None}
     if found:
         say(f"going on: {len(found)} of {count} slices are there")
@@ -140,12 +151,15 @@ def _here(
 
 def mean_metrics(slices: Sequence[StoredSlice]) -> dict[str, Tensor]:
     """The mean over the slices of each of their series."""
-    names = slices[0].metrics
-    return {name: torch.stack([each.metrics[name] for each in slices]).mean(0) for name in names}
+    sums = dict(slices[0].metrics)
+    for each in slices[1:]:
+        for name, series in each.metrics.items():
+            sums[name] = sums[name] + series
+    return {name: total / len(slices) for name, total in sums.items()}
 
 
 def _slice_path(folder: Path, number: int) -> Path:
-    return folder / f"slice-{number:05d}.h5"
+    return folder / f"{_NAME}{number:05d}.h5"
 
 
 def _store(path: Path, result: SliceResult) -> None:
@@ -158,10 +172,7 @@ def _store(path: Path, result: SliceResult) -> None:
 
 def _open(path: Path) -> StoredSlice:
     contents = read_contents(path, kind=KIND, schema=SCHEMA)
-    metrics = {
-        name.removeprefix("metrics/"): torch.from_numpy(np.array(array)) for name, array in contents.arrays.items()
-    }
-    return StoredSlice(contents.rows, metrics, float(contents.attributes["/"]["seconds"]))
+    return StoredSlice(path, contents.rows, float(contents.attributes["/"]["seconds"]))
 
 
 def _whole(path: Path) -> StoredSlice | None:

@@ -70,7 +70,6 @@ class Recovery(Sliced[SettingsT]):
     """
 
     skips: ClassVar[bool] = False
-    usual_precision: ClassVar[Literal["auto", "float32"]] = "float32"
 
     def __init__(self, job: Job, settings: SettingsT, part: Slice) -> None:
         assert job.teacher is not None, "a recovery is never begun without teachers"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -48,11 +49,16 @@ class TeacherObjective:
 
     def _computed(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits, inputs = self.reader.with_output(self.classifier, pixels)
-        loss = F.cross_entropy(logits.float() if logits.dtype == torch.bfloat16 else logits, labels)
+        loss = classification_loss(logits, labels)
         if not inputs:
             return loss, torch.zeros_like(loss)
         moments = [(mean, variance) for mean, variance in inputs]
         return loss, match_statistics(moments, self.targets, variance_weight=self.variance_weight)
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy, in float32 or in the logits' own type where that is more precise."""
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
 
 
 def _moments(maps: Tensor) -> Tensor:
@@ -60,18 +66,25 @@ def _moments(maps: Tensor) -> Tensor:
     return torch.stack(batch_moments(maps))
 
 
-@functools.lru_cache(maxsize=8)  # slices of one process share what is built, and compiled, once
+_shared: WeakKeyDictionary[Teacher, dict[tuple[Any, ...], TeacherObjective]] = WeakKeyDictionary()
+
+
 def shared_objective(
     teacher: Teacher, device: torch.device, plan: Plan, *, purpose: str = "", variance_weight: float = 1.0
 ) -> TeacherObjective:
-    """The objective of a teacher, one for all slices of this process and each `purpose`.
+    """The objective of a teacher: built, and compiled, once for all slices of this process and each `purpose`.
 
-    The purpose `classes` does without statistics; who changes a classifier has a purpose of its own.
+    It goes with the teacher. The purpose `classes` does without statistics; who changes a classifier has a purpose of
+    its own.
     """
-    return TeacherObjective(
-        teacher.classifier(device),
-        teacher.manifest.image_shape,
-        plan,
-        statistics=purpose != "classes",
-        variance_weight=variance_weight,
-    )
+    objectives = _shared.setdefault(teacher, {})
+    key = (device, plan, purpose, variance_weight)
+    if key not in objectives:
+        objectives[key] = TeacherObjective(
+            teacher.classifier(device),
+            teacher.manifest.image_shape,
+            plan,
+            statistics=purpose != "classes",
+            variance_weight=variance_weight,
+        )
+    return objectives[key]

@@ -15,7 +15,7 @@ from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.methods.slices.sliced import Sliced, SlicedSettings, stored_pixels
 from condense.runtime.errors import CondenseError
-from condense.synthesizers.recovery.patches import Difficulty, cut, mosaic, of_difficulty, ranked_patches
+from condense.synthesizers.recovery.patches import Difficulty, chosen_patches, cut, mosaic
 
 
 class PatchSettings(SlicedSettings):
@@ -27,7 +27,9 @@ class PatchSettings(SlicedSettings):
         le=8,
         description="patches on a side of an image; none: 1 below 128 pixels, else 2",
     )
-    patch_images: int = Field(300, ge=1, description="real images of a class that patches are taken from")
+    patch_images: int = Field(
+        300, ge=1, description="real images of a class that patches are taken from, or as many as needed"
+    )
     patch_crops: int = Field(5, ge=1, description="crops of each, of which teachers choose one")
     patch_difficulty: Difficulty = Field("easy", description="which of the ranked patches are taken")
 
@@ -41,8 +43,15 @@ class PatchSelection(Sliced[PatchSettings]):
         shape = job.data.info.image_shape
         factor = factor_of(settings, shape)
         size = (shape[1] // factor, shape[2] // factor)
-        ranked = ranked_patches(job, label, images=settings.patch_images, crops=settings.patch_crops, size=size)
-        chosen = of_difficulty(ranked, job.ipc * factor**2, settings.patch_difficulty)
+        chosen = chosen_patches(
+            job,
+            label,
+            count=job.ipc * factor**2,
+            difficulty=settings.patch_difficulty,
+            images=settings.patch_images,
+            crops=settings.patch_crops,
+            size=size,
+        )
         images = []
         for place in self.slice.places.tolist():
             cells = chosen[place :: job.ipc]

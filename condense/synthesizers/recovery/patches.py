@@ -6,17 +6,16 @@ its crops that a teacher finds easiest; these are ranked by the same loss.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from condense.augmentation.views import square_crop
-from condense.compute.plan import Plan
 from condense.data import TrainingData
 from condense.data.sampling import sample
 from condense.methods.interface import Job
@@ -25,8 +24,9 @@ from condense.synthesizers.recovery.objective import shared_objective
 from condense.teachers.committee import Committee
 
 Difficulty = Literal["easy", "medium", "hard"]
+Box = tuple[int, int, int, int]  # first row, first column, height, width
+AT_ONCE = 64  # images that teachers look at
 _LEAST = 0.08  # smallest share of the area of a crop
-_AT_ONCE = 64  # images that teachers look at
 
 
 @dataclass(frozen=True)
@@ -34,72 +34,91 @@ class Patch:
     """A crop of a training image, and the cross-entropy that the teachers have on it."""
 
     index: int
-    box: tuple[int, int, int, int]  # first row, first column, height, width
+    box: Box
     loss: float
 
 
-def ranked_patches(job: Job, label: int, *, images: int, crops: int, size: tuple[int, int]) -> tuple[Patch, ...]:
-    """One patch of each of some random training images of a class, the easiest first.
-
-    `crops` square crops of an image, of 8 to 100 % of its area, are scaled to `size` (height, width), laid in the
-    middle of an image of the teachers' mean colour, and the one of the lowest cross-entropy of the class is kept; a
-    committee is asked by its weights. A class with fewer images gives as many as it has. Patches are remembered for as
-    long as the process asks for those of the same run.
-    """
-    assert job.teacher is not None, "patches are chosen by teachers"
-    return _ranked(job.data, job.teacher, job.device, job.plan, job.seed, label, images, crops, size)
-
-
-@functools.cache  # a few numbers for each image that was looked at
-def _ranked(
-    data: TrainingData,
-    committee: Committee,
-    device: torch.device,
-    plan: Plan,
-    seed: int,
-    label: int,
-    images: int,
-    crops: int,
-    size: tuple[int, int],
+def chosen_patches(
+    job: Job, label: int, *, count: int, difficulty: Difficulty, images: int, crops: int, size: tuple[int, int]
 ) -> tuple[Patch, ...]:
-    chosen = sample(data.class_indices(label), images, generator(seed, "patch images", label)).tolist()
-    candidates = [
-        (index, square_crop(data.info.image_shape, _LEAST, seed, "patch", index, number))
-        for index in chosen
-        for number in range(crops)
-    ]
+    """So many patches of a class of this difficulty, each of another one of some random training images.
+
+    These are `images`, or as many as patches are needed. `crops` square crops of an image, of 8 to 100 % of its area,
+    are scaled to `size` (height, width), laid in the middle of an image of the teachers' mean colour, and the one of
+    the lowest cross-entropy of the class is kept; a committee is asked by its weights. A class with too few images
+    gives patches again.
+    """
+    images = max(images, count)
+
+    def choose() -> Sequence[Patch]:
+        return of_difficulty(_ranked(job, label, images, crops, size), count, difficulty)
+
+    return remembered(job, ("patches", label, count, difficulty, images, crops, size), choose)
+
+
+_Kept = WeakKeyDictionary[Committee, dict[tuple[Any, ...], tuple[Patch, ...]]]
+_kept: WeakKeyDictionary[TrainingData, _Kept] = WeakKeyDictionary()
+
+
+def remembered(job: Job, key: tuple[Any, ...], choose: Callable[[], Sequence[Patch]]) -> tuple[Patch, ...]:
+    """What `choose` gives, asked once for all slices of this process; it is forgotten with the data or the teachers."""
+    assert job.teacher is not None, "patches are chosen by teachers"
+    kept = _kept.setdefault(job.data, WeakKeyDictionary()).setdefault(job.teacher, {})
+    key = (job.device, job.plan, job.seed, *key)
+    if key not in kept:
+        kept[key] = tuple(choose())
+    return kept[key]
+
+
+def candidate_images(job: Job, label: int, count: int) -> Tensor:
+    """The training images of a class that patches are taken from; int64 [at most `count`]."""
+    return sample(job.data.class_indices(label), count, generator(job.seed, "patch images", label))
+
+
+def candidate_crops(job: Job, index: int, count: int) -> list[Box]:
+    """The crops of a training image among which teachers choose."""
+    return [square_crop(job.data.info.image_shape, _LEAST, job.seed, "patch", index, number) for number in range(count)]
+
+
+def ranked(job: Job, label: int, crops: Sequence[tuple[int, Box]], size: tuple[int, int]) -> list[Patch]:
+    """Crops (training index, box) with their losses at this size, the easiest first."""
     losses: list[float] = []
-    for start in range(0, len(candidates), _AT_ONCE):
-        pixels = cut(data, candidates[start : start + _AT_ONCE], size)
-        losses += class_losses(committee, pixels, label, data, device, plan).tolist()
+    for start in range(0, len(crops), AT_ONCE):
+        losses += class_losses(job, cut(job.data, crops[start : start + AT_ONCE], size), label).tolist()
+    patches = [Patch(index, box, loss) for (index, box), loss in zip(crops, losses)]
+    return sorted(patches, key=lambda patch: patch.loss)
+
+
+def _ranked(job: Job, label: int, images: int, crops: int, size: tuple[int, int]) -> list[Patch]:
+    """The easiest crop of each image, the easiest first."""
+    chosen = candidate_images(job, label, images).tolist()
+    candidates = [(index, box) for index in chosen for box in candidate_crops(job, index, crops)]
     best: dict[int, Patch] = {}
-    for (index, box), loss in zip(candidates, losses):
-        if index not in best or loss < best[index].loss:
-            best[index] = Patch(index, box, loss)
-    return tuple(sorted(best.values(), key=lambda patch: patch.loss))
+    for patch in ranked(job, label, candidates, size):
+        best.setdefault(patch.index, patch)
+    return list(best.values())
 
 
-def class_losses(
-    committee: Committee, pixels: Tensor, label: int, data: TrainingData, device: torch.device, plan: Plan
-) -> Tensor:
+def class_losses(job: Job, pixels: Tensor, label: int) -> Tensor:
     """The cross-entropy of a class for each of the pixels [n, C, h, w], by the weights of the teachers; float32 [n].
 
     Pixels smaller than the data's images are laid in the middle of the teacher's mean colour.
     """
-    height, width = data.info.image_shape[1:]
+    assert job.teacher is not None, "patches are chosen by teachers"
+    height, width = job.data.info.image_shape[1:]
     total = torch.zeros(len(pixels))
-    for weight, member in zip(committee.weights, committee.members):
-        objective = shared_objective(member, device, plan, purpose="classes")
+    for weight, member in zip(job.teacher.weights, job.teacher.members):
+        classifier = shared_objective(member, job.device, job.plan, purpose="classes").classifier
         laid = torch.tensor(member.manifest.mean)[:, None, None].expand(len(pixels), -1, height, width).clone()
         top, left = (height - pixels.shape[2]) // 2, (width - pixels.shape[3]) // 2
         laid[:, :, top : top + pixels.shape[2], left : left + pixels.shape[3]] = pixels
         with torch.no_grad():
-            logits = objective.classifier(laid.to(device)).float().cpu()
+            logits = classifier(laid.to(job.device)).float().cpu()
         total += weight * F.cross_entropy(logits, torch.full((len(pixels),), label), reduction="none")
     return total
 
 
-def cut(data: TrainingData, crops: Sequence[tuple[int, tuple[int, int, int, int]]], size: tuple[int, int]) -> Tensor:
+def cut(data: TrainingData, crops: Sequence[tuple[int, Box]], size: tuple[int, int]) -> Tensor:
     """Crops (training index, box) as pixels [n, C, *size] in [0, 1], scaled bilinearly, without aliasing."""
     images = data.pixels(torch.tensor([index for index, _ in crops])).float() / 255
     parts = [
@@ -116,28 +135,32 @@ def cut(data: TrainingData, crops: Sequence[tuple[int, tuple[int, int, int, int]
 
 
 def of_difficulty(patches: Sequence[Patch], count: int, difficulty: Difficulty) -> list[Patch]:
-    """So many of ranked patches: the first, those in the middle, or the last; in their order, and again if too few.
+    """So many of ranked patches: from the first on, from the one in the middle outwards, or from the last on.
+
+    Fewer are the first ones of more. Where there are too few, they begin again.
 
     >>> ranked = [Patch(index, (0, 0, 1, 1), float(index)) for index in range(5)]
-    >>> [[patch.index for patch in of_difficulty(ranked, 2, how)] for how in ("easy", "medium", "hard")]
-    [[0, 1], [1, 2], [3, 4]]
+    >>> [[patch.index for patch in of_difficulty(ranked, 3, how)] for how in ("easy", "medium", "hard")]
+    [[0, 1, 2], [2, 1, 3], [4, 3, 2]]
     """
-    spare = max(0, len(patches) - count)
-    first = {"easy": 0, "medium": spare // 2, "hard": spare}[difficulty]
-    chosen = list(patches[first : first + count])
-    return [chosen[number % len(chosen)] for number in range(count)]
+    last = len(patches) - 1
+    distance = {"easy": lambda rank: rank, "medium": lambda rank: abs(2 * rank - last), "hard": lambda rank: -rank}
+    order = sorted(range(len(patches)), key=distance[difficulty])
+    return [patches[order[number % len(order)]] for number in range(count)]
 
 
 def mosaic(cells: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """One image (C, H, W) of cells [factor^2, C, h, w], row by row; cells that do not fill it are enlarged.
+    """One image (C, H, W) of cells [factor^2, C, h, w], row by row.
+
+    Where a side cannot be divided by `factor` the first cells are enlarged by a pixel, as in the released code.
 
     >>> mosaic(torch.arange(4.0).view(4, 1, 1, 1), (1, 2, 2)).flatten().tolist()
     [0.0, 1.0, 2.0, 3.0]
     """
-    channels, height, width = image_shape
     factor = round(len(cells) ** 0.5)
-    rows = cells.view(factor, factor, *cells.shape[1:]).permute(2, 0, 3, 1, 4)  # (C, factor, h, factor, w)
-    image = rows.reshape(channels, factor * cells.shape[2], factor * cells.shape[3])
-    if image.shape == image_shape:
-        return image
-    return F.interpolate(image[None], (height, width), mode="nearest")[0]
+    heights, widths = ([len(part) for part in torch.arange(side).tensor_split(factor)] for side in image_shape[1:])
+    rows = [
+        torch.cat([F.interpolate(cell[None], (height, width), mode="nearest") for cell, width in zip(row, widths)], 3)
+        for row, height in zip(cells.split(factor), heights)
+    ]
+    return torch.cat(rows, 2)[0]

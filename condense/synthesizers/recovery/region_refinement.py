@@ -15,27 +15,29 @@ abstract and of summaries by others; what these leave open is marked "ours" and 
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from condense.augmentation.views import square_crop
-from condense.compute.plan import Plan
-from condense.data import TrainingData
-from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.methods.slices.layouts import Slice
 from condense.networks.class_activation import class_activation, last_maps
-from condense.runtime.seeds import generator
 from condense.synthesizers.recovery.base import Recovery, RecoverySettings
 from condense.synthesizers.recovery.objective import shared_objective
-from condense.synthesizers.recovery.patches import Patch, class_losses, cut, mosaic, of_difficulty
-from condense.teachers.committee import Committee
-
-_LEAST = 0.08
-_AT_ONCE = 64
+from condense.synthesizers.recovery.patches import (
+    AT_ONCE,
+    Box,
+    Patch,
+    candidate_crops,
+    candidate_images,
+    cut,
+    mosaic,
+    of_difficulty,
+    ranked,
+    remembered,
+)
 
 
 class RefinementSettings(RecoverySettings):
@@ -53,7 +55,7 @@ class RegionRefinement(Recovery[RefinementSettings]):
     def __init__(self, job: Job, settings: RefinementSettings, part: Slice) -> None:
         super().__init__(job, settings, part)
         pixels = self.pixels(self.images.detach())
-        activation = mean_activation(self.committee, pixels, self.labels, job.device, job.plan)
+        activation = mean_activation(job, pixels, self.labels)
         self.mask = (settings.critical - activation).clamp_min(0)[:, None]  # (n, 1, H, W)
 
     def start(self) -> Tensor:
@@ -63,18 +65,9 @@ class RegionRefinement(Recovery[RefinementSettings]):
         size = (shape[1] // factor, shape[2] // factor)
         images = []
         for label, place in zip(self.slice.labels.tolist(), self.slice.places.tolist()):
-            ranked = activated_patches(
-                job.data,
-                self.committee,
-                job.device,
-                job.plan,
-                job.seed,
-                label,
-                settings.patch_images,
-                settings.patch_crops,
-                size,
-            )
-            cells = of_difficulty(ranked, job.ipc * factor**2, "hard")[::-1][place :: job.ipc]
+            count = job.ipc * factor**2
+            chosen = activated_patches(job, label, count, settings.patch_images, settings.patch_crops, size)
+            cells = chosen[place :: job.ipc]
             images.append(mosaic(cut(job.data, [(patch.index, patch.box) for patch in cells], size), shape))
         return torch.stack(images)
 
@@ -89,43 +82,38 @@ class RegionRefinement(Recovery[RefinementSettings]):
         return metrics
 
 
-def mean_activation(committee: Committee, pixels: Tensor, labels: Tensor, device: torch.device, plan: Plan) -> Tensor:
+def mean_activation(job: Job, pixels: Tensor, labels: Tensor) -> Tensor:
     """The class activation of pixels [n, C, H, W] by the weights of the teachers, [n, H, W]."""
-    total = torch.zeros(len(pixels), *pixels.shape[2:], device=device)
-    for weight, member in zip(committee.weights, committee.members):
-        classifier = shared_objective(member, device, plan, purpose="classes").classifier
+    assert job.teacher is not None, "a recovery is never begun without teachers"
+    total = torch.zeros(len(pixels), *pixels.shape[2:], device=job.device)
+    for weight, member in zip(job.teacher.weights, job.teacher.members):
+        classifier = shared_objective(member, job.device, job.plan, purpose="classes").classifier
         layer = last_maps(classifier, member.manifest.image_shape)
         total += weight * class_activation(classifier, pixels, labels, layer)
     return total
 
 
-@functools.cache  # a few numbers for each image that was looked at
 def activated_patches(
-    data: TrainingData,
-    committee: Committee,
-    device: torch.device,
-    plan: Plan,
-    seed: int,
-    label: int,
-    images: int,
-    crops: int,
-    size: tuple[int, int],
+    job: Job, label: int, count: int, images: int, crops: int, size: tuple[int, int]
 ) -> tuple[Patch, ...]:
-    """Of some random images of a class, of each the crop with the highest mean activation, by their loss, ascending."""
-    chosen = sample(data.class_indices(label), images, generator(seed, "patch images", label))
-    found: list[tuple[int, tuple[int, int, int, int]]] = []
-    shape = data.info.image_shape
-    for batch in chosen.split(_AT_ONCE):
-        pixels = (data.pixels(batch).float() / 255).to(device)
-        labels = torch.full((len(batch),), label, device=device)
-        activation = mean_activation(committee, pixels, labels, device, plan).cpu()
-        for index, seen in zip(batch.tolist(), activation):
-            boxes = [square_crop(shape, _LEAST, seed, "patch", index, number) for number in range(crops)]
-            means = [seen[top : top + rows, left : left + columns].mean().item() for top, left, rows, columns in boxes]
-            found.append((index, boxes[max(range(crops), key=means.__getitem__)]))
-    losses: list[float] = []
-    for start in range(0, len(found), _AT_ONCE):
-        pixels = cut(data, found[start : start + _AT_ONCE], size)
-        losses += class_losses(committee, pixels, label, data, device, plan).tolist()
-    patches = [Patch(index, box, loss) for (index, box), loss in zip(found, losses)]
-    return tuple(sorted(patches, key=lambda patch: patch.loss))
+    """So many patches of a class, the hardest first: each the crop of highest mean activation of a random image."""
+    images = max(images, count)
+
+    def choose() -> Sequence[Patch]:
+        chosen = candidate_images(job, label, images)
+        found = [pair for batch in chosen.split(AT_ONCE) for pair in _most_activated(job, label, batch, crops)]
+        return of_difficulty(ranked(job, label, found, size), count, "hard")
+
+    return remembered(job, ("activated", label, count, images, crops, size), choose)
+
+
+def _most_activated(job: Job, label: int, indices: Tensor, crops: int) -> list[tuple[int, Box]]:
+    """Each of these training images with its crop of the highest mean activation."""
+    pixels = (job.data.pixels(indices).float() / 255).to(job.device)
+    labels = torch.full((len(indices),), label, device=job.device)
+    found = []
+    for index, seen in zip(indices.tolist(), mean_activation(job, pixels, labels).cpu()):
+        boxes = candidate_crops(job, index, crops)
+        means = [seen[top : top + rows, left : left + columns].mean().item() for top, left, rows, columns in boxes]
+        found.append((index, boxes[max(range(crops), key=means.__getitem__)]))
+    return found

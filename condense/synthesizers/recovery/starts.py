@@ -11,7 +11,7 @@ from condense.data.sampling import repeated, sample
 from condense.methods.interface import Job
 from condense.methods.slices.layouts import Slice
 from condense.runtime.seeds import generator
-from condense.synthesizers.recovery.patches import cut, of_difficulty, ranked_patches
+from condense.synthesizers.recovery.patches import chosen_patches, cut
 
 Start = Literal["noise", "real", "patches"]
 
@@ -33,8 +33,15 @@ def starting_pixels(start: Start, job: Job, part: Slice, settings: Any) -> Tenso
     size = job.data.info.image_shape[1:]
     crops = []
     for label, place in chosen:
-        ranked = ranked_patches(job, label, images=settings.patch_images, crops=settings.patch_crops, size=size)
-        patch = of_difficulty(ranked, job.ipc, settings.patch_difficulty)[place]
+        patch = chosen_patches(
+            job,
+            label,
+            count=job.ipc,
+            difficulty=settings.patch_difficulty,
+            images=settings.patch_images,
+            crops=settings.patch_crops,
+            size=size,
+        )[place]
         crops.append((patch.index, patch.box))
     return cut(job.data, crops, size)
 

@@ -13,14 +13,13 @@ teacher.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from condense.methods.interface import Job
 from condense.methods.slices.layouts import Slice
 from condense.synthesizers.recovery.base import Recovery, RecoverySettings
-from condense.synthesizers.recovery.objective import TeacherObjective, shared_objective
+from condense.synthesizers.recovery.objective import TeacherObjective, classification_loss, shared_objective
 from condense.synthesizers.recovery.starts import Start
 from condense.teachers.teacher import Teacher
 
@@ -37,7 +36,9 @@ class WeightAdjustmentSettings(RecoverySettings):
 
 
 class WeightAdjustment(Recovery[WeightAdjustmentSettings]):
-    """Teachers are moved before the first update."""
+    """Teachers are moved before the first update, by less than bfloat16 could tell apart."""
+
+    only_float32 = True
 
     def __init__(self, job: Job, settings: WeightAdjustmentSettings, part: Slice) -> None:
         super().__init__(job, settings, part)
@@ -62,9 +63,9 @@ def ascend(classifier: nn.Module, images: Tensor, labels: Tensor, radius: float,
         value.requires_grad_(True)
     try:
         for _ in range(steps):
-            loss = F.cross_entropy(classifier(images).float(), labels)
+            loss = classification_loss(classifier(images), labels)
             gradients = torch.autograd.grad(loss, parameters)
-            length = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+            length = torch.stack([gradient.norm() for gradient in gradients]).norm()
             with torch.no_grad():
                 step = (radius / steps / (length + 1e-12)).item()
                 for value, gradient in zip(parameters, gradients):
