@@ -41,7 +41,8 @@ class PixelClassifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits."""
-        logits: Tensor = self.network(self.normalize(pixels))
+        normalized = self.normalize(pixels).to(next(self.network.parameters()).dtype)
+        logits: Tensor = self.network(normalized)
         return logits
 
 
