@@ -14,12 +14,14 @@ from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing
 from condense.labels.views import LOGITS, row_shape
 from condense.runtime.errors import CondenseError
+from condense.runtime.memory import keep_freed_memory
 
 _ASKED_AT_ONCE = 128  # images, where it makes no difference
 
 
 def clean_logits(plain: PlainImages, voter: Voter, device: torch.device) -> Tensor:
     """The logits of all images as they are: float32 [N, K], on the processor."""
+    keep_freed_memory()
     batches = torch.arange(len(plain)).split(_ASKED_AT_ONCE)
     return torch.cat([voter.logits(plain.read(ids).to(device)).float().cpu() for ids in batches])
 
@@ -41,6 +43,7 @@ def view_logits(
     rows, group = row_shape(len(plain), classes)
 
     def make() -> Iterator[np.ndarray]:
+        keep_freed_memory()
         for view in range(showing.views or 0):
             for piece in _pieces(showing, view, plain, voter, device, (rows, group, classes)):
                 yield _halved(piece)
