@@ -12,7 +12,7 @@ from torch import Tensor
 from condense.runtime.hdf5.reader import Rows
 
 _PIECE_BYTES = 2**20
-LARGE = 2**28  # bytes of images from which a set that is loaded leaves them in its file
+LARGE = 2**26  # bytes of images from which a set leaves them in files
 
 
 class StoredRows:
