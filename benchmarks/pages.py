@@ -4,6 +4,7 @@ A page says where a table stands and which one it is, and the table follows:
 
     <!-- table: cost matching-desk fashion-mnist 10 -->     one data set and size: accuracy and what it costs
     <!-- table: sizes matching-desk -->                     every method at every size: accuracy
+    <!-- table: columns recovery-desk cifar10 10 -->        one data set and size: accuracy in every column of the grid
 
     python -m benchmarks.pages
 """
@@ -34,9 +35,13 @@ WORDS = {  # for what a grid gives, where its own words say little to a reader
     "gradient adjoint": "adjoint",
     "gradient frozen": "frozen",
     "image_average_left None": "raw images",
+    "radius 0": "weights not moved",
+    "recipe plusplus": "SRe2L++",
 }
 NOT_LEARNED = "mosaics of real images, not learned"  # idm after one update at a rate of nearly nothing
-SAME_FOR_ALL = re.compile(r"recipe \w+|revision \d+|[\d.]+ minutes|\d+ \w+ experts of \d+ epochs")
+SAME_FOR_ALL = re.compile(
+    r"recipe (?!plusplus)\w+|layout mixed|teacher .+|revision \d+|[\d.]+ minutes|\d+ \w+ experts of \d+ epochs"
+)
 ITERATIONS = re.compile(r"\d+ iterations")
 MARK = re.compile(r"(<!-- table: (?P<words>[^>]+) -->\n)(?:\|.*\n)*")
 
@@ -109,6 +114,24 @@ def sizes_table(lines: Sequence[Line]) -> str:
     )
 
 
+def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+    """Accuracies of one data set at one size in every column, in the order of the grid: columns are never compared.
+
+    A column is a protocol and the labels that sets were given for it; bytes are those of the set itself.
+    """
+    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
+    columns = list(dict.fromkeys((line["protocol"], line.get("labels", "")) for line in here))
+    rows: dict[str, dict[tuple[str, str], Line]] = {}
+    for line in here:
+        rows.setdefault(name_of(line), {})[line["protocol"], line.get("labels", "")] = line
+    headings = [f"{protocol} ({labels})" if labels else protocol for protocol, labels in columns]
+    table = []
+    for name, scores in rows.items():
+        own = min(scores.values(), key=lambda line: int(line["bytes"]))
+        table.append([name, *_accuracies(scores, columns), *_costs(own)])
+    return markdown_table(["method", *headings, "iterations", "images", "bytes", "seconds to make"], table)
+
+
 def name_of(line: Line) -> str:
     """The method and what is particular about a row.
 
@@ -149,7 +172,7 @@ def _costs(line: Line) -> list[str]:
     ]
 
 
-KINDS: dict[str, Callable[..., str]] = {"cost": cost_table, "sizes": sizes_table}
+KINDS: dict[str, Callable[..., str]] = {"cost": cost_table, "sizes": sizes_table, "columns": columns_table}
 
 
 if __name__ == "__main__":

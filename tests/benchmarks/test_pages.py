@@ -94,6 +94,22 @@ def test_iterations_that_data_and_size_tell_are_not_part_of_a_name():
     assert name_of(line | {"method": "mtt (gradient frozen, given iterations)"}) == "mtt, frozen, 746 iterations"
 
 
+def test_a_table_of_columns_keeps_the_labels_apart_and_the_order_of_the_grid(tmp_path: Path):
+    head = RESULTS.splitlines()[0].replace("protocol,", "protocol,labels,")
+    lines = [
+        'cifar10,10,random,,desk-soft,"views, T 20 of small",0.3,0.01,100,100,908000,,0,,',
+        'cifar10,10,random,,desk-soft,"online, T 20 of small",0.4,0.01,100,100,1308000,,0,,',
+        "cifar10,10,random,,desk,,0.2,,100,100,308000,,0,,",
+        'cifar10,10,sre2l (a),"recipe plusplus, layout mixed, teacher small",desk,,0.5,,100,100,308000,500,90,,',
+    ]
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "results.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    written = with_tables("<!-- table: columns grid cifar10 10 -->\n", tmp_path)
+    assert "desk-soft (views, T 20 of small) | desk-soft (online, T 20 of small) | desk |" in written
+    assert "| random | 30.0 ± 1.0 | 40.0 ± 1.0 | 20.0 |  | 100 | 308,000 | 0 |" in written
+    assert "| sre2l, SRe2L++ |  |  | 50.0 | 500 | 100 | 308,000 | 90 |" in written
+
+
 def test_pages_are_written_again_in_place(results: Path):
     page = results / "page.md"
     page.write_text("<!-- table: sizes grid -->\n\nText stays.\n", encoding="utf-8")
