@@ -225,4 +225,6 @@ def checksum_of_table(dtype: np.dtype, shape: tuple[int, ...], checksums: np.nda
 
 
 def _checksum(dtype: np.dtype, shape: tuple[int, ...], content: np.ndarray) -> str:
-    return hashlib.blake2b(f"{dtype.str} {shape}".encode() + content.tobytes(), digest_size=DIGEST_BYTES).hexdigest()
+    digest = hashlib.blake2b(f"{dtype.str} {shape}".encode(), digest_size=DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(content).reshape(-1).view(np.uint8).data)  # no copy: it may be large
+    return digest.hexdigest()
