@@ -38,11 +38,11 @@ def evaluate(
     nets: Sequence[NetworkLike] = ("convnet",),
     runs: int | None = None,
     protocol: str | Protocol = "desk",
-    teacher: Teacher | Committee | str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
     progress: bool = False,
+    teacher: Teacher | Committee | str | Path | None = None,
 ) -> Evaluation:
     """Train networks on `synthetic` from scratch and test each once, after its last epoch, on `data.test`.
 
@@ -54,13 +54,13 @@ def evaluate(
             function of an image shape and a number of classes that makes one (see `condense.networks.network_name`).
         runs: networks trained of each kind, by default the protocol's number.
         protocol: a name of `condense protocols`, a `Protocol`, or for the reference line `full("desk")`.
-        teacher: a teacher, a committee or their files, for labels that are asked for in training, and for protocols
-            with soft labels of a teacher where the images have none of their own.
         seed: network k depends on (seed, k) only, so results on different sets are paired network by network.
         device: `auto`, `cpu` or `cuda:N`.
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs. Networks
             compute in float32 on every machine, so that a protocol means the same everywhere.
         progress: show bars on standard error.
+        teacher: a teacher, a committee or their files, for labels that are asked for in training, and for protocols
+            with soft labels of a teacher where the images have none of their own.
 
     Raises:
         CondenseError: unknown names; a set and data that do not match in classes, their order or image shape;
