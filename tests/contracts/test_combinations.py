@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from condense.methods.registry import methods
 from condense.methods.request import Request, resolve_settings
 from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
+from condense.teachers import Committee
 
 Factors = Mapping[str, Sequence[Any]]
 Row = dict[str, Any]
@@ -161,5 +162,53 @@ def test_two_updates_of_every_combination(row: Row, data_of, tmp_path: Path):
     assert torch.isfinite(made.metrics["loss"]).all()
     read = SyntheticSet.load(out)
     assert torch.equal(read.stored, made.stored)
+    assert torch.equal(read.images, made.images)
+    assert torch.equal(read.labels, made.labels)
+
+
+RECOVERY: Factors = {
+    "method": tuple(name for name in methods().names() if "statistics_weight" in settings_of(name)),
+    "layout": ("ipc-index", "mixed", "per-class"),
+    "initialization": ("noise", "real", "patches"),
+    "shape": ((1, 8, 8), (1, 8, 12), (3, 8, 8), (3, 12, 8)),
+    "crop": (None, 0.3),
+    "statistics_weight": (0.0, 0.1),
+    "teachers": (1, 2),
+    "float_pixels": (False, True),
+    "slice_size": (1, 4, 100),
+}
+RECOVERIES = covering_rows(RECOVERY)
+
+
+def test_every_recovery_is_in_some_row():
+    assert {"sre2l", "cda", "dwa", "cv-dd", "infer", "nrr-dd"} <= {row["method"] for row in RECOVERIES}
+    assert len(RECOVERIES) <= 30
+
+
+@pytest.mark.parametrize("row", RECOVERIES, ids=lambda row: "-".join(map(str, row.values())))
+def test_two_updates_of_every_recovery(row: Row, data_of, untrained_teacher, tmp_path: Path):
+    """A method that leaves something no choice has what it needs instead."""
+    data, method, fields = data_of(row["shape"]), row["method"], settings_of(row["method"])
+    names = ["convnet-d2-w4-bn", "convnet-d1-w6-bn"][: row["teachers"]]
+    teacher = Committee(tuple(untrained_teacher(data.info, name, seed) for seed, name in enumerate(names)))
+    options = {"iterations": 2, "patch_images": 4, "patch_crops": 2}
+    for name in RECOVERY.keys() - {"method", "shape", "teachers"}:
+        choices = get_args(fields[name].annotation)
+        if name not in ("layout", "initialization") or row[name] in choices:
+            options[name] = row[name]
+    options["float_pixels"] &= method != "infer"
+
+    out = tmp_path / "set.h5"
+    made = condense.distill(method, data, 2, teacher=teacher, compile="off", out=out, **options)
+    places = 2 if method != "infer" else 1
+    assert made.stored.shape == (3 * places, *row["shape"])
+    assert made.stored.dtype == (torch.float32 if options["float_pixels"] else torch.uint8)
+    assert made.images.shape == (3 * places if method != "infer" else 3 * (1 + row["teachers"]), *row["shape"])
+    assert torch.isfinite(made.images).all()
+    assert all(series.shape == (2,) for series in made.metrics.values())
+    assert (made.metrics["statistics"] > 0).all() == bool(row["statistics_weight"])
+    still = condense.distill(method, data, 2, teacher=teacher, compile="off", **options | {"image_lr": 1e-12})
+    assert not torch.equal(still.images, made.images)
+    read = SyntheticSet.load(out)
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.labels, made.labels)

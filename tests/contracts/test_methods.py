@@ -1,6 +1,7 @@
 """What every registered method must do, whatever it is."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,25 +13,38 @@ from condense.augmentation.dsa import Augmentation
 from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS
 from condense.methods.registry import methods
+from condense.methods.slices.sliced import Sliced
+from condense.methods.slices.storing import slices_path
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
+from condense.synthesizers.base import Synthesizer
+from condense.synthesizers.recovery.base import Recovery
 
 NAMES = methods().names()
+MAKERS = {name: load_object(methods().find(name).target) for name in NAMES}
+LEARNED = [name for name, maker in MAKERS.items() if issubclass(maker, Synthesizer)]
+SLICED = [name for name, maker in MAKERS.items() if issubclass(maker, Sliced)]
+RECOVERED = [name for name, maker in MAKERS.items() if issubclass(maker, Recovery)]
+FEWER = ["infer"]  # stores fewer images than were asked for, and what is added to them in their bytes
 SHAPES = [(1, 8, 8), (3, 12, 8)]  # one and three channels, square and not
 
 
 @pytest.fixture(scope="module")
-def options(data, tmp_path_factory):
-    """What makes any method quick on this data, with experts for those that need them."""
+def options(data, untrained_teacher, tmp_path_factory):
+    """What makes any method quick on this data, with experts and a teacher for those that need them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONDENSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         folder = tmp_path_factory.mktemp("experts") / "buffer"
         record_experts(data, "convnet-d2-w4", experts=2, epochs=3, out=folder)
     buffer = ExpertBuffer.open(folder)
 
+    teacher = untrained_teacher(data.info, "convnet-d2-w4-bn")
+
     def of(method: str) -> dict:
-        return small_options(method) | ({"buffer": buffer} if methods().find(method).experts else {})
+        entry = methods().find(method)
+        needed = ({"buffer": buffer} if entry.experts else {}) | ({"teacher": teacher} if entry.teacher else {})
+        return small_options(method) | needed
 
     return of
 
@@ -52,6 +66,9 @@ def small_options(method: str) -> dict:
         "inner_steps": 4,
         "max_start": 2,
         "skip_above": 1e9,
+        "slice_size": 2,
+        "patch_images": 4,
+        "patch_crops": 2,
     }
     return {name: value for name, value in quick.items() if name in fields}
 
@@ -72,12 +89,18 @@ def data(request, tmp_path_factory):
 def test_a_set_has_the_right_form_and_survives_storage(method: str, options, data, tmp_path: Path):
     out = tmp_path / "set.h5"
     made = condense.distill(method, data, ipc=2, seed=1, out=out, **options(method))
-    assert made.stored.shape == (6, *data.image_shape)
-    assert made.stored_labels.classes.tolist() == [0, 0, 1, 1, 2, 2]
+    count = 3 * made.ipc
+    assert made.stored.shape == (count, *data.image_shape)
+    assert made.stored_labels.classes.tolist() == [label for label in range(3) for _ in range(made.ipc)]
     assert made.images.shape == (len(made), *data.image_shape)
-    assert made.labels.tolist() == made.stored_labels.classes.tolist() * (len(made) // 6)
+    assert made.labels.tolist() == made.stored_labels.classes.tolist() * (len(made) // count)
     assert torch.isfinite(made.images).all()
     assert made.bytes >= made.stored.numel()
+    if method in FEWER:
+        assert made.ipc < 2
+        assert made.bytes - made.stored_labels.bytes <= 6 * made.stored[0].numel() * made.stored.element_size()
+    else:
+        assert made.ipc == 2
     read = SyntheticSet.load(out)
     assert torch.equal(read.images, made.images)
     assert torch.equal(read.labels, made.labels)
@@ -100,13 +123,10 @@ def test_the_same_request_gives_the_same_file_and_no_global_randomness(method: s
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     paths = [tmp_path / "one" / "set.h5", tmp_path / "two" / "set.h5"]
     for path in paths:
-        condense.distill(method, data, ipc=1, seed=3, out=path, **options(method))
+        condense.distill(method, data, ipc=2 if method in FEWER else 1, seed=3, out=path, **options(method))
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert torch.equal(before[0], torch.random.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
-
-
-LEARNED = [name for name in NAMES if "iterations" in load_object(methods().find(name).target).Settings.model_fields]
 
 
 @pytest.mark.parametrize("method", LEARNED)
@@ -231,6 +251,63 @@ def test_sets_that_are_kept_on_the_way_are_those_of_shorter_runs(
     assert sorted(out.parent.glob("*.h5")) == sorted(paths)
     configurations = [SyntheticSet.load(path).provenance["configuration"] for path in paths]
     assert [configuration["settings"]["iterations"] for configuration in configurations] == [2, 4, 5]
+
+
+@pytest.mark.parametrize("method", SLICED)
+def test_a_run_that_is_interrupted_in_a_slice_equals_one_that_is_not(
+    method: str, options, data, tmp_path: Path, monkeypatch, capsys
+):
+    """In its second update, where slices have updates, else where the slice is made; the slices before it stay."""
+    maker = MAKERS[method]
+    place, chosen = ("step" if method in RECOVERED else "result"), options(method)
+    original = getattr(maker, place)
+
+    def stop(self, *iteration: int):
+        if self.slice.number == 1 and iteration in [(), (1,)]:
+            raise InterruptedError
+        return original(self, *iteration)
+
+    monkeypatch.setattr("condense.methods.checkpoints.MOST_SECONDS_LOST", 0.0)
+    monkeypatch.setattr("condense.methods.checkpoints.LARGEST_COST", 1e9)
+    condense.distill(method, data, ipc=3, out=tmp_path / "whole.h5", **chosen)
+    monkeypatch.setattr(maker, place, stop)
+    with pytest.raises(InterruptedError):
+        condense.distill(method, data, ipc=3, out=tmp_path / "pieces.h5", **chosen)
+    assert [path.name for path in slices_path(tmp_path / "pieces.h5").glob("*.h5")] == ["slice-00000.h5"]
+    monkeypatch.setattr(maker, place, original)
+    condense.distill(method, data, ipc=3, out=tmp_path / "pieces.h5", **chosen)
+    said = capsys.readouterr().err
+    assert "going on: 1 of " in said
+    assert ("going on at iteration 1" in said) == (method in RECOVERED)
+    assert (tmp_path / "pieces.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert not slices_path(tmp_path / "pieces.h5").exists()
+
+
+@pytest.mark.parametrize("method", RECOVERED)
+def test_recovery_goes_down_what_it_descends_from_every_start(method: str, options, data):
+    chosen = options(method) | {"iterations": 20, "slice_size": 3, "crop": None, "flip": False, "shift": 0}
+    allowed = get_args(MAKERS[method].Settings.model_fields["initialization"].annotation)
+    for start in allowed:
+        made = condense.distill(method, data, ipc=2, initialization=start, **chosen)
+        assert made.metrics["loss"][-1] < made.metrics["loss"][0]
+        assert made.metrics.keys() == {"loss", "classes", "statistics"}
+    for start in {"noise", "real", "patches"} - {*allowed}:
+        with pytest.raises(CondenseError, match=f"--initialization '{start}': should be "):
+            condense.distill(method, data, ipc=2, initialization=start, **chosen)
+
+
+@pytest.mark.parametrize("method", RECOVERED)
+def test_teachers_in_half_precision_think_nearly_the_same(method: str, options, data):
+    if MAKERS[method].only_float32:
+        with pytest.raises(CondenseError, match=f"{method} computes in float32 only"):
+            condense.distill(method, data, ipc=2, precision="bfloat16", **options(method))
+        return
+    full, half = (
+        condense.distill(method, data, ipc=2, precision=precision, **options(method)).metrics
+        for precision in ("float32", "bfloat16")
+    )
+    for name, series in full.items():
+        assert half[name][0].item() == pytest.approx(series[0].item(), rel=0.03)
 
 
 @pytest.mark.parametrize("method", NAMES)

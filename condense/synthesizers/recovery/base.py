@@ -97,8 +97,8 @@ class Recovery(Sliced[SettingsT]):
 
     def objective(self, teacher: Teacher) -> TeacherObjective:
         """What is asked of a teacher."""
-        purpose = "" if self.settings.statistics_weight else "classes"
-        return shared_objective(teacher, self.job.device, self.job.plan, purpose=purpose)
+        statistics = self.settings.statistics_weight > 0
+        return shared_objective(teacher, self.job.device, self.job.plan, statistics=statistics)
 
     def least_area(self, iteration: int) -> float | None:
         """The smallest share of the area that a crop of this update shows; None for no crops."""

@@ -14,7 +14,7 @@ statistics of each part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -37,8 +37,10 @@ from condense.teachers.committee import Committee
 
 
 class CompensationSettings(RecoverySettings):
-    """Settings of `infer`; a slice is a place of the images, whatever the layout."""
+    """Settings of `infer`; its slices and where they start are a part of the method."""
 
+    layout: Literal["ipc-index"] = Field("ipc-index", description="what shares a batch: one image a class")
+    initialization: Literal["real"] = Field("real", description="what compensators are added to: real images")
     statistics_weight: float = Field(1.0, ge=0, description="of the distance to the statistics of BatchNorm")
 
 

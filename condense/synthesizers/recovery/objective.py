@@ -70,21 +70,26 @@ _shared: WeakKeyDictionary[Teacher, dict[tuple[Any, ...], TeacherObjective]] = W
 
 
 def shared_objective(
-    teacher: Teacher, device: torch.device, plan: Plan, *, purpose: str = "", variance_weight: float = 1.0
+    teacher: Teacher,
+    device: torch.device,
+    plan: Plan,
+    *,
+    statistics: bool = True,
+    variance_weight: float = 1.0,
+    purpose: str = "",
 ) -> TeacherObjective:
-    """The objective of a teacher: built, and compiled, once for all slices of this process and each `purpose`.
+    """The objective of a teacher: built, and compiled, once for all slices of this process.
 
-    It goes with the teacher. The purpose `classes` does without statistics; who changes a classifier has a purpose of
-    its own.
+    It goes with the teacher. Who changes the classifier has a `purpose` of its own.
     """
     objectives = _shared.setdefault(teacher, {})
-    key = (device, plan, purpose, variance_weight)
+    key = (device, plan, statistics, variance_weight, purpose)
     if key not in objectives:
         objectives[key] = TeacherObjective(
             teacher.classifier(device),
             teacher.manifest.image_shape,
             plan,
-            statistics=purpose != "classes",
+            statistics=statistics,
             variance_weight=variance_weight,
         )
     return objectives[key]

@@ -108,7 +108,7 @@ def class_losses(job: Job, pixels: Tensor, label: int) -> Tensor:
     height, width = job.data.info.image_shape[1:]
     total = torch.zeros(len(pixels))
     for weight, member in zip(job.teacher.weights, job.teacher.members):
-        classifier = shared_objective(member, job.device, job.plan, purpose="classes").classifier
+        classifier = shared_objective(member, job.device, job.plan, statistics=False).classifier
         laid = torch.tensor(member.manifest.mean)[:, None, None].expand(len(pixels), -1, height, width).clone()
         top, left = (height - pixels.shape[2]) // 2, (width - pixels.shape[3]) // 2
         laid[:, :, top : top + pixels.shape[2], left : left + pixels.shape[3]] = pixels

@@ -16,6 +16,7 @@ abstract and of summaries by others; what these leave open is marked "ours" and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -45,6 +46,8 @@ class RefinementSettings(RecoverySettings):
 
     iterations: int = Field(500, ge=1, description="updates of the images of each slice")
     image_lr: float = Field(0.05, gt=0, description="Adam's, at the beginning of a cosine to 0; in standard deviations")
+    initialization: Literal["patches"] = Field("patches", description="what the images start from: patches")
+    patch_difficulty: Literal["hard"] = Field("hard", description="those that teachers are least sure of")
     critical: float = Field(0.5, gt=0, le=1, description="eps: the class activation from which pixels stay as they are")
     factor: int | None = Field(None, ge=1, le=8, description="patches on a side; none: 1 below 128 pixels, else 2")
 
@@ -87,7 +90,7 @@ def mean_activation(job: Job, pixels: Tensor, labels: Tensor) -> Tensor:
     assert job.teacher is not None, "a recovery is never begun without teachers"
     total = torch.zeros(len(pixels), *pixels.shape[2:], device=job.device)
     for weight, member in zip(job.teacher.weights, job.teacher.members):
-        classifier = shared_objective(member, job.device, job.plan, purpose="classes").classifier
+        classifier = shared_objective(member, job.device, job.plan, statistics=False).classifier
         layer = last_maps(classifier, member.manifest.image_shape)
         total += weight * class_activation(classifier, pixels, labels, layer)
     return total

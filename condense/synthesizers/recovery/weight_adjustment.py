@@ -50,7 +50,12 @@ class WeightAdjustment(Recovery[WeightAdjustmentSettings]):
     def objective(self, teacher: Teacher) -> TeacherObjective:
         """A pristine teacher that may be moved."""
         objective = shared_objective(
-            teacher, self.job.device, self.job.plan, purpose=_PURPOSE, variance_weight=self.settings.variance_weight
+            teacher,
+            self.job.device,
+            self.job.plan,
+            statistics=self.settings.statistics_weight > 0,
+            variance_weight=self.settings.variance_weight,
+            purpose=_PURPOSE,
         )
         objective.classifier.network.load_state_dict(dict(teacher.state))
         return objective

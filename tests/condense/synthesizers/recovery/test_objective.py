@@ -122,7 +122,7 @@ def test_slices_share_an_objective_for_as_long_as_its_teacher_is_there(data_of, 
     asked = shared_objective(teacher, HERE, Plan())
     assert shared_objective(teacher, HERE, Plan()) is asked
     others = [
-        shared_objective(teacher, HERE, Plan(), purpose="classes"),
+        shared_objective(teacher, HERE, Plan(), statistics=False),
         shared_objective(teacher, HERE, Plan(), variance_weight=2.0),
         shared_objective(teacher, HERE, Plan(precision="bfloat16")),
     ]
