@@ -38,9 +38,11 @@ class InterpolatedLabels(LogitLabels):
         temperature: float = 30.0,
         loss: str | None = None,
         class_weight: float = 0.0,
+        *,
         teacher: str | None = None,
+        images: str | None = None,
     ) -> None:
-        super().__init__(rows, classes, temperature, loss, class_weight, teacher)
+        super().__init__(rows, classes, temperature, loss, class_weight, teacher=teacher, images=images)
         if self.objective.loss == "cross-entropy":
             raise CondenseError("interpolated labels are mixed as logits; give the loss kl, kl-t2 or mse")
 

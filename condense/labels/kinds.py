@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.compute.losses import cross_entropy, squared_error
+from condense.data.info import DataInfo
+from condense.labels.advisers import Advisers
 from condense.labels.labels import Attributes, Labels, Stored, read_number, read_text, settled, whole
 from condense.labels.objectives import Objective
+from condense.labels.plain import PlainImages
 from condense.runtime.errors import CondenseError
-from condense.training.sources import Targets
+from condense.training.sources import ImageSource, Targets, TrainingSource
 
 
 class HardLabels(Labels):
@@ -82,24 +85,48 @@ class _Rows(Labels):
 
 
 class SoftRows(_Rows):
-    """A soft label of K classes for each image; `teacher` says who gave it, if that is known, for people."""
+    """A soft label of K classes for each image.
+
+    Where a teacher gave it, `teacher` says which, for people, and `images` is the digest of the pixels that it saw.
+    """
 
     what = "soft labels"
     soft_per = "image"
 
     def __init__(
-        self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0, teacher: str | None = None
+        self,
+        rows: Tensor,
+        classes: Tensor | None = None,
+        temperature: float = 1.0,
+        *,
+        teacher: str | None = None,
+        images: str | None = None,
     ) -> None:
         super().__init__(rows, classes)
-        self.temperature, self.teacher = temperature, teacher
+        self.temperature, self.teacher, self.images = temperature, teacher, images
         if not (math.isfinite(temperature) and temperature > 0):
             raise CondenseError(f"temperature {temperature} must be a positive number")
 
     @property
     def attributes(self) -> Attributes:
-        """The temperature, and the teacher."""
+        """The temperature, the teacher and the digest."""
         facts: Attributes = {"temperature": self.temperature}
-        return facts if self.teacher is None else facts | {"teacher": self.teacher}
+        known = {"teacher": self.teacher, "images": self.images}
+        return facts | {name: value for name, value in known.items() if value is not None}
+
+    def source(
+        self,
+        images: ImageSource,
+        plain: PlainImages,
+        info: DataInfo,
+        *,
+        weights: Tensor | None = None,
+        advisers: Advisers | None = None,
+    ) -> TrainingSource:
+        """As of all labels of images as they are; raises `CondenseError` for other ones than the teacher saw."""
+        if self.images is not None:
+            plain.check(self.images, len(self))
+        return super().source(images, plain, info, weights=weights)
 
     @property
     def likeliest(self) -> Tensor:
@@ -122,10 +149,8 @@ class ProbabilityLabels(SoftRows):
 
     kind = "probabilities"
 
-    def __init__(
-        self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0, teacher: str | None = None
-    ) -> None:
-        super().__init__(rows, classes, temperature, teacher)
+    def __init__(self, rows: Tensor, classes: Tensor | None = None, temperature: float = 1.0) -> None:
+        super().__init__(rows, classes, temperature)
         if (self.rows < 0).any() or ((self.rows.sum(1) - 1).abs() > 1e-3).any():
             raise CondenseError(
                 "soft labels are no probabilities (some are negative or do not sum to 1); are they logits?"
@@ -142,7 +167,7 @@ class ProbabilityLabels(SoftRows):
 
     def at(self, rows: Tensor) -> Self:
         """The labels of the images `rows`."""
-        return type(self)(self.rows[rows], self._classes_at(rows), self.temperature, self.teacher)
+        return type(self)(self.rows[rows], self._classes_at(rows), self.temperature)
 
     def describe(self) -> str:
         """What they are, for people."""
@@ -151,8 +176,7 @@ class ProbabilityLabels(SoftRows):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
         """The rows and their temperature."""
-        rows, temperature = whole(arrays, "values"), read_number(attributes, "temperature")
-        return cls(rows, classes, temperature, read_text(attributes, "teacher"))
+        return cls(whole(arrays, "values"), classes, read_number(attributes, "temperature"))
 
 
 class LogitLabels(SoftRows):
@@ -168,9 +192,11 @@ class LogitLabels(SoftRows):
         temperature: float = 1.0,
         loss: str | None = None,
         class_weight: float = 0.0,
+        *,
         teacher: str | None = None,
+        images: str | None = None,
     ) -> None:
-        super().__init__(rows, classes, temperature, teacher)
+        super().__init__(rows, classes, temperature, teacher=teacher, images=images)
         self.objective = Objective(loss or self.usual_loss, temperature, class_weight)
         if not torch.isfinite(self.rows / temperature).all():
             raise CondenseError(f"temperature {temperature:g} is too low for the logits, which it makes infinite")
@@ -194,10 +220,9 @@ class LogitLabels(SoftRows):
         return self.objective.targets(self.rows[ids], self._classes_at(ids))
 
     def at(self, rows: Tensor) -> Self:
-        """The labels of the images `rows`."""
-        objective = self.objective
-        about = self.temperature, objective.loss, objective.class_weight, self.teacher
-        return type(self)(self.rows[rows], self._classes_at(rows), *about)
+        """The labels of the images `rows`, of which no digest is known."""
+        about = self.temperature, self.objective.loss, self.objective.class_weight
+        return type(self)(self.rows[rows], self._classes_at(rows), *about, teacher=self.teacher)
 
     def describe(self) -> str:
         """What they are, for people."""
@@ -209,8 +234,8 @@ class LogitLabels(SoftRows):
         """The rows, and how they are trained on."""
         rows, temperature = whole(arrays, "values"), read_number(attributes, "temperature")
         objective = Objective.from_attributes(attributes, temperature, cls.usual_loss)
-        about = temperature, objective.loss, objective.class_weight, read_text(attributes, "teacher")
-        return cls(rows, classes, *about)
+        known = {name: read_text(attributes, name) for name in ("teacher", "images")}
+        return cls(rows, classes, temperature, objective.loss, objective.class_weight, **known)
 
 
 class RegressionLabels(_Rows):

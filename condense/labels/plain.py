@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from condense.data.real import Split
+from condense.runtime.errors import CondenseError
 
 _READ_AT_ONCE = 256
 
@@ -32,6 +33,14 @@ class PlainImages:
         for indices in torch.arange(self.count).split(_READ_AT_ONCE):
             digest.update(self.read(indices).contiguous().numpy().data)
         return digest.hexdigest()
+
+    def check(self, digest: str, count: int) -> None:
+        """Raise `CondenseError` unless they are so many images of this digest: those that labels were made for."""
+        if len(self) != count or self.digest != digest:
+            raise CondenseError(
+                f"the labels were made for other images (digest {digest[:12]}) than these ({self.digest[:12]}); "
+                "relabel these"
+            )
 
 
 def plain_pixels(split: Split) -> PlainImages:

@@ -121,11 +121,7 @@ class LabelsOfViews(Labels):
         self, plain: PlainImages, info: DataInfo, *, weights: Tensor | None = None, advisers: Advisers | None = None
     ) -> ShownImages:
         """Images as they are shown, with their labels; raises `CondenseError` for other ones than were labelled."""
-        if len(plain) != self.count or plain.digest != self.images:
-            raise CondenseError(
-                f"the labels of views were made for other images (digest {self.images[:12]}) than these "
-                f"({plain.digest[:12]}); relabel these"
-            )
+        plain.check(self.images, self.count)
         return ShownImages(self.showing, self.objective, self.answers(advisers), plain, info, self.classes, weights)
 
     def _described(self, how_many: str) -> str:

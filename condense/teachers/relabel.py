@@ -131,7 +131,8 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     if wanted.labels in ("static", "interpolated"):
         kind = LogitLabels if wanted.labels == "static" else InterpolatedLabels
         logits = clean_logits(plain, committee.classifiers(making.device), making.device)
-        return kind(logits, classes, objective.temperature, objective.loss, objective.class_weight, teacher.described)
+        trained = objective.temperature, objective.loss, objective.class_weight
+        return kind(logits, classes, *trained, teacher=teacher.described, images=plain.digest)
     showing = showing_of(wanted, base)
     showing.check(len(base))
     about = showing, objective, teacher, plain.digest, len(base), classes

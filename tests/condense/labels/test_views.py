@@ -292,9 +292,7 @@ def test_what_does_not_fit_is_refused(make, message: str) -> None:
 def test_another_teacher_is_refused() -> None:
     other = Advisers()
     other.hash = "f" * 16
-    with pytest.raises(
-        CondenseError, match=r"not by --teacher linear 0123abcd, hash f+; give that one"
-    ):
+    with pytest.raises(CondenseError, match=r"not by --teacher linear 0123abcd, hash f+; give that one"):
         online(showing()).source(None, PLAIN, INFO, advisers=other)
 
 

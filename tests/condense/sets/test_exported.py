@@ -27,7 +27,7 @@ CLASSES = ("T-shirt/top", "Trouser", "Pullover")  # not in alphabetical order
 SOFT = {"stored_labels": LogitLabels(torch.arange(18.0).reshape(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 2.0)}
 VALUES = {"stored_labels": RegressionLabels(torch.arange(30.0).reshape(6, 5), torch.tensor([2, 0, 1, 0, 1, 2]))}
 BY_KL = {"stored_labels": InterpolatedLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 30.0, "kl-t2")}
-BY_MSE = {"stored_labels": LogitLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 1.0, "mse", 0.1, "net 01")}
+BY_MSE = {"stored_labels": LogitLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 1.0, "mse", 0.1, teacher="a")}
 WHITENING = Whitening(torch.rand(35), torch.eye(35) + 0.1 * torch.rand(35, 35))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
 from condense.teachers import Committee, Teacher
 from condense.teachers.classifier import logits_of
+from condense.training.sources import Tensors, TrainingSource
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,22 @@ def test_static_labels_are_the_logits_of_the_images_as_they_are(images: Syntheti
         assert made.stored_labels.temperature == {"static": 20, "interpolated": 30}[name]
         assert made.stored_labels.objective.loss == "kl"
     assert condense.relabel(made, None, "hard").stored_labels.kind == "hard"
+
+
+@pytest.mark.parametrize("name", ["static", "interpolated", "views", "online"])
+def test_labels_refuse_other_images(images: SyntheticSet, voter: Teacher, tmp_path: Path, name: str) -> None:
+    """Put beside them in a program; a file with them is refused by its checksum."""
+    made = condense.relabel(images, voter, name, out=tmp_path / "set.h5")
+    other = replace(made, stored=made.stored.flip(0))
+
+    def source(of: SyntheticSet) -> TrainingSource:
+        return of.training_labels.source(Tensors(of.images), of.plain, of.info, advisers=Committee.of(voter))
+
+    assert len(source(made)) == 12
+    with pytest.raises(CondenseError, match=r"made for other images \(digest \w{12}\) than these \(\w{12}\)"):
+        source(other)
+    if name in ("static", "interpolated"):
+        assert len(source(made.first(2))) == 6  # of a part no digest is known
 
 
 def test_a_committee_gives_its_weighted_mean(images: SyntheticSet, voter: Teacher, untrained_teacher) -> None:
