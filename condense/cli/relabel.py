@@ -71,7 +71,8 @@ def relabel(words: Sequence[str]) -> int:
             overwrite=options.overwrite,
             progress=sys.stderr.isatty(),
         )
-    answer(f"{options.out}: {len(made.stored)} images, {made.stored_labels.describe()}, {made.bytes:,} bytes")
+    decoded = "" if made.decoder is None else f", decoded to {len(made)}"
+    answer(f"{options.out}: {len(made.stored)} images{decoded}, {made.stored_labels.describe()}, {made.bytes:,} bytes")
     return 0
 
 
@@ -80,10 +81,12 @@ def _source(options: Any) -> SyntheticSet | RealData:
     from condense.sets.file import is_set
     from condense.sets.synthetic_set import SyntheticSet
 
-    given = sorted(options.model_fields_set & _READING.keys())
-    if not is_set(Path(options.source)):
+    given, path = sorted(options.model_fields_set & _READING.keys()), Path(options.source)
+    if path.suffix == ".h5" and not path.exists():
+        raise CondenseError(f"{options.source} does not exist; give the file of a set, or real data by name or path")
+    if not is_set(path):
         reading = DataOptions.model_construct(**{name: getattr(options, name) for name in given})
         return load(options.source, reading)
     if given:
         raise CondenseError(f"{option_name(given[0])} is for real data, and {options.source} is a set; leave it out")
-    return SyntheticSet.load(options.source)
+    return SyntheticSet.load(path)

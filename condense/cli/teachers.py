@@ -26,7 +26,10 @@ class TeachersOptions(TeacherRule, DataOptions):
     """Options of `condense teachers`."""
 
     data: str | None = Field(None, description="name of a data set, or a path to images or arrays")
-    net: str = Field(description="network of the teachers, or several with commas between them")
+    net: str = Field(
+        description="network of the teachers, or several with commas between them; those that images are recovered "
+        "from need BatchNorm: convnet-bn, resnet18-bn"
+    )
     out: Path = Field(description="folder of the teachers")
     count: int = Field(1, ge=1, description="teachers of each network, with the seeds from --seed on")
     seed: int = Field(0, ge=0, description="of the first one: initialisation, order of images and views")

@@ -20,7 +20,7 @@ from condense.networks import NetworkLike, canonical_name, network_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess, device_of_jobs
 from condense.runtime.files import check_folder
-from condense.runtime.progress import progress_bar
+from condense.runtime.progress import progress_bar, say
 from condense.runtime.provenance import versions
 from condense.runtime.validation import option_name, validated
 from condense.teachers.job import TeacherJob, Trained, begun, held_out_part, train, train_on_worker
@@ -151,6 +151,9 @@ def train_teachers(
             for target, manifest in asked.items()
             if target not in found
         }
+        plain = [job.manifest.network for job in jobs.values() if job.manifest.batch_norm == "none"]
+        for network in dict.fromkeys(plain):  # before trainings that may take hours
+            say(f"note: {network} has no BatchNorm: it can label images, but none can be recovered from it")
         failed = _train_all(request, jobs, memory_limit)
     teachers = tuple(Teacher.open(target) for target in asked if target not in failed)
     return TeacherTraining(teachers, tuple(found), failed)

@@ -67,6 +67,8 @@ def test_teachers_are_trained_once_and_told_in_a_line_each(capsys, digits_file: 
         f": held-out {held_out.accuracy:.2%} of {held_out.images}, test {test.accuracy:.2%} of {test.images}, "
         f"{teacher.bytes:,} bytes, hash {teacher.hash}"
     )
+    notes = [line for line in printed.err.splitlines() if line.startswith("note: ")]
+    assert notes == ["note: mlp has no BatchNorm: it can label images, but none can be recovered from it"]
     before = {path.name: path.read_bytes() for path in (tmp_path / "t").iterdir()}
     assert run(*words) == 0
     again = capsys.readouterr()
