@@ -26,8 +26,9 @@ from condense.sets.tiles import Tiles
 CLASSES = ("T-shirt/top", "Trouser", "Pullover")  # not in alphabetical order
 SOFT = {"stored_labels": LogitLabels(torch.arange(18.0).reshape(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 2.0)}
 VALUES = {"stored_labels": RegressionLabels(torch.arange(30.0).reshape(6, 5), torch.tensor([2, 0, 1, 0, 1, 2]))}
-BY_KL = {"stored_labels": InterpolatedLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 30.0, "kl-t2")}
-BY_MSE = {"stored_labels": LogitLabels(torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2]), 1.0, "mse", 0.1, teacher="a")}
+OF_CLASSES = torch.randn(6, 3), torch.tensor([2, 0, 1, 0, 1, 2])
+BY_KL = {"stored_labels": InterpolatedLabels(*OF_CLASSES, 30.0, "kl-t2")}
+BY_MSE = {"stored_labels": LogitLabels(*OF_CLASSES, 1.0, "mse", 0.1, teacher="net 0123abcd")}
 WHITENING = Whitening(torch.rand(35), torch.eye(35) + 0.1 * torch.rand(35, 35))
 
 
