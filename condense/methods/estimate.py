@@ -13,6 +13,7 @@ from condense.data import RealData
 from condense.methods.interface import ExpertSource
 from condense.methods.prepared import Prepared
 from condense.methods.request import Request
+from condense.methods.slices.sliced import Sliced
 from condense.runtime.device import threads_restored
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.printing import duration
@@ -81,5 +82,6 @@ def estimate(
     minutes = request.minutes
     planned = prepared.iterations if minutes is None else pace.within(minutes, request.iterations)
     memory = peak_memory() + (torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0)
-    largest = largest_micro_batch(prepared.work, where) if prepared.work else None
+    divided = prepared.work and not issubclass(prepared.maker, Sliced)  # a slice goes through networks as a whole
+    largest = largest_micro_batch(prepared.work, where) if divided else None
     return Estimate(plan, planned, pace.seconds_per_iteration, pace.preparation, memory, largest)

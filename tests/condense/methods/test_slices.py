@@ -20,6 +20,10 @@ from torch import Tensor
 
 import condense
 from condense.data import RealData
+from condense.data.budget import Budget
+from condense.methods.estimate import estimate
+from condense.methods.prepared import Prepared
+from condense.methods.request import Request
 from condense.methods.slices import sliced, storing
 from condense.methods.slices.layouts import Layout, slices_of
 from condense.methods.slices.sliced import class_major
@@ -29,7 +33,7 @@ from condense.runtime.executors import Executor, InProcess, Ray, in_process
 from condense.runtime.subprocesses import Subprocesses
 from condense.sets.large import StoredRows
 from condense.synthesizers.recovery.squeeze_recover import SqueezeRecover
-from condense.teachers import Teacher
+from condense.teachers import Committee, Teacher
 
 ROOT = Path(__file__).parents[3]
 OPTIONS: dict[str, Any] = {"iterations": 3, "slice_size": 2, "compile": "off", "threads": 1}
@@ -346,6 +350,17 @@ def test_workers_are_for_slices_on_processors(data, teacher):
 def test_what_a_slice_cannot_share_is_refused(option: str, data, teacher, tmp_path: Path):
     with pytest.raises(CondenseError, match=f"leave --{option.replace('_', '-')} out"):
         condense.distill("sre2l", data, 1, teacher=teacher, out=tmp_path / "set.h5", **OPTIONS | {option: 1})
+
+
+def test_an_estimate_is_of_all_slices_and_writes_nothing(data, teacher, tmp_path: Path):
+    settings = {"slice_size": 2}
+    request = Request.of("sre2l", Budget(ipc=2), settings, iterations=7, out=tmp_path / "set.h5", compile="off")
+    found = estimate(request, data, teacher=Committee((teacher,)))
+    assert (found.iterations, found.largest_micro_batch) == (7, None)
+    job = Prepared.of(request, data, None, None, Committee((teacher,))).job(found.plan)
+    paces = [SqueezeRecover.pace(job, SqueezeRecover.Settings(slice_size=size)) for size in (1, 100)]
+    assert paces[0].seconds_per_iteration > paces[1].seconds_per_iteration, "six slices, not two"
+    assert [*tmp_path.iterdir()] == []
 
 
 # Memory
