@@ -13,7 +13,7 @@ from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEnt
 from benchmarks.teachers import describe
 from condense.data import RealData, load_data
 from condense.data.budget import Budget
-from condense.evaluation.protocols import PROTOCOLS, Protocol, full
+from condense.evaluation.protocols import PROTOCOLS, Protocol, TeacherLabels, full
 from condense.methods.registry import Method, methods
 from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network, canonical_name
@@ -109,6 +109,11 @@ def _columns(
         if protocol.reference:
             raise CondenseError(
                 f"protocol {protocol.name} is that of the reference line, not of a column; give `full: true` instead"
+            )
+        if isinstance(protocol.labels, TeacherLabels) and protocol.labels.per == "view" and column.labels is None:
+            raise CondenseError(
+                f"protocol {protocol.name} trains on labels of views, which no set has by itself; say who gives them: "
+                "labels: {labels: views, teacher: NAME}"
             )
         for net in column.nets:
             name = canonical_name(net, data.image_shape, protocol.network)

@@ -84,11 +84,12 @@ class NetworkResult:
         networks = f"{count} network{'s' if count > 1 else ''}"
         near_chance = f", {len(self.diverged)} of them near chance" if self.diverged else ""
         labels = "" if self.in_class is None else f", {self.in_class:.0%} of labels are of the image's class"
+        given = "" if self.label_source == "class index" else f"; labels {self.label_source}"
         unequal = abs(self.balanced - self.mean) >= _WORTH_A_WORD
         balanced = f", {100 * self.balanced:.1f} % balanced over classes" if unequal else ""
         return (
             f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{balanced}{near_chance}{labels}, protocol "
-            f"{self.protocol} {self.protocol_hash}, {self.seconds:.0f} s)"
+            f"{self.protocol} {self.protocol_hash}, {self.seconds:.0f} s{given})"
         )
 
 

@@ -180,7 +180,7 @@ def _by_teacher(
         if teacher is None:
             raise CondenseError(
                 f"protocol {protocol.name} trains on a soft label for each {asked.per}, and the images have labels of "
-                f"the kind {labels.kind}; give --teacher, or relabel them"
+                f"the kind {labels.kind}; give --teacher, or relabel them (condense relabel)"
             )
         about = teacher, images.plain, images.info, classes
         labels, source = teacher_labels(*about, protocol.rule, asked, device), "of the teacher given: "

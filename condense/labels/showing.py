@@ -49,7 +49,7 @@ class Showing(Closed):
     def _belongs_together(self) -> Self:
         if self.by_batch and self.batch_size is None:
             raise ValueError(
-                "labels of mixed images, or by the statistics of a batch, are of batches; give a batch size"
+                "labels of mixed images, or by the statistics of a batch, are of batches; give --batch-size N"
             )
         if self.batch_size is not None and not self.by_batch:
             raise ValueError(

@@ -74,7 +74,9 @@ class LabelsOfViews(Labels):
 
     def at(self, rows: Tensor) -> Self:
         """There are none of other images."""
-        raise CondenseError(f"labels of the kind {self.kind} are those of all images together; relabel the others")
+        raise CondenseError(
+            f"labels of the kind {self.kind} belong to all images of a set together; relabel a part of them"
+        )
 
     @property
     def attributes(self) -> Attributes:

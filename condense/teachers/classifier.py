@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -74,3 +75,22 @@ def logits_of(classifier: nn.Module, pixels: Tensor, *, batch_norm: str = "runni
             return classifier(pixels)  # type: ignore[no-any-return]
         with batch_statistics(classifier):
             return classifier(pixels)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Voters:
+    """The classifiers of a committee on a device, with their weights."""
+
+    classifiers: tuple[PixelClassifier, ...]
+    weights: tuple[float, ...]
+
+    def logits(self, pixels: Tensor, *, batch_norm: str = "running") -> Tensor:
+        """The weighted mean of their logits, [N, K], of pixels [N, C, H, W] in [0, 1], without gradient.
+
+        Logits, not probabilities, are averaged, as in the released code of CV-DD and INFER; see `logits_of`.
+        """
+        votes = [
+            weight * logits_of(classifier, pixels, batch_norm=batch_norm)
+            for classifier, weight in zip(self.classifiers, self.weights)
+        ]
+        return torch.stack(votes).sum(0)

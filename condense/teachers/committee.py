@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from condense.data.info import DataInfo
 from condense.runtime.errors import CondenseError
-from condense.teachers.classifier import PixelClassifier, logits_of
+from condense.teachers.classifier import Voters
 from condense.teachers.teacher import Teacher, teacher_files
 
 
@@ -125,25 +124,6 @@ class Committee:
     def classifiers(self, device: torch.device) -> Voters:
         """Copies of all of them on a device, ready to be asked."""
         return Voters(tuple(member.classifier(device) for member in self.members), self.weights)
-
-
-@dataclass(frozen=True, eq=False)
-class Voters:
-    """The classifiers of a committee on a device, with their weights."""
-
-    classifiers: tuple[PixelClassifier, ...]
-    weights: tuple[float, ...]
-
-    def logits(self, pixels: Tensor, *, batch_norm: str = "running") -> Tensor:
-        """The weighted mean of their logits, [N, K], of pixels [N, C, H, W] in [0, 1], without gradient.
-
-        Logits, not probabilities, are averaged, as in the released code of CV-DD and INFER; see `logits_of`.
-        """
-        votes = [
-            weight * logits_of(classifier, pixels, batch_norm=batch_norm)
-            for classifier, weight in zip(self.classifiers, self.weights)
-        ]
-        return torch.stack(votes).sum(0)
 
 
 def vote_weights(accuracies: Sequence[float], temperature: float = 5.0) -> tuple[float, ...]:

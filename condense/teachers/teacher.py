@@ -23,7 +23,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import parse_json
 from condense.runtime.tensor_files import load_tensors, save_tensors
 from condense.runtime.validation import Closed, validated
-from condense.teachers.classifier import Normalize, PixelClassifier
+from condense.teachers.classifier import Normalize, PixelClassifier, Voters
 
 SUFFIX = ".safetensors"
 _SCHEMA = 1
@@ -153,6 +153,10 @@ class Teacher:
         network = build_network(manifest.network, manifest.image_shape, len(manifest.classes), seed=0)
         network.load_state_dict(dict(self.state))
         return PixelClassifier(Normalize(manifest.mean, manifest.std), network).to(device)
+
+    def classifiers(self, device: torch.device) -> Voters:
+        """It alone, as those of a committee."""
+        return Voters((self.classifier(device),), (1.0,))
 
     def check_matches(self, info: DataInfo) -> str | None:
         """Make sure that it knows such images; a sentence for the user where it was trained on others of the kind.

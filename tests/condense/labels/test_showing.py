@@ -137,8 +137,8 @@ def test_a_batch_of_a_single_image_is_refused(images: int, changes: dict[str, in
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mix": "mixup"}, "give a batch size"),
-        ({"batch_norm": "batch"}, "give a batch size"),
+        ({"mix": "mixup"}, "give --batch-size N"),
+        ({"batch_norm": "batch"}, "give --batch-size N"),
         ({"batch_size": 8}, "batch size 8: neither are images mixed"),
         ({"bn_groups": 2}, "bn groups divide a batch whose statistics are taken"),
         ({"batch_size": 1, "mix": "mixup"}, "batch_size 1"),

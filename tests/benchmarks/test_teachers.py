@@ -1,0 +1,86 @@
+"""Teachers of grids: which votes and labels a cell has, and that they are made by the grid's own command."""
+
+from pathlib import Path
+
+import pytest
+
+import condense
+from benchmarks.cells import Cell
+from benchmarks.grid import parse_grid
+from benchmarks.harness import run_grid
+from benchmarks.plan import plan
+from benchmarks.records import read_records
+from condense.runtime.errors import CondenseError
+from condense.runtime.executors import here
+
+
+def grid(data: Path, **changes):
+    content = {
+        "data": [{"name": str(data)}],
+        "ipc": [2],
+        "teachers": {"small": {"net": "convnet-d2-w4-bn", "training": {"epochs": 1, "lr": 0.02}}},
+        "methods": [{"name": "random"}, {"name": "rded", "teacher": "small", "options": {"patch_images": 4}}],
+        "columns": [
+            {"protocol": "demo", "nets": ["mlp"]},
+            {
+                "protocol": "desk-soft-static",
+                "nets": ["mlp"],
+                "labels": {"labels": "static", "teacher": "small"},
+                "methods": ["random"],
+            },
+        ],
+        "network_seeds": 1,
+    }
+    return parse_grid(content | changes, "grid.yaml")
+
+
+def test_teachers_are_trained_once_and_label_the_sets_of_a_column(digits_file: Path, tmp_path: Path):
+    wanted = grid(digits_file)
+    records = run_grid(wanted, tmp_path, origin="grid.yaml", executor=here, progress=False)
+    assert [record.status for record in records] == ["done"] * 3
+    labelled = next(record for record in records if record.configuration.column.labels is not None)
+    assert labelled.configuration.made.method == "random"
+    assert labelled.label_source.startswith("own: one soft label per image (logits, kl, temperature 20")
+    assert labelled.seconds.labelling is not None
+    assert labelled.bytes > next(record for record in records if record is not labelled).bytes
+    teachers = list((tmp_path / "teachers").glob("*/*.safetensors"))
+    assert len(teachers) == 1
+    assert condense.Teacher.open(teachers[0]).manifest.held_out is not None
+    again = {record.key: record for record in read_records(tmp_path)}
+    assert {record.key for record in records} == again.keys()
+    table = (tmp_path / "results.md").read_text()
+    assert "(static, T 20, kl of small)" in table
+    private = digits_file.parent.name
+    assert not any(private in path.read_text() for path in (tmp_path / "cells").iterdir())
+
+
+def test_a_cell_knows_its_teachers_and_its_labels_and_others_are_as_before(digits_file: Path):
+    cells = [job.cell for job in plan(grid(digits_file), "grid.yaml")]
+    other = {"small": {"net": "convnet-d2-w4-bn", "training": {"epochs": 2, "lr": 0.02}}}
+    changed = [job.cell for job in plan(grid(digits_file, teachers=other), "grid.yaml")]
+    assert [a.key == b.key for a, b in zip(cells, changed)] == [True, False, False]
+    assert [cell.column.label_words for cell in cells] == ["", "static, T 20, kl of small", ""]
+    plain = cells[0].model_dump(mode="json")
+    assert "teachers" not in plain["made"]
+    assert "labels" not in plain["column"]
+    assert Cell.model_validate(cells[2].model_dump(mode="json")) == cells[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"teachers": {}}, "teacher 'small' is none of the grid's"),
+        ({"methods": [{"name": "rded"}]}, "rded needs teacher: give it as `teacher`"),
+        ({"methods": [{"name": "random", "teacher": "small"}]}, "random asks no teacher: leave it out"),
+        ({"columns": [{"protocol": "desk-soft"}]}, "trains on labels of views, which no set has by itself"),
+        (
+            {"columns": [{"protocol": "desk-soft", "labels": {"labels": "views", "teacher": "smal"}}]},
+            "did you mean small",
+        ),
+        ({"teachers": {"small": {"net": "convnet-bn", "file": "a.pt"}}}, "needs the normalization"),
+        ({"teachers": {"small": {"net": "convnet-bn", "normalization": "mnist"}}}, "leave normalization out"),
+    ],
+)
+def test_wrong_teachers_are_refused_before_any_work(digits_file: Path, changes, sentence: str):
+    with pytest.raises(CondenseError, match=sentence):
+        plan(grid(digits_file, **changes), "grid.yaml")
