@@ -275,7 +275,7 @@ def test_whitened_images_are_seen_whitened() -> None:
         (lambda: stored(showing()).source(None, PlainImages(10, PLAIN.read), INFO), "made for other images"),
         (lambda: stored(showing(), images="0" * 32).source(None, PLAIN, INFO), r"other images \(digest 000000000000\)"),
         (lambda: stored(showing()).for_batch(0, torch.tensor([0])), "belong to views and not to images as they are"),
-        (lambda: stored(showing()).at(torch.tensor([0])), "belong to all images of a set together; relabel a part of them"),
+        (lambda: stored(showing()).at(torch.tensor([0])), "all images of a set together; relabel a part"),
         (lambda: stored(showing(mix="mixup", batch_size=5)), "for 11 images leaves a batch of 1"),
         (lambda: stored(showing(), classes=INDICES[:4]), "views of 11 images but 4 class indices"),
         (lambda: stored(showing(), count=30, classes=None), "3 views of 30 images are not those in rows"),
