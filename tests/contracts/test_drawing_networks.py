@@ -1,4 +1,7 @@
-"""Every method that learns images, in a network with dropout: killed or not, one seed gives one set."""
+"""Every method that learns images in networks, in one with dropout: killed or not, one seed gives one set.
+
+Teachers are asked in evaluation mode, in which nothing is drawn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import global_generators, global_states
 from condense.runtime.registry import load_object
 
-LEARNED = [name for name in methods().names() if hasattr(load_object(methods().find(name).target), "step")]
+MAKERS = {name: load_object(methods().find(name).target) for name in methods().names()}
+LEARNED = [name for name, maker in MAKERS.items() if hasattr(maker, "step") and not methods().find(name).teacher]
 QUICK = {"real_batch": 4, "iterations": 3, "networks": 2, "network_epochs": 1, "network_images": 8, "network_steps": 1}
 QUICK |= {"network_batch": 8, "frequencies": 8, "inner_steps": 3, "max_start": 2, "span": 1, "skip_above": 1e9}
 QUICK |= {"matching_steps": 2, "inner_epochs": 1}

@@ -259,7 +259,7 @@ def test_too_little_room_is_told_before_a_teacher_is_asked(
         ("smoothed", {}, "--labels 'smoothed'"),
         ("views", {"view": 3}, "unknown option --view .*did you mean --views"),
         ("views", {"views": 0}, "--views 0: should be greater than or equal to 1"),
-        ("views", {"mix": "mixup"}, "give a batch size"),
+        ("views", {"mix": "mixup"}, "give --batch-size N"),
         ("views", {"batch_size": 4}, "neither are images mixed"),
         ("views", {"mix": "mixup", "batch_size": 11}, "for 12 images leaves a batch of 1"),
         ("online", {"teacher_bn": "batch", "batch_size": 5, "bn_groups": 2}, "leaves a batch of 2 in 2 groups"),
