@@ -25,6 +25,7 @@ from condense.runtime.executors import Executor, Outcome
 from condense.runtime.files import remove_half_done
 from condense.runtime.hdf5.reader import Contents, Rows, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents
+from condense.runtime.memory import give_back_memory
 from condense.runtime.progress import progress_bar, say
 
 KIND, SCHEMA = "condense slice", 1
@@ -137,6 +138,7 @@ def run_slices(
             if outcome.job.checkpoint is not None:
                 outcome.job.checkpoint.unlink(missing_ok=True)
             found[outcome.job.number] = _open(path)
+            give_back_memory()
             bar.update(len(found), {name: float(series[-1]) for name, series in outcome.value.metrics.items()})
     if failed:
         raise CondenseError(f"{failed}; {len(found)} of {count} slices are stored, and the same command goes on")
