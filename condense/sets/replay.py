@@ -37,6 +37,7 @@ class ReplayDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, source: ShownImages) -> None:
         self.source, self.by_batch = source, source.showing.by_batch
+        self._epoch: tuple[int, list[Tensor]] | None = None  # the last one that batches were asked of, with all of them
 
     @property
     def loss(self) -> Loss:
@@ -54,9 +55,11 @@ class ReplayDataset(Dataset[tuple[Tensor, Tensor]]):
         if not self.by_batch:
             batch = self._batches.batch(epoch, 0, torch.tensor([number]))
             return batch.images[0], batch.targets.values[0]
-        batches = self._batches.batches(epoch)
-        assert batches is not None, "labels of batches have batches"
-        batch = self._batches.batch(epoch, number, batches[number])
+        if self._epoch is None or self._epoch[0] != epoch:
+            batches = self._batches.batches(epoch)
+            assert batches is not None, "labels of batches have batches"
+            self._epoch = epoch, batches
+        batch = self._batches.batch(epoch, number, self._epoch[1][number])
         return batch.images, batch.targets.values
 
     @cached_property

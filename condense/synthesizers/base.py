@@ -34,6 +34,7 @@ from condense.synthesizers.initialization import (
     start_note,
     start_training,
 )
+from condense.training.state import load_optimizer_state, optimizer_state
 
 INITIALIZATION_HELP = f"what the images start from: {', '.join(NAMES)}, or the .h5 file of a set"
 
@@ -181,13 +182,7 @@ class Synthesizer(Configured[SettingsT], ABC):
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `step` changes; a method with more state extends it."""
-        buffers = self.optimizer.state_dict()["state"]
-        return self.results() | {
-            f"optimizer.{index}.{name}": value
-            for index, entries in buffers.items()
-            for name, value in entries.items()
-            if isinstance(value, Tensor)
-        }
+        return self.results() | optimizer_state(self.optimizer)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
@@ -195,13 +190,7 @@ class Synthesizer(Configured[SettingsT], ABC):
             self.images.copy_(state["images"])
             if self.average is not None:
                 self.average.copy_(state["average"])
-        buffers: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                buffers.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
+        load_optimizer_state(self.optimizer, state)
 
     @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,27 @@ def load_training_state(network: nn.Module, optimizer: torch.optim.Optimizer, st
     for name, value in network.named_parameters():
         if name in momentum:
             optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser keeps of each value that it moves, by names that begin with `optimizer.` and its number."""
+    return {
+        f"optimizer.{index}.{name}": value
+        for index, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Take back what `optimizer_state` gave; other names are passed over."""
+    buffers: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            buffers.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": buffers, "param_groups": groups})
 
 
 def float_values(network: Network) -> Parameters:

@@ -32,6 +32,7 @@ from condense.synthesizers.recovery.starts import Start, starting_pixels
 from condense.synthesizers.recovery.units import units
 from condense.teachers.committee import Committee
 from condense.teachers.teacher import Teacher
+from condense.training.state import load_optimizer_state, optimizer_state
 
 
 class RecoverySettings(SlicedSettings):
@@ -176,23 +177,14 @@ class Recovery(Sliced[SettingsT]):
 
     def state(self) -> dict[str, Tensor]:
         """What is learned, and Adam's moments of it."""
-        moments = self.optimizer.state_dict()["state"]
-        return self.results() | {
-            f"optimizer.{number}.{name}": value for number, own in moments.items() for name, value in own.items()
-        }
+        return self.results() | optimizer_state(self.optimizer)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        moments: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for number, value in enumerate(self.learned()):
                 value.copy_(state[f"learned.{number}"])
-        for key, value in state.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        load_optimizer_state(self.optimizer, state)
 
     # The method as a whole
 

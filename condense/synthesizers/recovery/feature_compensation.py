@@ -14,7 +14,8 @@ statistics of each part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -26,10 +27,8 @@ from condense.data.budget import Budget
 from condense.labels import HardLabels
 from condense.methods.interface import Job, Product, class_major_labels
 from condense.methods.slices.layouts import Slice, slices_of
-from condense.methods.slices.sliced import class_major
-from condense.methods.slices.storing import StoredSlice, mean_metrics
+from condense.methods.slices.storing import StoredSlice
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Rows
 from condense.sets.compensators import Compensators
 from condense.synthesizers.recovery.base import Recovery, RecoverySettings
 from condense.synthesizers.recovery.starts import real_indices
@@ -145,23 +144,12 @@ class FeatureCompensation(Recovery[CompensationSettings]):
         cls, job: Job, settings: CompensationSettings, parts: Sequence[Slice], stored: Sequence[StoredSlice]
     ) -> Product:
         """The real images, and a decoder that adds the compensators."""
-        images: list[Rows] = [each.rows["images"] for each in stored]
+        classes = len(job.data.info.classes)
         additions = torch.cat([torch.from_numpy(each.rows["compensators"].read((0, 1))) for each in stored])
-        facts: dict[str, Any] = {"seconds": sum(each.seconds for each in stored), "slices": len(stored)}
-        indices = torch.stack(
-            [
-                real_indices(job, label)[place]
-                for label in range(len(job.data.info.classes))
-                for place in range(len(stored))
-            ]
-        )
-        return Product(
-            stored=class_major(images, parts, keeps=job.checkpoint is not None),
-            labels=HardLabels(class_major_labels(len(job.data.info.classes), len(stored))),
-            space="pixels",
+        indices = [real_indices(job, label)[: len(stored)] for label in range(classes)]
+        return replace(
+            super().product(job, settings, parts, stored),
+            labels=HardLabels(class_major_labels(classes, len(stored))),
             decoder=Compensators.of(additions),
-            source_indices=indices,
-            settings=settings,
-            metrics=mean_metrics(stored),
-            facts=facts,
+            source_indices=torch.cat(indices),
         )

@@ -15,7 +15,7 @@ from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.methods.slices.sliced import Sliced, SlicedSettings, stored_pixels
 from condense.runtime.errors import CondenseError
-from condense.synthesizers.recovery.patches import Difficulty, chosen_patches, cut, mosaic
+from condense.synthesizers.recovery.patches import Difficulty, chosen_patches, laid_patches, usual_factor
 
 
 class PatchSettings(SlicedSettings):
@@ -41,7 +41,7 @@ class PatchSelection(Sliced[PatchSettings]):
         """Choose the patches of the class, cut them and lay them."""
         job, settings, label = self.job, self.settings, int(self.slice.labels[0])
         shape = job.data.info.image_shape
-        factor = factor_of(settings, shape)
+        factor = usual_factor(settings.factor, shape)
         size = (shape[1] // factor, shape[2] // factor)
         chosen = chosen_patches(
             job,
@@ -52,30 +52,16 @@ class PatchSelection(Sliced[PatchSettings]):
             crops=settings.patch_crops,
             size=size,
         )
-        images = []
-        for place in self.slice.places.tolist():
-            cells = chosen[place :: job.ipc]
-            images.append(mosaic(cut(job.data, [(patch.index, patch.box) for patch in cells], size), shape))
+        images = [laid_patches(job, chosen, place, size) for place in self.slice.places.tolist()]
         return {"images": stored_pixels(torch.stack(images), settings.float_pixels)}
 
     @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: PatchSettings) -> None:
         """Cells must have pixels."""
         super().check(data, budget, settings)
-        shape, factor = data.info.image_shape, factor_of(settings, data.info.image_shape)
+        shape, factor = data.info.image_shape, usual_factor(settings.factor, data.info.image_shape)
         if min(shape[1:]) < 2 * factor:
             raise CondenseError(
                 f"--factor {factor} leaves cells of less than two pixels of images of {shape[1]}x{shape[2]}; give a "
                 "smaller one"
             )
-
-
-def factor_of(settings: PatchSettings, image_shape: tuple[int, int, int]) -> int:
-    """Patches on a side: as asked, else the released code's rule.
-
-    >>> factor_of(PatchSettings(), (3, 32, 32)), factor_of(PatchSettings(), (3, 224, 224))
-    (1, 2)
-    """
-    if settings.factor is not None:
-        return settings.factor
-    return 2 if min(image_shape[1:]) >= 128 else 1

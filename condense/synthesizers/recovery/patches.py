@@ -149,6 +149,23 @@ def of_difficulty(patches: Sequence[Patch], count: int, difficulty: Difficulty) 
     return [patches[order[number % len(order)]] for number in range(count)]
 
 
+def usual_factor(asked: int | None, image_shape: tuple[int, int, int]) -> int:
+    """Patches on a side: as asked, else the released code's rule.
+
+    >>> usual_factor(None, (3, 32, 32)), usual_factor(None, (3, 224, 224))
+    (1, 2)
+    """
+    if asked is not None:
+        return asked
+    return 2 if min(image_shape[1:]) >= 128 else 1
+
+
+def laid_patches(job: Job, patches: Sequence[Patch], place: int, size: tuple[int, int]) -> Tensor:
+    """The image (C, H, W) at a place of its class: cell k, row by row, is patch k * ipc + place."""
+    cells = [(patch.index, patch.box) for patch in patches[place :: job.ipc]]
+    return mosaic(cut(job.data, cells, size), job.data.info.image_shape)
+
+
 def mosaic(cells: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """One image (C, H, W) of cells [factor^2, C, h, w], row by row.
 

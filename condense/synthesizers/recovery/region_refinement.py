@@ -33,11 +33,11 @@ from condense.synthesizers.recovery.patches import (
     Patch,
     candidate_crops,
     candidate_images,
-    cut,
-    mosaic,
+    laid_patches,
     of_difficulty,
     ranked,
     remembered,
+    usual_factor,
 )
 
 
@@ -64,14 +64,13 @@ class RegionRefinement(Recovery[RefinementSettings]):
     def start(self) -> Tensor:
         """Mosaics of patches that speak for their class and that teachers are not sure of."""
         job, settings, shape = self.job, self.settings, self.job.data.info.image_shape
-        factor = settings.factor or (2 if min(shape[1:]) >= 128 else 1)
+        factor = usual_factor(settings.factor, shape)
         size = (shape[1] // factor, shape[2] // factor)
         images = []
         for label, place in zip(self.slice.labels.tolist(), self.slice.places.tolist()):
             count = job.ipc * factor**2
             chosen = activated_patches(job, label, count, settings.patch_images, settings.patch_crops, size)
-            cells = chosen[place :: job.ipc]
-            images.append(mosaic(cut(job.data, [(patch.index, patch.box) for patch in cells], size), shape))
+            images.append(laid_patches(job, chosen, place, size))
         return torch.stack(images)
 
     def step(self, iteration: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from condense.methods.interface import Job
 from condense.methods.slices.layouts import Slice
 from condense.runtime.seeds import generator
 from condense.synthesizers.recovery.patches import chosen_patches, cut
+from condense.synthesizers.recovery.units import units
 
 Start = Literal["noise", "real", "patches"]
 
@@ -54,8 +55,6 @@ def noise_pixels(job: Job, part: Slice) -> Tensor:
     shape = (len(part), *job.data.info.image_shape)
     noise = torch.randn(shape, generator=generator(job.seed, "recovery noise", part.number))
     if job.teacher is not None:
-        from condense.synthesizers.recovery.units import units
-
         mean, std = units(job.teacher, torch.device("cpu"))
         return mean + std * noise
     arrays = job.data.info.preprocessing.to_arrays()
