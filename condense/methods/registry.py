@@ -19,6 +19,7 @@ class Method:
     or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
     trajectories (an `--optimizer` of `condense experts`), `label_experts` whether others may say what its images are,
     `teacher` whether it asks trained networks (condense teachers);
+    `nested` tells, of methods that choose real images, whether the first k of a class are their choice for k;
     `protocol` is the one of its paper, if condense has it, and
     `soft_protocol` that for its sets with soft labels, where it makes both; `revision` goes up when its results change.
     """
@@ -33,11 +34,14 @@ class Method:
     experts: str = ""
     label_experts: bool = False
     teacher: bool = False
+    nested: bool = True
     protocol: str | None = None
     soft_protocol: str | None = None
     revision: int = 1
 
 
+_TRAINED = "a network (trained once, cached)"
+_TRAINED_SEVERAL = "networks (trained once, cached)"
 _BUILT_IN = (
     Method(
         name="dm",
@@ -256,6 +260,99 @@ _BUILT_IN = (
         summary="real images nearest to the centres of k-means on the features of their class",
         paper="Cui et al., DC-BENCH, NeurIPS 2022 (k-means-emb)",
         needs="features (trained once, cached)",
+        nested=False,
+    ),
+    Method(
+        name="forgetting",
+        aliases=("forgetting-events",),
+        target="condense.selection.forgetting:Forgetting",
+        summary="real images that a network in training forgets most often",
+        paper="Toneva et al., An Empirical Study of Example Forgetting, ICLR 2019",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="el2n-easy",
+        target="condense.selection.error_norms:Easy",
+        summary="real images of the smallest error early in training: for small parts of the data",
+        paper="Paul, Ganguli & Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021 (score)",
+        needs=_TRAINED_SEVERAL,
+    ),
+    Method(
+        name="el2n-hard",
+        target="condense.selection.error_norms:Hard",
+        summary="real images of the largest error early in training: for large parts of the data",
+        paper="Paul, Ganguli & Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021",
+        needs=_TRAINED_SEVERAL,
+    ),
+    Method(
+        name="grand",
+        aliases=("gradient-norms",),
+        target="condense.selection.gradient_norms:GradientNorms",
+        summary="real images of the largest gradient of the last layer early in training",
+        paper="Paul, Ganguli & Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021",
+        needs=_TRAINED_SEVERAL,
+    ),
+    Method(
+        name="entropy",
+        target="condense.selection.uncertainty:Entropy",
+        summary="real images on which the probabilities of a trained network have the largest entropy",
+        paper="Settles, Active Learning Literature Survey, 2009",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="margin",
+        target="condense.selection.uncertainty:Margin",
+        summary="real images whose two likeliest classes are nearly as likely",
+        paper="Settles, Active Learning Literature Survey, 2009",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="least-confidence",
+        target="condense.selection.uncertainty:LeastConfidence",
+        summary="real images whose likeliest class is least likely",
+        paper="Settles, Active Learning Literature Survey, 2009",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="aum",
+        aliases=("area-under-margin",),
+        target="condense.selection.area_under_margin:AreaUnderMargin",
+        summary="real images that are told from other classes by the largest margins all through training",
+        paper="Pleiss et al., Identifying Mislabeled Data using the Area Under the Margin Ranking, NeurIPS 2020",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="ccs",
+        aliases=("coverage-centric-selection",),
+        target="condense.selection.coverage:Coverage",
+        summary="real images of every difficulty but the greatest",
+        paper="Zheng et al., Coverage-centric Coreset Selection for High Pruning Rates, ICLR 2023",
+        needs=_TRAINED,
+        nested=False,
+    ),
+    Method(
+        name="moderate",
+        aliases=("moderate-coreset",),
+        target="condense.selection.moderate:Moderate",
+        summary="real images at the median distance from the mean of their class",
+        paper="Xia et al., Moderate Coreset: A Universal Data Pruning Method, ICLR 2023",
+        needs=_TRAINED,
+    ),
+    Method(
+        name="d2",
+        aliases=("d2-pruning",),
+        target="condense.selection.difficulty_and_diversity:DifficultyAndDiversity",
+        summary="real images that are difficult and lie apart, by messages along a graph of neighbours",
+        paper="Maharana et al., D2 Pruning: Message Passing for Balancing Diversity and Difficulty, ICLR 2024",
+        needs=_TRAINED_SEVERAL,
+    ),
+    Method(
+        name="cal",
+        aliases=("contrastive-active-learning",),
+        target="condense.selection.contrast:Contrast",
+        summary="real images that a network sees otherwise than their neighbours",
+        paper="Margatina et al., Active Learning by Acquiring Contrastive Examples, EMNLP 2021",
+        needs=_TRAINED,
     ),
 )
 

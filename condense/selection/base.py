@@ -19,6 +19,19 @@ from condense.runtime.progress import say
 
 
 @dataclass(frozen=True, eq=False)
+class Choice:
+    """What was chosen: training indices int64 [n], group by group in order of choice.
+
+    `weights` float32 [n] say how much each counts in training, for methods that weigh; `scores` float64 [n] are what
+    each was chosen by, for methods that rank.
+    """
+
+    indices: Tensor
+    weights: Tensor | None = None
+    scores: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Training indices `members` (int64 [n], ascending) of which `count` are chosen; `name` only serves to seed draws.
 
@@ -44,8 +57,8 @@ class Selector(Configured[SettingsT], ABC):
         self.earlier_seconds = 0.0  # that made what was found in the cache: part of the cost of the choice
 
     @abstractmethod
-    def choose(self) -> Tensor:
-        """Training indices of the chosen images, group by group (see `groups`) in order of choice; int64 [N]."""
+    def choose(self) -> Choice:
+        """The choice, group by group (see `groups`)."""
 
     def groups(self) -> list[Group]:
         """The images among which choices are made, and how many in each."""
@@ -88,12 +101,14 @@ class Selector(Configured[SettingsT], ABC):
         """Choose, and copy the pixels of the chosen images."""
         started = time.monotonic()
         selector = cls(job, settings)
-        indices = selector.choose()
+        chosen = selector.choose()
         seconds = selector.earlier_seconds + time.monotonic() - started
         return Product(
-            stored=job.data.pixels(indices),
-            labels=HardLabels(job.data.labels[indices]),
+            stored=job.data.pixels(chosen.indices),
+            labels=HardLabels(job.data.labels[chosen.indices]),
             settings=settings,
-            source_indices=indices,
+            weights=chosen.weights,
+            source_indices=chosen.indices,
+            scores=chosen.scores,
             facts={"seconds": seconds},
         )

@@ -17,7 +17,7 @@ from condense.labels import classified
 from condense.methods.interface import Job, MethodSettings
 from condense.networks import build_network, canonical_name
 from condense.runtime.seeds import derive_seed
-from condense.selection.base import Selector
+from condense.selection.base import Choice, Selector
 from condense.training.engines import training_work
 from condense.training.records import Training, embed_all, trained_features
 from condense.training.rule import TrainingRule
@@ -41,13 +41,13 @@ FeatureSettingsT = TypeVar("FeatureSettingsT", bound=FeatureSettings)
 class FeatureSelector(Selector[FeatureSettingsT]):
     """A selector that looks at the features of one group of images at a time: a method fills `choose_from`."""
 
-    def choose(self) -> Tensor:
+    def choose(self) -> Choice:
         """Features of all training images, then the choice in each group."""
         features, self.earlier_seconds = training_features(self.job, self.settings)
         chosen = [
             group.members[self.choose_from(features[group.members], group.count, group.name)] for group in self.groups()
         ]
-        return torch.cat(chosen)
+        return Choice(torch.cat(chosen))
 
     @classmethod
     def preparation(cls, data: TrainingData, budget: Budget, settings: FeatureSettingsT) -> list[Workload]:

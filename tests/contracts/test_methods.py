@@ -69,6 +69,8 @@ def small_options(method: str) -> dict:
         "slice_size": 2,
         "patch_images": 4,
         "patch_crops": 2,
+        "epochs": 1,
+        "trainings": 1,
     }
     return {name: value for name, value in quick.items() if name in fields}
 

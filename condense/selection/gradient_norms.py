@@ -1,0 +1,31 @@
+"""GraNd: Paul, Ganguli & Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021 (definition 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from condense.selection.evidence import EarlyEvidenceSettings, Evidence
+from condense.selection.picking import ScoredSelector
+
+
+def gradient_norms(errors: Tensor, features: Tensor) -> Tensor:
+    """|g_i| sqrt(1 + |h_i|^2): the norm of the gradient of each image's loss in the last layer; [N].
+
+    The gradient of the cross-entropy in the bias of the classifier is g_i = p_i - y_i (`errors` [N, K]), that in its
+    weights g_i h_i^T with the features h_i ([N, D]). Nothing is divided by the size of a batch, as it is in released
+    code, where the images of the last, smaller batch get larger norms.
+
+    >>> gradient_norms(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([5.])
+    """
+    return errors.norm(dim=1) * (1 + features.square().sum(1)).sqrt()
+
+
+class GradientNorms(ScoredSelector[EarlyEvidenceSettings]):
+    """The images of the largest gradient of the last layer early in training (the paper: of all layers)."""
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """The mean norm over the trainings."""
+        norms = [gradient_norms(evidence.errors(each), evidence.features(each)) for each in evidence.trainings]
+        return torch.stack(norms).mean(0)
