@@ -13,6 +13,8 @@ from benchmarks.described import LabelDescription, TeacherDescription, in_words
 from benchmarks.grid import DataEntry
 from benchmarks.teachers import TeacherEntry
 from condense.data.budget import Budget
+from condense.evaluation.protocols import PROTOCOLS, Protocol
+from condense.methods.registry import is_baseline
 from condense.runtime.validation import Closed
 
 FULL = "full"  # how tables and files call the reference line of the full data
@@ -59,7 +61,7 @@ def _shortened(classes: tuple[str, ...]) -> str:
 
 
 class SetDescription(Closed):
-    """What decides a synthetic set, data aside.
+    """What decides a synthetic set, or a training-time baseline, data aside.
 
     `settings` is complete; `recipe`, `options` and `iterations` are what the grid says, for labels. `plan` is what the
     grid asks of precision and compilation. A file that images start from goes by its base name and by the digest of
@@ -88,6 +90,11 @@ class SetDescription(Closed):
         optional = ("plan", "experts", "teachers", "initial_images", "ipc", "fraction")
         usual = {name for name in optional if not fields[name]} | ({"balanced"} if self.balanced else set())
         return {name: value for name, value in fields.items() if name not in usual}
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a training-time baseline, for which no set is made."""
+        return is_baseline(self.method)
 
     @property
     def size(self) -> Budget:
@@ -139,11 +146,18 @@ class ColumnDescription(Closed):
     network: str
     beside: str | None = None  # of the full data: the protocol of the rows that it is a reference for
     labels: LabelDescription | None = None  # that sets are given first; None: those that they have
+    updates: int | None = None  # other than the protocol's
 
     @model_serializer(mode="wrap")
-    def _without_labels_of_sets(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "labels" or value is not None}
+        return {name: value for name, value in fields.items() if name not in ("labels", "updates") or value is not None}
+
+    @property
+    def rule(self) -> Protocol:
+        """The protocol of the rows, for so many updates."""
+        protocol = PROTOCOLS.find(self.beside or self.protocol)
+        return protocol if self.updates is None else protocol.lasting(self.updates)
 
     @property
     def label_words(self) -> str:
@@ -163,6 +177,11 @@ class Cell(Closed):
     made: SetDescription | None
     column: ColumnDescription
     network_seeds: int | tuple[int, ...]
+
+    @property
+    def has_set(self) -> bool:
+        """Whether a set is made for it, and not all of the data or a training-time baseline trained on."""
+        return self.made is not None and not self.made.is_baseline
 
     @property
     def key(self) -> str:
@@ -191,9 +210,11 @@ class Cell(Closed):
     @property
     def title(self) -> str:
         """What progress bars and lists of failures call the cell."""
-        column = " ".join(filter(None, [self.column.protocol, self.column.net, self.column.label_words]))
+        protocol = self.column.rule.name
         if self.made is None:
-            return f"{self.data.label}, full data, {column} beside {self.column.beside}"
+            words = f"{self.column.protocol} {self.column.net} beside {protocol}"
+            return f"{self.data.label}, full data, {words}"
+        column = " ".join(filter(None, [protocol, self.column.net, self.column.label_words]))
         return f"{self.data.label}, {self.made.size}, {self.made.label}, seed {self.made.seed}, {column}"
 
     @property

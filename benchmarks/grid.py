@@ -215,6 +215,9 @@ class ColumnEntry(Closed):
     )
     labels: LabelsEntry | None = Field(None, description="given to sets first; default: those that they have")
     methods: list[str] | None = Field(None, min_length=1, description="only for sets of these methods; default: all")
+    updates: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        None, description="for protocols that count updates: so many; default: the protocol's"
+    )
 
     @field_validator("nets")
     @classmethod
@@ -289,7 +292,9 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
         "fraction": grid.fraction,
         "methods": [entry.model_dump(exclude={"set_seeds"}) for entry in grid.methods],
         "columns": [
-            f"{column.protocol} with {net}" + (f" and {column.labels}" if column.labels else "")
+            f"{column.protocol} with {net}"
+            + (f" and {column.labels}" if column.labels else "")
+            + (f" for {column.updates} updates" if column.updates else "")
             for column in grid.columns
             for net in column.nets
         ],

@@ -132,7 +132,7 @@ def _result(
         return outcome.value if outcome.value is not None else outcome.error or "no result"
 
     cell = job.cell
-    if cell.made is not None and not is_finished(set_path(cell, folder)):
+    if cell.has_set and not is_finished(set_path(cell, folder)):
         made = failed_sets.get(cell.set_name) or do(make_set)
         if isinstance(made, str):
             failed_sets[cell.set_name] = made
@@ -152,8 +152,8 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
         fields |= circumstances()
         return Record(status="failed", error=result, **fields)
     fields |= result
-    account = None
-    if cell.made is not None:
+    account, choosing = None, fields.pop("choosing", None)
+    if cell.has_set:
         account = read_account(cell, folder)
         fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
         fields |= account.model_dump(include={"iterations", "expert_seconds"})
@@ -161,6 +161,8 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
     for name in ("seconds", "peak_memory"):
         fields[name] = Parts(making=getattr(account, name, None), evaluating=result[name])
     fields["seconds"] = fields["seconds"].model_copy(update={"labelling": labelling})
+    if choosing is not None:
+        fields["seconds"] = fields["seconds"].model_copy(update={"making": choosing})
     return Record(status="done", **fields)
 
 

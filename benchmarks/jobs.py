@@ -10,14 +10,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cells import CellJob
+from benchmarks.cells import CellJob, SetDescription
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import set_path
 from benchmarks.teachers import committee
 from buffers import ExpertBuffer, expert_rule, record_experts
+from condense.baselines import Baseline, baseline
 from condense.evaluation import evaluate
-from condense.evaluation.protocols import PROTOCOLS, full
+from condense.evaluation.protocols import full
 from condense.evaluation.statistics import deviation
 from condense.methods.distill import make
 from condense.methods.request import Request
@@ -42,6 +43,7 @@ _SAME_IN_ALL_RESULTS = (
     "bytes",
     "label_source",
     "in_class",
+    "weighted",
     "compiled",
 )
 
@@ -107,9 +109,9 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     """Train the cell's networks on its set, or on the full data, and measure them: the fields of its record."""
     cell = job.cell
     data = _read(job)
-    protocol = PROTOCOLS.find(cell.column.beside or cell.column.protocol)
+    protocol = cell.column.rule
     started = time.perf_counter()
-    scored, teacher = _labelled(job, data, folder, progress=progress)
+    scored, teacher = _scored(job, data, folder, progress=progress)
     labelling = time.perf_counter() - started
     seeds = cell.network_seeds
     results = [
@@ -135,18 +137,21 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "std": deviation(accuracies),
         "seconds": sum(result.seconds for result in results),
         "labelling": labelling if teacher is not None else None,
+        **({"choosing": scored.choosing_seconds} if isinstance(scored, Baseline) else {}),
         "peak_memory": peak_memory(),
         **circumstances(),
     }
 
 
-def _labelled(
+def _scored(
     job: CellJob, data: RealData, folder: Path, *, progress: bool
-) -> tuple[SyntheticSet | TrainingData, Committee | None]:
-    """What is scored: the set as it is or with the labels of the column, and who gives these."""
+) -> tuple[SyntheticSet | TrainingData | Baseline[Any], Committee | None]:
+    """What is scored: the set as it is or with the labels of the column, and who gives these; or a baseline."""
     cell, labels = job.cell, job.cell.column.labels
     if cell.made is None:
         return data.train, None
+    if cell.made.is_baseline:
+        return _baseline(job, cell.made, data, folder, progress=progress), None
     path = set_path(cell, folder)
     if labels is None:
         return SyntheticSet.load(path), None
@@ -156,6 +161,20 @@ def _labelled(
         return SyntheticSet.load(target), teacher
     made = relabel(SyntheticSet.load(path), teacher, out=target, progress=progress, **labels.settings)
     return made, teacher
+
+
+def _baseline(job: CellJob, made: SetDescription, data: RealData, folder: Path, *, progress: bool) -> Baseline[Any]:
+    asked = made.teachers
+    return baseline(
+        made.method,
+        data,
+        made.ipc,
+        fraction=made.fraction,
+        seed=made.seed,
+        teacher=committee(asked, job.teachers, data, folder, progress=progress) if asked else None,
+        progress=progress,
+        **made.settings,
+    )
 
 
 def _read(job: CellJob) -> RealData:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, 
 from benchmarks.described import LabelDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEntry
 from benchmarks.teachers import describe
+from condense.baselines.making import baseline_settings
 from condense.data import RealData, load_data
 from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS, Protocol, TeacherLabels, full
-from condense.methods.registry import Method, methods
+from condense.methods.registry import Method, is_baseline, methods, training_time
 from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
@@ -71,23 +74,25 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
         holdout=entry.holdout,
     )
     columns = [
-        (protocol, net, labels, column.methods)
-        for index, column in enumerate(grid.columns)
-        for protocol, net, labels in _columns(column, data, grid, f"{origin}: columns.{index}: ")
+        column
+        for index, entry_of_column in enumerate(grid.columns)
+        for column in _columns(entry_of_column, data, grid, f"{origin}: columns.{index}: ")
     ]
     for size in range(len(grid.ipc) + len(grid.fraction)):
         for index, method in enumerate(grid.methods):
             if not method.is_for(entry):
                 continue
             with _place(f"{origin}: methods.{index}: "):
-                sets, start = _sets(method, data, method.sizes(grid)[size], grid)
+                sets, start = _made(method, data, method.sizes(grid)[size], grid)
+                for made, column in itertools.product(sets, columns):
+                    column.check(made)
             for made in sets:
-                for protocol, net, labels, only in columns:
-                    if only is not None and made.method not in only:
+                for column in columns:
+                    if not column.takes(made):
                         continue
-                    seeds = grid.network_seeds or protocol.networks
-                    column = _column(protocol, net, data, labels=labels)
-                    cell = Cell(data=description, made=made, column=column, network_seeds=seeds)
+                    seeds = grid.network_seeds or column.protocol.networks
+                    cell = Cell(data=description, made=made, column=column.described(data), network_seeds=seeds)
+                    labels = cell.column.labels
                     used = {each.name for each in (*made.teachers, *(labels.teachers if labels else ()))}
                     yield CellJob(
                         cell=cell,
@@ -96,16 +101,55 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
                         initial_set=start,
                         teachers={name: grid.teachers[name] for name in grid.teachers if name in used},
                     )
-    for protocol, net in dict.fromkeys((protocol, net) for protocol, net, *_ in columns) if grid.full else ():
-        column = _column(full(protocol), net, data, beside=protocol.name)
-        yield CellJob(cell=Cell(data=description, made=None, column=column, network_seeds=1), source=entry)
+    for described in dict.fromkeys(column.of_all(data) for column in columns) if grid.full else ():
+        yield CellJob(cell=Cell(data=description, made=None, column=described, network_seeds=1), source=entry)
 
 
-def _columns(
-    column: ColumnEntry, data: RealData, grid: Grid, place: str
-) -> list[tuple[Protocol, str, LabelDescription | None]]:
+@dataclass(frozen=True)
+class _Column:
+    """A grid's column for one network: `protocol` is that of its name, for as many updates as it says."""
+
+    entry: ColumnEntry
+    protocol: Protocol
+    net: str
+    labels: LabelDescription | None
+
+    def takes(self, made: SetDescription) -> bool:
+        """Whether sets of the method are in it."""
+        return self.entry.methods is None or made.method in self.entry.methods
+
+    def check(self, made: SetDescription) -> None:
+        """Raise `CondenseError` for a training-time baseline where sets are given labels."""
+        if self.takes(made) and made.is_baseline and self.protocol.labels != "hard":
+            raise CondenseError(
+                f"{made.method} trains on class indices, and the column {self.protocol.name} has other labels: say "
+                "which methods that is for, as its `methods`"
+            )
+
+    def described(self, data: RealData) -> ColumnDescription:
+        """For the cells of sets."""
+        return self._described(self.protocol, data, labels=self.labels)
+
+    def of_all(self, data: RealData) -> ColumnDescription:
+        """For the line of all training images beside it."""
+        return self._described(full(self.protocol), data, beside=PROTOCOLS.find(self.entry.protocol).name)
+
+    def _described(self, protocol: Protocol, data: RealData, **fields: Any) -> ColumnDescription:
+        return ColumnDescription(
+            protocol=protocol.name if protocol.name in PROTOCOLS.names() else PROTOCOLS.find(self.entry.protocol).name,
+            protocol_hash=protocol.hash,
+            net=self.net,
+            network=canonical_name(self.net, data.image_shape, protocol.network),
+            updates=self.entry.updates,
+            **fields,
+        )
+
+
+def _columns(column: ColumnEntry, data: RealData, grid: Grid, place: str) -> list[_Column]:
     with _place(place):
         protocol = PROTOCOLS.find(column.protocol)
+        if column.updates is not None:
+            protocol = protocol.lasting(column.updates)
         if protocol.reference:
             raise CondenseError(
                 f"protocol {protocol.name} is that of the reference line, not of a column; give `full: true` instead"
@@ -119,7 +163,7 @@ def _columns(
             name = canonical_name(net, data.image_shape, protocol.network)
             build_network(name, data.image_shape, len(data.classes), seed=0)  # refuses images that are too small for it
         labels = None if column.labels is None else _labels(column.labels, data, grid)
-    return [(protocol, net, labels) for net in column.nets]
+    return [_Column(column, protocol, net, labels) for net in column.nets]
 
 
 def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
@@ -127,22 +171,49 @@ def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
     return LabelDescription(settings=settings, teachers=describe(entry.teacher, grid.teachers, data))
 
 
-def _column(
-    protocol: Protocol, net: str, data: RealData, beside: str | None = None, labels: LabelDescription | None = None
-) -> ColumnDescription:
-    network = canonical_name(net, data.image_shape, protocol.network)
-    return ColumnDescription(
-        protocol=protocol.name, protocol_hash=protocol.hash, net=net, network=network, beside=beside, labels=labels
-    )
+def _made(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:
+    """The sets of a grid's entry, or its baselines, and the file that images start from, if they start from one."""
+    if is_baseline(entry.name):
+        return _baselines(entry, data, size, grid), None
+    return _sets(entry, data, size, grid)
 
 
-def _sets(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:
-    """The sets of a grid's entry, and the file that their images start from, if they start from one."""
-    method, (iterations, minutes) = methods().find(entry.name), entry.length_at(size.ipc)
-    own = _network_of_experts(entry, method, data)
+def _baselines(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> list[SetDescription]:
+    """The training-time baselines of a grid's entry."""
+    method = training_time().find(entry.name)
+    others = ("recipe", "iterations", "minutes", "precision", "compile", "experts")
+    for name in others:
+        if getattr(entry, name) is not None:
+            raise CondenseError(f"{method.name} makes no set: leave {name} out")
+    _check_asked(method, entry)
+    settings = baseline_settings(method, data.train, size, entry.options)
+    return [
+        SetDescription(
+            method=method.name,
+            revision=method.revision,
+            settings=settings.model_dump(mode="json"),
+            recipe=None,
+            options=entry.options,
+            iterations=None,
+            minutes=None,
+            **size.recorded,
+            seed=seed,
+            teachers=() if entry.teacher is None else describe(entry.teacher, grid.teachers, data),
+        )
+        for seed in entry.set_seeds
+    ]
+
+
+def _check_asked(method: Method, entry: MethodEntry) -> None:
     if method.teacher != (entry.teacher is not None):
         way_out = "give it as `teacher`" if method.teacher else "leave it out"
         raise CondenseError(f"{method.name} {'needs' if method.teacher else 'asks no'} teacher: {way_out}")
+
+
+def _sets(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:
+    method, (iterations, minutes) = methods().find(entry.name), entry.length_at(size.ipc)
+    own = _network_of_experts(entry, method, data)
+    _check_asked(method, entry)
     length = {"iterations": iterations, "minutes": minutes}
     request = Request.of(method.name, size, own | entry.options, recipe=entry.recipe, **length)
     settings = resolve_settings(request, data.info)

@@ -30,9 +30,11 @@ class Record(Closed):
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
     from training all networks of the cell (and seconds from labelling the set by a column's teacher, if it was not
     found), each piece of work in a process of its own (in the demo they share one).
-    `images` are trained on, `stored_images` stored (None in old records: as many); `bytes` is what the set truly costs;
+    `images` are trained on, `stored_images` stored (None in old records: as many; for a training-time baseline those
+    that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs;
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old
     records);
+    `weighted` tells whether images counted by the weights of the set (None where it has none, and in old records);
     `iterations` is how many were reached (None where real images are chosen); `expert_seconds` are those of training
     the experts that were matched, one after the other, which cells share and `seconds` leave out. `versions`,
     `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older, and the plan
@@ -54,6 +56,7 @@ class Record(Closed):
     bytes: int | None = None
     label_source: str | None = None
     in_class: float | None = None
+    weighted: bool | None = None
     compiled: bool = False
     iterations: int | None = None
     expert_seconds: float | None = None

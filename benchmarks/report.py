@@ -12,6 +12,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
+from benchmarks.training_time import baselines_section, lines_of_baselines, write_time_plot
 from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json, write_text
 
@@ -19,24 +20,41 @@ from condense.runtime.files import atomic_write, write_json, write_text
 def write_report(records: Sequence[Record], folder: Path) -> Table:
     """Write `results.md`, `.csv`, `.json`, and `.png` and `.svg` if anything was scored; return the table.
 
-    Raises `CondenseError` if two protocol hashes would come into one column.
+    Training-time baselines never stand beside sets: they have a table of their own in `results.md`, and `training.csv`,
+    `.png` and `.svg`. Raises `CondenseError` if two protocol hashes would come into one column.
     """
-    table = build_table(records)
-    write_text(folder / "results.md", markdown(table, records))
-    write_text(folder / "results.csv", comma_separated(table))
-    write_json(folder / "results.json", as_json(table))
+    sets, baselines, references = _by_kind(records)
+    table = build_table([*sets, *references] if sets or not baselines else [])
+    training = lines_of_baselines(build_table([*baselines, *references])) if baselines else []
+    write_text(folder / "results.md", markdown(table, records, training))
+    write_text(folder / "results.csv", comma_separated(as_dicts(table)))
+    write_json(folder / "results.json", as_json(table) | ({"training": training} if training else {}))
     if table.scores:
         for ending in ("png", "svg"):
             with atomic_write(folder / f"results.{ending}") as path:
                 write_plot(table, path, ending)
+    if training:
+        write_text(folder / "training.csv", comma_separated(training))
+        for ending in ("png", "svg"):
+            with atomic_write(folder / f"training.{ending}") as path:
+                write_time_plot(training, path, ending)
     return table
 
 
-def markdown(table: Table, records: Sequence[Record]) -> str:
+def _by_kind(records: Sequence[Record]) -> tuple[list[Record], list[Record], list[Record]]:
+    """The records of sets, of training-time baselines, and of all data."""
+    references = [record for record in records if record.configuration.made is None]
+    sets = [record for record in records if record.configuration.has_set]
+    baselines = [record for record in records if not (record in references or record in sets)]
+    return sets, baselines, references
+
+
+def markdown(table: Table, records: Sequence[Record], training: Sequence[dict[str, Any]] = ()) -> str:
     """The report as Markdown: the table, reference lines, variance components, failures, circumstances."""
     sections = [
         _scores(table),
         _references(table),
+        baselines_section(training),
         _components(table),
         _machines(table),
         _warnings(table),
@@ -45,9 +63,8 @@ def markdown(table: Table, records: Sequence[Record]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def comma_separated(table: Table) -> str:
-    """One line for each row in each column, accuracies in fractions, with a heading."""
-    lines = as_dicts(table)
+def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
+    """Lines of the same fields, with a heading."""
     buffer = io.StringIO()
     if lines:
         writer = csv.DictWriter(buffer, fieldnames=list(lines[0]), lineterminator="\n")
@@ -135,6 +152,8 @@ def _cell(row: Row, column: Column, table: Table) -> str:
     counts = f"{len(score.records)} x {len(score.records[0].accuracies)}"
     if column.labels:  # which are no part of the set that the row tells the bytes of
         counts += f"; {score.records[0].bytes or 0:,} bytes"
+    if score.records[0].weighted is False:
+        counts += "; unweighted"
     return f"{percent(score.spread.mean, score.spread.std)} ({counts})"
 
 

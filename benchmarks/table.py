@@ -108,7 +108,7 @@ def build_table(records: Iterable[Record]) -> Table:
     grouped: dict[tuple[Row, Column], list[Record]] = {}
     for record in records:
         cell = record.configuration
-        column = Column(cell.column.beside or record.protocol, cell.column.net, cell.column.label_words)
+        column = Column(cell.column.rule.name, cell.column.net, cell.column.label_words)
         row = None if cell.made is None else _row(cell.data.label, cell.made, table.methods)
         if record.status == "failed":
             table.failed.append(record)

@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than 
 if TYPE_CHECKING:
     from typing import Any
 
+    from condense.baselines import baseline
     from condense.data import RealData, load_data
     from condense.evaluation import evaluate
     from condense.methods.distill import distill
@@ -44,6 +45,7 @@ _PUBLIC = {
     "RealData": "condense.data",
     "SyntheticSet": "condense.sets.synthetic_set",
     "Teacher": "condense.teachers",
+    "baseline": "condense.baselines",
     "distill": "condense.methods.distill",
     "evaluate": "condense.evaluation",
     "load_data": "condense.data",
@@ -57,6 +59,7 @@ __all__ = [
     "SyntheticSet",
     "Teacher",
     "__version__",
+    "baseline",
     "distill",
     "evaluate",
     "load_data",

@@ -13,7 +13,18 @@ ROOT = Path(__file__).parents[1]
 # The rooms of condense from the ground up: each uses itself and those before it.
 ROOMS = [
     *("_version", "runtime", "data", "networks", "augmentation", "compute", "matching", "unroll", "training", "labels"),
-    *("sets", "teachers", "recipes", "methods", "selection", "synthesizers", "evaluation", "cli", "__main__"),
+    *(
+        "sets",
+        "teachers",
+        "recipes",
+        "methods",
+        "selection",
+        "synthesizers",
+        "baselines",
+        "evaluation",
+        "cli",
+        "__main__",
+    ),
 ]
 PACKAGES = ["condense", "buffers", "benchmarks"]  # each uses itself and those before it, but for the command line
 FACE = "condense"  # hands on the public names of every room

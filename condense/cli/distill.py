@@ -13,7 +13,7 @@ from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.data.budget import Budget
 from condense.methods.options import RunOptions
-from condense.methods.registry import Method, methods
+from condense.methods.registry import Method, find_method, methods
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
@@ -52,7 +52,7 @@ def distill(words: Sequence[str]) -> int:
         raise CondenseError(
             f"distill needs a METHOD first ({', '.join(methods().names())}); see condense distill --help"
         )
-    method = methods().find(words[0])
+    method = find_method(words[0])
     options = parse(
         options_model(method),
         words[1:],

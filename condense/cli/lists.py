@@ -41,7 +41,10 @@ def data(words: Sequence[str]) -> int:
 def methods(words: Sequence[str]) -> int:
     """List the methods."""
     from condense.methods.registry import methods as registered
+    from condense.methods.registry import training_time
 
+    lines = [(method, f"{method.labels} labels") for method in registered()]
+    lines += [(method, "training-time baseline: makes no set, runs in benchmarks") for method in training_time()]
     return _print_list(
         words,
         "methods",
@@ -53,12 +56,13 @@ def methods(words: Sequence[str]) -> int:
                     [
                         *([f"also {', '.join(method.aliases)}"] if method.aliases else []),
                         method.paper,
-                        f"{method.labels} labels",
+                        kind,
                         f"needs {method.needs}",
+                        *([] if method.nested else ["nested: no"]),
                     ]
                 ),
             )
-            for method in registered()
+            for method, kind in lines
         ),
     )
 

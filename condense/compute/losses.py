@@ -90,3 +90,25 @@ class SquaredErrorAndClass:
         logits, classes = targets.chunk(2, 1)
         each = (outputs - logits).square().mean(1) - self.class_weight * (classes * F.log_softmax(outputs, 1)).sum(1)
         return each.mean() if weights is None else _weighted(each, weights)
+
+
+@dataclass(frozen=True)
+class DivergenceAndClass:
+    """a T^2 KL(q | p) + (1 - a) cross-entropy of the class, with `share` a and q, p as in `Divergence`.
+
+    Knowledge distillation (Hinton, Vinyals & Dean, 2015). Targets are [N, 2 K]: the teacher's logits, then the class as
+    probabilities.
+    """
+
+    temperature: float
+    share: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A scalar, of `outputs` [N, K].
+
+        >>> DivergenceAndClass(4.0, 0.25)(torch.zeros(1, 2), torch.tensor([[0.0, 0.0, 1.0, 0.0]])).item()
+        0.5198603868484497
+        """
+        logits, classes = targets.chunk(2, 1)
+        soft = Divergence(self.temperature, scaled=True)(outputs, logits, weights)
+        return self.share * soft + (1 - self.share) * cross_entropy(outputs, classes, weights)

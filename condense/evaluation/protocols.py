@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from condense.runtime.errors import CondenseError
 from condense.runtime.registry import Registry
 from condense.runtime.validation import Closed
 from condense.training.rule import TrainingRule
@@ -58,6 +59,9 @@ class Protocol(Closed):
     network: str
     rule: TrainingRule
     labels: Literal["hard", "regression"] | StaticLabels | TeacherLabels = "hard"
+    weighted: bool = Field(
+        default=False, description="images count by the weights that a set has; otherwise they all count alike"
+    )
     learned_lr: bool = Field(
         default=False, description="train at the learning rate that was learned with a set, if there is one"
     )
@@ -74,10 +78,19 @@ class Protocol(Closed):
         flips). Fields at their default are left out: see `TrainingRule`.
         """
         covered = self.model_dump(
-            mode="json", include={"network", "rule", "labels", "learned_lr"}, exclude_defaults=True
+            mode="json", include={"network", "rule", "labels", "weighted", "learned_lr"}, exclude_defaults=True
         )
         text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def lasting(self, updates: int) -> Protocol:
+        """The same with so many updates; raises `CondenseError` where epochs are counted."""
+        if self.rule.updates is None:
+            counting = ", ".join(entry.name for entry in PROTOCOLS if entry.rule.updates is not None)
+            raise CondenseError(f"protocol {self.name} counts epochs, not updates; those that do: {counting}")
+        rule = self.rule.model_copy(update={"updates": updates, "more_updates": None})
+        name = self.name if rule == self.rule else f"{self.name}, {updates:,} updates"
+        return self.model_copy(update={"name": name, "rule": rule})
 
 
 _DC = TrainingRule(
@@ -124,6 +137,7 @@ _REGRESSION = TrainingRule(
     last_rate=0.01,
     augmentation="dsa",
 )
+_FRACTION = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, updates=800, schedule="cosine", augmentation="dsa")
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
 
@@ -177,12 +191,15 @@ _NCFM_TEACHER = StaticLabels(
 def full(beside: str | Protocol) -> Protocol:
     """The protocol of the reference line, which trains on all real images, beside the protocol of a column.
 
-    Raises `CondenseError` for an unknown name.
+    It is the column's own where that counts updates of class indices, which are as many for all data as for a part of
+    it. Raises `CondenseError` for an unknown name.
 
-    >>> full("dsa").network
-    'convnet-w128-in'
+    >>> full("dsa").network, full("fraction").hash == PROTOCOLS.find("fraction").hash
+    ('convnet-w128-in', True)
     """
     column = PROTOCOLS.find(beside) if isinstance(beside, str) else beside
+    if column.rule.updates is not None and column.labels == "hard":
+        return column.model_copy(update={"networks": 1, "reference": True})
     return _full(column.network)
 
 
@@ -258,6 +275,21 @@ PROTOCOLS: Registry[Protocol] = Registry(
             labels="regression",
             networks=3,
             summary="squared error of learned values, else of centred one-hot ones: 1,000 or 2,000 updates of Adam",
+        ),
+        Protocol(
+            name="fraction",
+            network="convnet-w64-in",
+            rule=_FRACTION,
+            networks=3,
+            summary="800 updates of SGD in batches of 128 with DSA, whatever the size: for parts of the data",
+        ),
+        Protocol(
+            name="fraction-weighted",
+            network="convnet-w64-in",
+            rule=_FRACTION,
+            weighted=True,
+            networks=3,
+            summary="as fraction, but images count by the weights that they were chosen with",
         ),
         _desk_soft("desk-soft-hard", "hard", "300 epochs of AdamW in batches of 50, crops and flips, class indices"),
         _desk_soft(

@@ -34,6 +34,7 @@ class NetworkResult:
         label_source: where the labels came from.
         in_class: fraction of the training images whose soft label is largest for their own class; None for hard labels.
             Where it is low, the labels and the classes that images were made for contradict each other.
+        weighted: whether images counted by the weights of the set; None where it has none.
         lr: learning rate in the first epoch: the protocol's, or the one that was learned with the set.
         preprocessing: kind of preprocessing, always that of the set.
         compiled: whether the training step was compiled; numbers differ by rounding only.
@@ -56,6 +57,7 @@ class NetworkResult:
     preprocessing: str
     compiled: bool = False
     in_class: float | None = None
+    weighted: bool | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from condense.baselines.base import Baseline
 from condense.compute.engine import Engine
 from condense.data import RealData, TestData, TrainingData
 from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, TeacherLabels
@@ -33,7 +34,7 @@ from condense.training.rule import TrainingRule
 
 
 def evaluate(
-    synthetic: SyntheticSet | TrainingData,
+    synthetic: SyntheticSet | TrainingData | Baseline[Any],
     data: RealData,
     nets: Sequence[NetworkLike] = ("convnet",),
     runs: int | None = None,
@@ -47,7 +48,8 @@ def evaluate(
     """Train networks on `synthetic` from scratch and test each once, after its last epoch, on `data.test`.
 
     Args:
-        synthetic: a set; or real training images of `data`, all of them (`data.train`) or a subset.
+        synthetic: a set; or real training images of `data`, all of them (`data.train`) or a subset; or a training-time
+            baseline (`condense.baseline`).
         data: the real data that the set was made from. Its test images get the preprocessing of the set.
         nets: names of networks, and of pools of them (`pool-m`); what they leave open comes from the protocol, the
             depth from the image size. Or network objects: an `nn.Module`, of which fresh copies are trained, or a
@@ -97,10 +99,11 @@ def _check_given(given: object, data: RealData, protocol: Protocol) -> tuple[str
     """Make sure that the images may be trained on and tested with `data`; returns notes for the user."""
     if not data.test.labelled:
         raise CondenseError(f"{data.name} was read without labels, so there is no right answer; give it with labels")
-    if isinstance(given, TrainingData):
-        if given.part_of != data.train.part_of:
+    if isinstance(given, TrainingData | Baseline):
+        train = given.data if isinstance(given, Baseline) else given
+        if train.part_of != data.train.part_of:
             raise CondenseError(
-                f"the training images are of another data set or split ({given.info.name}) than the test images "
+                f"the training images are of another data set or split ({train.info.name}) than the test images "
                 f"({data.name}); give both of one load_data"
             )
         return ()
@@ -188,6 +191,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         seed=shared.seed,
         label_source=shared.trained_on.label_source,
         in_class=shared.trained_on.in_class,
+        weighted=shared.trained_on.weighted,
         lr=shared.rule.lr,
         preprocessing=shared.test.info.preprocessing.kind,
         compiled=engine.plan.compile == "on",

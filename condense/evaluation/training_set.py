@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from condense.baselines.base import Baseline
 from condense.data import TrainingData
 from condense.data.info import DataInfo
 from condense.evaluation.label_networks import static_logits
@@ -31,8 +33,8 @@ class TrainingSet:
     """Images and labels to train on, what of it is stored and where labels came from.
 
     `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
-    the fraction of images whose soft label is largest for their own class, None where there is none to tell. `notes`
-    are sentences for the user.
+    the fraction of images whose soft label is largest for their own class, None where there is none to tell. `weighted`
+    tells whether images count by the weights of a set that has some. `notes` are sentences for the user.
     """
 
     source: TrainingSource
@@ -41,6 +43,7 @@ class TrainingSet:
     bytes: int
     learned_lr: float | None = None
     in_class: float | None = None
+    weighted: bool | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -83,7 +86,7 @@ class _Chosen:
 
 
 def training_set(
-    given: SyntheticSet | TrainingData,
+    given: SyntheticSet | TrainingData | Baseline[Any],
     train: TrainingData,
     protocol: Protocol,
     *,
@@ -101,7 +104,9 @@ def training_set(
     Raises `CondenseError` where a protocol needs class indices and images have none, for regression labels of another
     width than the outputs of networks, which are one for each class, and where a teacher is needed that is not there.
     """
-    images = _images(given, train.info)
+    if isinstance(given, Baseline):
+        return _of_baseline(given, protocol)
+    images, weighted = _images(given, train.info, weighted=protocol.weighted), None
     match protocol.labels:
         case "hard":
             chosen = _Chosen(images.labelled(images.hard), "class index")
@@ -112,7 +117,11 @@ def training_set(
         case TeacherLabels() as asked:
             chosen = _by_teacher(images, asked, protocol, teacher, device)
     own = 0 if isinstance(given, TrainingData) else given.stored_labels.bytes
-    note = heavy_labels(images.bytes - own, own + chosen.bytes)
+    notes = [heavy_labels(images.bytes - own, own + chosen.bytes)]
+    if isinstance(given, SyntheticSet) and given.weights is not None:
+        weighted = protocol.weighted
+        if not weighted:
+            notes.append(f"protocol {protocol.name} leaves out the weights of the set: all of its images count alike")
     return TrainingSet(
         chosen.source,
         images.stored_images,
@@ -120,15 +129,26 @@ def training_set(
         images.bytes + chosen.bytes,
         images.learned_lr,
         chosen.in_class,
-        () if note is None else (note,),
+        weighted,
+        tuple(note for note in notes if note is not None),
     )
 
 
-def _images(given: SyntheticSet | TrainingData, info: DataInfo) -> _Given:
+def _of_baseline(given: Baseline[Any], protocol: Protocol) -> TrainingSet:
+    if protocol.labels != "hard":
+        raise CondenseError(
+            f"protocol {protocol.name} has labels of its own, and baselines train on class indices; choose one that "
+            "does, such as fraction"
+        )
+    rule = protocol.rule
+    return TrainingSet(given.source(), given.unique_images(rule), given.label_source, given.bytes(rule))
+
+
+def _images(given: SyntheticSet | TrainingData, info: DataInfo, *, weighted: bool) -> _Given:
     if isinstance(given, TrainingData):
         labels = HardLabels(given.labels)
         return _Given(given, plain_pixels(given), labels, None, given.info, len(given), _bytes(given), None)
-    weights = given.training_weights
+    weights = given.training_weights if weighted else None
     return _Given(
         _ImagesOf(given),
         given.plain,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from condense.runtime.registry import Registry, with_entry_points
+from condense.runtime.errors import CondenseError
+from condense.runtime.registry import Registry, plain, with_entry_points
 
 
 @dataclass(frozen=True)
@@ -361,3 +362,57 @@ _BUILT_IN = (
 def methods() -> Registry[Method]:
     """The built-in methods and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
     return with_entry_points("method", _BUILT_IN, "condense.synthesizers")
+
+
+_TRAINING_TIME = (
+    Method(
+        name="rs2",
+        aliases=("repeated-random-sampling",),
+        target="condense.baselines.random_rounds:RandomRounds",
+        summary="train on a fresh random part of the data in every round",
+        paper="Okanovic et al., Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning, ICLR 2024",
+    ),
+    Method(
+        name="pruned",
+        target="condense.baselines.pruned:Pruned",
+        summary="train on what a method chooses once, the time of choosing counted",
+        paper="baseline",
+    ),
+    Method(
+        name="kd-pruned",
+        target="condense.baselines.pruned:AdvisedPruned",
+        summary="train on what a method chooses once, with the help of a teacher of all the data",
+        paper="Distilling the Knowledge in Data Pruning, ICML 2025",
+        needs="a teacher (condense teachers)",
+        teacher=True,
+    ),
+)
+
+
+@cache
+def training_time() -> Registry[Method]:
+    """The training-time baselines (`condense.baselines`): they train on real images, and no set comes of them."""
+    return Registry("training-time baseline", _TRAINING_TIME)
+
+
+def is_baseline(name: str) -> bool:
+    """Whether it is one of the names of a training-time baseline.
+
+    >>> is_baseline("RS2"), is_baseline("dm")
+    (True, False)
+    """
+    return any(plain(name) in (entry.name, *entry.aliases) for entry in training_time())
+
+
+def find_method(name: str) -> Method:
+    """The method that makes or chooses a set, by any of its names.
+
+    Raises `CondenseError` for others, with the way out for a training-time baseline.
+    """
+    if is_baseline(name):
+        known = training_time().find(name).name
+        raise CondenseError(
+            f"{known} trains without making a set: measure it in a grid (condense benchmark), or by "
+            f'condense.evaluate(condense.baseline("{known}", ...))'
+        )
+    return methods().find(name)

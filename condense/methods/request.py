@@ -10,7 +10,7 @@ from condense.data import DataInfo
 from condense.data.budget import Budget
 from condense.methods.interface import Maker, MethodSettings
 from condense.methods.options import RunOptions
-from condense.methods.registry import methods
+from condense.methods.registry import find_method, methods
 from condense.networks import canonical_name, network_name
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
@@ -40,7 +40,7 @@ class Request(RunOptions):
         >>> Request.of("distribution-matching", Budget(ipc=10), {"image_lr": 0.5}, seed=3).method
         'dm'
         """
-        own = {"method": methods().find(method).name, "budget": budget, "settings": dict(settings or {})}
+        own = {"method": find_method(method).name, "budget": budget, "settings": dict(settings or {})}
         return validated(cls, own | fields, spell=option_name)
 
 

@@ -19,7 +19,8 @@ def gradient_norms(errors: Tensor, features: Tensor) -> Tensor:
     >>> gradient_norms(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
     tensor([5.])
     """
-    return errors.norm(dim=1) * (1 + features.square().sum(1)).sqrt()
+    norms: Tensor = errors.norm(dim=1) * (1 + features.square().sum(1)).sqrt()
+    return norms
 
 
 class GradientNorms(ScoredSelector[EarlyEvidenceSettings]):

@@ -17,7 +17,8 @@ def closeness_to_the_median(features: Tensor) -> Tensor:
     """
     distances = (features - features.mean(0)).norm(dim=1)  # (n)
     ranks = distances.argsort(stable=True).argsort(stable=True)
-    return -(ranks - (len(features) - 1) / 2).abs()
+    closeness: Tensor = -(ranks - (len(features) - 1) / 2).abs()
+    return closeness
 
 
 class Moderate(ScoredSelector[EvidenceSettings]):

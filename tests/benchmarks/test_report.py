@@ -16,7 +16,7 @@ from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescri
 from benchmarks.plot import draw
 from benchmarks.records import Parts, Record, read_record, write_record
 from benchmarks.report import comma_separated, markdown, write_report
-from benchmarks.table import build_table
+from benchmarks.table import as_dicts, build_table
 from condense.runtime.errors import CondenseError
 
 DIGITS = DataDescription(
@@ -100,7 +100,7 @@ def record(
 def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
     sets = [(0.50, 0.53, 0.56), (0.60, 0.62, 0.64), (0.41, 0.46, 0.48)]
     records = [record(seed=seed, accuracies=accuracies) for seed, accuracies in enumerate(sets)]
-    (line,) = csv.DictReader(io.StringIO(comma_separated(build_table(records))))
+    (line,) = csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table(records)))))
     everything = [accuracy for accuracies in sets for accuracy in accuracies]
     assert float(line["mean"]) == pytest.approx(statistics.mean(everything))
     assert float(line["std"]) == pytest.approx(statistics.stdev(everything))
@@ -123,7 +123,7 @@ def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
 
 def test_the_seconds_of_shared_experts_stand_beside_those_of_the_set():
     records = [record(seed=seed).model_copy(update={"expert_seconds": 1200.0}) for seed in range(2)]
-    (line,) = csv.DictReader(io.StringIO(comma_separated(build_table(records))))
+    (line,) = csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table(records)))))
     assert float(line["expert_seconds"]) == 1200
     text = markdown(build_table(records), records)
     assert "| 2.5 (1,200.0) |" in text
@@ -152,7 +152,7 @@ def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
 def test_decoded_and_stored_images_are_both_shown():
     decoded = record().model_copy(update={"images": 40, "stored_images": 10})
     assert "| 2.0 | 40 of 10 stored | 2,640 |" in markdown(build_table([decoded]), [decoded])
-    assert next(csv.DictReader(io.StringIO(comma_separated(build_table([decoded])))))["stored_images"] == "10"
+    assert next(csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table([decoded]))))))["stored_images"] == "10"
 
 
 def test_two_hashes_in_one_column_are_refused(tmp_path: Path):
@@ -165,7 +165,7 @@ def test_two_hashes_in_one_column_are_refused(tmp_path: Path):
 def test_full_data_is_a_reference_line_and_never_a_row():
     records = [record(), record(None, accuracies=(0.97,), protocol_hash="d" * 12)]
     table = build_table(records)
-    assert "full" not in comma_separated(table)
+    assert "full" not in comma_separated(as_dicts(table))
     text = markdown(table, records)
     assert "Reference, not comparable with the rows:" in text
     assert "- digits, all 10 training images, protocol full (dddddddddddd) beside desk convnet: 97.0 %, 9 s" in text

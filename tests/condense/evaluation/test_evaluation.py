@@ -28,6 +28,7 @@ from condense.training.sources import Tensors
 
 RULE = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=64, epochs=15, schedule="cosine", augmentation="dsa")
 QUICK = Protocol(name="quick", network="convnet-w8-in", rule=RULE, networks=2)
+WEIGHTED = QUICK.model_copy(update={"name": "quick-weighted", "weighted": True})
 STATIC = QUICK.model_copy(
     update={
         "name": "quick-static",
@@ -528,7 +529,7 @@ def test_only_the_ratios_of_weights_count(digits, small, scale: float):
     """Sums of these are infinite, or next to nothing."""
     weights = torch.ones(100)
     alike, scaled = (
-        evaluate(random_set(digits, weights=each), digits, protocol=QUICK, runs=1)
+        evaluate(random_set(digits, weights=each), digits, protocol=WEIGHTED, runs=1)
         for each in (weights, scale * weights)
     )
     assert scaled.accuracies == alike.accuracies
@@ -536,8 +537,18 @@ def test_only_the_ratios_of_weights_count(digits, small, scale: float):
 
 
 def test_weights_of_a_set_count(digits, small, plain):
-    alike = evaluate(random_set(digits, weights=torch.full((100,), 3.0)), digits, protocol=QUICK)
+    alike = evaluate(random_set(digits, weights=torch.full((100,), 3.0)), digits, protocol=WEIGHTED)
     assert alike.accuracies == pytest.approx(plain.accuracies, abs=0.02)
     without_threes = (small.labels != 3).float()
-    fewer = evaluate(random_set(digits, weights=without_threes), digits, protocol=QUICK)
+    fewer = evaluate(random_set(digits, weights=without_threes), digits, protocol=WEIGHTED)
     assert max(fewer.results[0].class_accuracies["3"], 0.05) == 0.05
+    assert fewer.results[0].weighted is True
+
+
+def test_weights_count_only_under_a_rule_that_says_so(digits, small, plain):
+    weights = (small.labels != 3).float()
+    found = evaluate(random_set(digits, weights=weights), digits, protocol=QUICK)
+    assert found.accuracies == plain.accuracies
+    assert found.results[0].weighted is False
+    assert plain.results[0].weighted is None
+    assert "protocol quick leaves out the weights of the set: all of its images count alike" in found.notes

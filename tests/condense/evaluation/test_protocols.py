@@ -16,6 +16,8 @@ HASHES = {
     "desk": "752e800e93f4",
     "desk-static": "eccf30615886",
     "desk-regression": "c39777aab68f",
+    "fraction": "65d16de1e016",
+    "fraction-weighted": "fc9527f63c1b",
     "desk-soft-hard": "2c270ca89d77",
     "desk-soft-static": "dc0ab78fbc5e",
     "desk-soft": "bf7c62f17ff3",
@@ -104,6 +106,24 @@ CHANGES = {
 }
 
 
+def test_a_protocol_that_counts_updates_may_last_longer():
+    fraction = PROTOCOLS.find("fraction")
+    longer = fraction.lasting(1600)
+    assert longer.rule == fraction.rule.model_copy(update={"updates": 1600})
+    assert longer.hash != fraction.hash == fraction.lasting(800).hash
+    assert PROTOCOLS.find("desk-regression").lasting(7).rule.updates_run(10**6) == 7
+    with pytest.raises(CondenseError, match=r"desk counts epochs, not updates; those that do: .*fraction"):
+        PROTOCOLS.find("desk").lasting(7)
+
+
+def test_the_line_of_all_data_is_under_the_rule_of_the_column_where_that_counts_updates():
+    longer = PROTOCOLS.find("fraction").lasting(1600)
+    assert full(longer).hash == longer.hash
+    assert full(longer).reference
+    assert full("desk").hash == full("desk-static").hash == "38adb8010d6b"
+    assert full("desk-regression").rule == full("desk").rule
+
+
 def test_every_field_of_the_rule_is_hashed():
     assert CHANGES.keys() == TrainingRule.model_fields.keys()
     desk = PROTOCOLS.find("desk")
@@ -117,6 +137,7 @@ def test_labels_and_network_rule_are_hashed():
     others = [
         desk.model_copy(update={"network": "convnet-w64-bn"}),
         desk.model_copy(update={"learned_lr": True}),
+        desk.model_copy(update={"weighted": True}),
         static.model_copy(update={"labels": static.labels.model_copy(update={"networks": 4})}),
         static.model_copy(
             update={"labels": StaticLabels(networks=3, training=static.labels.training.model_copy(update={"lr": 0.1}))}
@@ -124,7 +145,7 @@ def test_labels_and_network_rule_are_hashed():
         static.model_copy(update={"labels": static.labels.model_copy(update={"corrected": True})}),
         static.model_copy(update={"labels": static.labels.model_copy(update={"hard_epochs": 1})}),
     ]
-    assert len({protocol.hash for protocol in (desk, static, *others)}) == 8
+    assert len({protocol.hash for protocol in (desk, static, *others)}) == 9
 
 
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}

@@ -195,7 +195,13 @@ def test_weights_of_images_count(images: SyntheticSet, digits: RealData, teacher
     weights = torch.zeros(40)
     weights[:10] = 3.0
     weighted = SyntheticSet(stored=images.stored, stored_labels=images.stored_labels, info=images.info, weights=weights)
-    made = training_set(weighted, digits.train, quick("desk-soft"), teacher=Committee.of(teacher), device=CPU)
+    made = training_set(
+        weighted,
+        digits.train,
+        quick("desk-soft").model_copy(update={"weighted": True}),
+        teacher=Committee.of(teacher),
+        device=CPU,
+    )
     batch = made.source.presented(quick("desk-soft").rule, 0, CPU).batch(0, 0, torch.arange(40))
     outputs, targets = torch.randn(40, 10), batch.targets
     whole = targets.loss(outputs, targets.values, targets.weights)

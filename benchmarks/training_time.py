@@ -1,0 +1,144 @@
+"""Training-time baselines in a report: accuracy beside the seconds of choosing and training, never beside sets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.markdown import markdown_table
+from benchmarks.table import Table, as_dicts
+from condense.runtime.printing import for_plot
+
+CONTROL = "all data"
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#333333", "#999933")  # after Okabe & Ito
+_MARKS = "osD^vP*X"
+
+
+def lines_of_baselines(table: Table) -> list[dict[str, Any]]:
+    """One flat dictionary for each baseline in each column, then one for all data as the control in each.
+
+    Accuracies are fractions; seconds are those of one network: `choosing` once before it, `training` with its test.
+    """
+    lines = [_line_of(each) for each in as_dicts(table)]
+    for (data, column), record in table.full.items():
+        networks = len(record.accuracies)
+        lines.append(
+            {
+                "data": data,
+                "size": "",
+                "method": CONTROL,
+                "protocol": column.protocol,
+                "protocol_hash": record.protocol_hash,
+                "network": record.network,
+                "sets": 1,
+                "networks": networks,
+                "mean": record.mean,
+                "std": record.std,
+                "choosing_seconds": 0.0,
+                "training_seconds": (record.seconds.evaluating or 0.0) / networks,
+                "unique_images": record.images,
+                "bytes": record.bytes,
+            }
+        )
+    return lines
+
+
+def _line_of(line: dict[str, Any]) -> dict[str, Any]:
+    kept = ("protocol", "protocol_hash", "network", "sets", "networks", "mean", "std")
+    size = f"{line['ipc']} per class" if line["ipc"] is not None else f"{100 * line['fraction']:g} %"
+    return {
+        "data": line["data"],
+        "size": size,
+        "method": line["method"],
+        **{name: line[name] for name in kept},
+        "choosing_seconds": line["making_seconds"],
+        "training_seconds": line["evaluating_seconds"] / line["networks"],
+        "unique_images": line["stored_images"],
+        "bytes": line["bytes"],
+    }
+
+
+def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
+    """The table of the report; empty without baselines."""
+    if not lines:
+        return ""
+    rows = [
+        [
+            line["data"],
+            line["size"],
+            line["method"],
+            f"{line['protocol']} {line['protocol_hash']} {line['network']}",
+            _percent(line["mean"], line["std"]) + f" ({line['sets']} x {line['networks']})",
+            f"{line['choosing_seconds'] or 0.0:.1f}",
+            f"{line['training_seconds']:.1f}",
+            f"{line['unique_images']:,}",
+            f"{line['bytes']:,}",
+        ]
+        for line in lines
+    ]
+    heads = ["data", "at a time", "training", "column", "accuracy", "choosing", "training, s", "unique images", "bytes"]
+    text = (
+        "Training-time baselines, for which no set is stored: test accuracy in percent, seconds of choosing images "
+        "(evidence included) and of training and testing one network, and how many different images that network has "
+        "seen, which all have to be stored. Not comparable with sets of as many images; all data under the same rule "
+        "is the control."
+    )
+    return f"{text}\n\n" + markdown_table(heads, rows)
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+
+
+def write_time_plot(lines: Sequence[dict[str, Any]], path: Path, ending: str) -> None:
+    """Accuracy against the seconds of choosing and training, a panel for each data set; png or svg."""
+    metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "condense"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of names in letters that the font lacks
+        draw(lines).savefig(path, format=ending, dpi=150, metadata=metadata)
+
+
+def draw(lines: Sequence[dict[str, Any]]) -> Figure:
+    """The plot as a figure that belongs to no window: a line for each baseline, a point for each of its lengths."""
+    data = list(dict.fromkeys(line["data"] for line in lines))
+    names = list(dict.fromkeys((line["method"], line["size"]) for line in lines))
+    figure = Figure(figsize=(7.5, 0.4 + 4.2 * len(data)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for name, axes in zip(data, figure.subplots(len(data), 1, squeeze=False)[:, 0], strict=True):
+        for index, (method, size) in enumerate(names):
+            of_one = (line for line in lines if (line["data"], line["method"], line["size"]) == (name, method, size))
+            points = sorted((_seconds(line), 100 * line["mean"], 100 * (line["std"] or 0.0)) for line in of_one)
+            if not points:
+                continue
+            seconds, means, errors = zip(*points, strict=True)
+            axes.errorbar(
+                seconds,
+                means,
+                yerr=errors,
+                label=for_plot(f"{method}, {size}" if size else method),
+                color=_COLOURS[index % len(_COLOURS)],
+                marker=_MARKS[index % len(_MARKS)],
+                linestyle="--" if method == CONTROL else "-",
+                markersize=5,
+                linewidth=1.4,
+                capsize=2,
+                elinewidth=0.8,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of choosing and training", fontsize=9)
+        axes.set_ylabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
+        axes.set_title(for_plot(name), fontsize=9)
+        axes.grid(which="both", color="#dddddd", linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _seconds(line: dict[str, Any]) -> float:
+    return float((line["choosing_seconds"] or 0.0) + line["training_seconds"])

@@ -1,0 +1,139 @@
+"""RS2: a fresh random part of the data in every round. Okanovic et al., "Repeated Random Sampling", ICLR 2024."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense.baselines.base import Baseline
+from condense.data import TrainingData
+from condense.data.info import DataInfo
+from condense.data.sampling import sample
+from condense.labels import classified
+from condense.methods.interface import MethodSettings
+from condense.runtime.seeds import generator
+from condense.training.rule import TrainingRule
+from condense.training.sources import Batch, BatchSource, TrainingSource
+
+Variant = Literal["with-replacement", "stratified", "without-replacement"]
+
+
+class RoundSettings(MethodSettings):
+    """Settings of `rs2`."""
+
+    variant: Variant = Field(
+        "with-replacement",
+        description="a round is drawn from all images, of every class its share, or from those not seen yet",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """The images of each round of a training: functions of (seed, round), r = `size` of N at a time.
+
+    - with-replacement: r different images, whatever other rounds have drawn.
+    - stratified: the same with `counts` of each class.
+    - without-replacement: the images in a random order, r after r; behind its end comes another order. (The released
+      code goes back to the beginning of the same order where r does not divide N.)
+    """
+
+    data: TrainingData
+    counts: tuple[int, ...]
+    variant: Variant
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Images in a round."""
+        return sum(self.counts)
+
+    def at(self, number: int) -> Tensor:
+        """The images of a round, in the order in which they are trained on: int64 [r]."""
+        draws = generator(self.seed, "round", number)
+        match self.variant:
+            case "with-replacement":
+                return torch.randperm(len(self.data), generator=draws)[: self.size]
+            case "stratified":
+                by_class = [sample(self.data.class_indices(k), count, draws) for k, count in enumerate(self.counts)]
+                drawn = torch.cat(by_class)
+                return drawn[torch.randperm(len(drawn), generator=draws)]
+            case "without-replacement":
+                return self._in_turn(number * self.size)
+
+    def _in_turn(self, start: int) -> Tensor:
+        images = len(self.data)
+        first, offset = divmod(start, images)
+        last = (start + self.size - 1) // images
+        orders = [
+            torch.randperm(images, generator=generator(self.seed, "order of images", order))
+            for order in range(first, last + 1)
+        ]
+        return torch.cat(orders)[offset : offset + self.size]
+
+    def batches(self, number: int, size: int) -> list[Tensor]:
+        """A round in batches of so many images; a single one that is left over joins the batch before."""
+        batches = list(self.at(number).split(size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+    def unique(self, updates: int, size: int) -> int:
+        """How many different images so many updates in batches of so many see."""
+        seen, number = torch.zeros(len(self.data), dtype=torch.bool), 0
+        while updates > 0:
+            batches = self.batches(number, size)[:updates]
+            seen[torch.cat(batches)] = True
+            updates, number = updates - len(batches), number + 1
+        return int(seen.sum())
+
+
+class RandomRounds(Baseline[RoundSettings]):
+    """A fresh random part of the data in every round, from the seed of the baseline: networks see the same rounds."""
+
+    @property
+    def rounds(self) -> Rounds:
+        """The images of each round."""
+        counts = self.job.budget.counts(self.data.class_counts())
+        return Rounds(self.data, counts, self.settings.variant, self.job.seed)
+
+    def source(self) -> TrainingSource:
+        """An epoch of the training is a round."""
+        return _InRounds(self.rounds)
+
+    def unique_images(self, rule: TrainingRule) -> int:
+        """Those of all rounds of the training, counted."""
+        rounds = self.rounds
+        return rounds.unique(rule.updates_run(rounds.size), rule.batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _InRounds(TrainingSource):
+    rounds: Rounds
+
+    @property
+    def info(self) -> DataInfo:
+        return self.rounds.data.info
+
+    def __len__(self) -> int:
+        return self.rounds.size
+
+    def presented(self, rule: TrainingRule, seed: int, device: torch.device) -> BatchSource:
+        return _Batches(self.rounds, rule.batch_size, classified(self.rounds.data).presented(rule, seed, device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches(BatchSource):
+    rounds: Rounds
+    size: int
+    shown: BatchSource
+
+    def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
+        return self.shown.batch(epoch, number, ids)
+
+    def batches(self, epoch: int) -> list[Tensor]:
+        """The round of this epoch."""
+        return self.rounds.batches(epoch, self.size)
