@@ -29,9 +29,9 @@ from condense.runtime.subprocesses import subprocesses
 def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
     """Run the grid in a YAML file, each piece of work in its own process, never two at a time.
 
-    `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed) and
-    `results.md`, `.csv`, `.json`, `.png` and `.svg`. Cells with a good record there are not computed again; failed
-    ones are tried again.
+    `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed), the
+    indices and scores of real images that were chosen (`choices/`) and `results.md`, `.csv`, `.json`, `.png` and
+    `.svg`. Cells with a good record there are not computed again; failed ones are tried again.
 
     Returns 0, or 1 if cells failed; these are listed on standard error.
     Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.

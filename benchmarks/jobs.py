@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.cells import CellJob, SetDescription
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
-from benchmarks.records import set_path
+from benchmarks.records import choice_path, set_path
 from benchmarks.teachers import committee
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
@@ -26,6 +26,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
+from condense.runtime.tensor_files import save_tensors
 from condense.sets.synthetic_set import SyntheticSet
 from condense.synthesizers.initialization import file_digest
 from condense.teachers import Committee
@@ -79,6 +80,16 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     teacher = committee(made.teachers, job.teachers, data, folder, progress=progress) if made.teachers else None
     make(request, data, buffer=experts, teacher=teacher, progress=progress)
     return {}
+
+
+def _keep_choice(made: SyntheticSet, path: Path) -> None:
+    """Which real images a set holds, in order of choice, and what each was chosen by: small enough to be committed."""
+    if made.source_indices is None or path.exists():
+        return
+    values = {"indices": made.source_indices.int(), "weights": made.weights, "scores": made.scores}
+    found = {name: value for name, value in values.items() if value is not None}
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+    save_tensors(path, tensors, {"fingerprint": made.info.fingerprint})
 
 
 def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: bool) -> ExpertBuffer:
@@ -153,14 +164,15 @@ def _scored(
     if cell.made.is_baseline:
         return _baseline(job, cell.made, data, folder, progress=progress), None
     path = set_path(cell, folder)
+    made = SyntheticSet.load(path)
+    _keep_choice(made, choice_path(cell, folder))
     if labels is None:
-        return SyntheticSet.load(path), None
+        return made, None
     teacher = committee(labels.teachers, job.teachers, data, folder, progress=progress)
     target = path.with_name(cell.labelled_name)
     if target.exists():
         return SyntheticSet.load(target), teacher
-    made = relabel(SyntheticSet.load(path), teacher, out=target, progress=progress, **labels.settings)
-    return made, teacher
+    return relabel(made, teacher, out=target, progress=progress, **labels.settings), teacher
 
 
 def _baseline(job: CellJob, made: SetDescription, data: RealData, folder: Path, *, progress: bool) -> Baseline[Any]:

@@ -1,4 +1,4 @@
-"""What a benchmark keeps: for each cell one JSON record of everything asked, measured and used; the sets."""
+"""What a benchmark keeps: for each cell one JSON record of everything asked, measured and used; sets and choices."""
 
 from __future__ import annotations
 
@@ -86,6 +86,11 @@ class Account(BaseModel):
 def set_path(cell: Cell, folder: Path) -> Path:
     """Where the set of a cell is kept in the folder of the benchmark."""
     return folder / "sets" / cell.set_name
+
+
+def choice_path(cell: Cell, folder: Path) -> Path:
+    """Where it is kept which real images the set of a cell holds, if it is of such."""
+    return (folder / "choices" / cell.set_name).with_suffix(".safetensors")
 
 
 def record_path(cell: Cell, folder: Path) -> Path:

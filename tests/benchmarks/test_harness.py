@@ -25,6 +25,7 @@ from benchmarks.table import as_dicts, build_table
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
+from condense.runtime.tensor_files import load_tensors
 from condense.sets.synthetic_set import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
@@ -108,9 +109,19 @@ def test_a_killed_benchmark_goes_on_with_the_missing_cells(finished: tuple[Path,
     assert len(after) == 2
     assert before.items() <= after.items()
     assert "| digits | 1 | random |" in (out / "results.md").read_text()
-    assert {path.name for path in out.iterdir()} == {"cells", "sets"} | {
+    assert {path.name for path in out.iterdir()} == {"cells", "choices", "sets"} | {
         f"results.{ending}" for ending in ("md", "csv", "json", "png", "svg")
     }
+
+
+def test_which_real_images_were_chosen_is_kept(finished: tuple[Path, Path, dict[str, str]]):
+    _, out, _ = finished
+    (choice,) = (out / "choices").iterdir()  # of random: dm learns its images
+    tensors, facts = load_tensors(choice)
+    made = SyntheticSet.load(out / "sets" / f"{choice.stem}.h5")
+    assert tensors["indices"].tolist() == made.source_indices.tolist()
+    assert tensors.keys() == {"indices"}
+    assert facts["fingerprint"] == made.info.fingerprint
 
 
 def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]]):
