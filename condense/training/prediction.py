@@ -11,14 +11,25 @@ from condense.runtime.global_draws import drawing
 from condense.runtime.memory import keep_freed_memory
 from condense.training.sources import ImageSource
 
-_PREDICTED_AT_ONCE = 256  # 128 to 512 images at once take about the same time on two cores
+_MOST_AT_ONCE = 256  # images: 128 to 512 take about the same time on two cores
+_PIXELS_AT_ONCE = 2**20  # the maps of a ConvNet of width 64 for so many pixels take about a gigabyte
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images of a size go through a network together where nothing is learned: memory is that of their maps.
+
+    >>> images_at_once(32, 32), images_at_once(128, 128), images_at_once(224, 224)
+    (256, 64, 20)
+    """
+    return max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
 
 
 def predict(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:
     """The logits [N, K] of all images, on the processor, by the network in evaluation mode (and left in it)."""
     keep_freed_memory()
     network.to(device).eval()
-    batches = torch.arange(len(source)).split(_PREDICTED_AT_ONCE)
+    height, width = source.images(torch.tensor([0])).shape[2:]
+    batches = torch.arange(len(source)).split(images_at_once(height, width))
     with torch.inference_mode():
         logits = [_predicted(network, source.images(batch).to(device)) for batch in batches]
     return torch.cat(logits)  # out here, or the result could not take part in a training
