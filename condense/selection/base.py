@@ -1,10 +1,10 @@
-"""What every method that chooses real images shares. A method fills one hole: `choose`."""
+"""What every method that chooses real images shares. A method fills one hole, `choose`; some also `product`."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,18 @@ class Selector(Configured[SettingsT], ABC):
     def choose(self) -> Choice:
         """The choice, group by group (see `groups`)."""
 
+    def product(self, chosen: Choice) -> Product:
+        """The pixels of the chosen images; a method that stores them otherwise fills this."""
+        data = self.data
+        return Product(
+            stored=data.pixels(chosen.indices),
+            labels=HardLabels(data.labels[chosen.indices]),
+            settings=self.settings,
+            weights=chosen.weights,
+            source_indices=chosen.indices,
+            scores=chosen.scores,
+        )
+
     def groups(self) -> list[Group]:
         """The images among which choices are made, and how many in each."""
         budget, sizes = self.job.budget, self.data.class_counts()
@@ -98,17 +110,9 @@ class Selector(Configured[SettingsT], ABC):
 
     @classmethod
     def make(cls, job: Job, settings: SettingsT) -> Product:
-        """Choose, and copy the pixels of the chosen images."""
+        """Choose, and store what was chosen."""
         started = time.monotonic()
         selector = cls(job, settings)
-        chosen = selector.choose()
+        product = selector.product(selector.choose())
         seconds = selector.earlier_seconds + time.monotonic() - started
-        return Product(
-            stored=job.data.pixels(chosen.indices),
-            labels=HardLabels(job.data.labels[chosen.indices]),
-            settings=settings,
-            weights=chosen.weights,
-            source_indices=chosen.indices,
-            scores=chosen.scores,
-            facts={"seconds": seconds},
-        )
+        return replace(product, facts=product.facts | {"seconds": seconds})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -44,10 +45,14 @@ class EvidenceSelector(Selector[EvidenceSettingsT]):
 
     def choose(self) -> Choice:
         """Gather the evidence, then choose."""
-        evidence = Evidence(self.job, self.settings)
-        chosen = self.choose_by(evidence)
-        self.earlier_seconds = evidence.seconds_saved
+        chosen = self.choose_by(self.evidence)
+        self.earlier_seconds = self.evidence.seconds_saved
         return chosen
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the networks tell."""
+        return Evidence(self.job, self.settings)
 
     @abstractmethod
     def choose_by(self, evidence: Evidence) -> Choice:

@@ -63,9 +63,17 @@ class Compensators:
         return True
 
     @property
-    def takes_pixels(self) -> bool:
-        """Yes."""
-        return True
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Pixels, too."""
+        return torch.uint8, torch.float32
+
+    def stored_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """That of an image."""
+        return image_shape
+
+    def at(self, rows: Tensor) -> Self:
+        """The same: it knows nothing of single images."""
+        return self
 
     @property
     def places(self) -> int:

@@ -28,15 +28,15 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     """What a `SyntheticSet` holds; also a torch `Dataset` of (image, label).
 
     Args:
-        stored: what the file holds, float32 or uint8 [N, C, H, W], in memory or, where it is large, read from files;
-            `.images` always gives what networks train on.
+        stored: what the file holds, float32 or uint8 [N, C, H, W] (or what the decoder says), in memory or, where it is
+            large, read from files; `.images` always gives what networks train on.
         stored_labels: the label of each stored image, or of each training image that a decoder makes of them (see
             `condense.labels`); class indices alone may be given as int64 [N]. Indices are in the order of
             `info.classes`.
         info: the real data it stands for: name, classes, image shape, preprocessing, mirror, fingerprint.
         space: what the stored numbers are, by the name of a `Space`; by default float32 images in preprocessed space
             and uint8 pixels of real images.
-        decoder: what makes several training images of each stored one; None if they are the training images.
+        decoder: what makes the training images, often several, of each stored one; None if they are the same.
         weights: how much each stored image counts in training, float32 [N], not negative; None if all count alike.
         source_indices: of which training image of the real data each stored one is a copy, int64 [N]; None if none is.
         scores: what each stored image was chosen by, float64 [N]; None if by no score.
@@ -117,9 +117,19 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
 
         What teachers and views are shown; an image is the same bits in whatever batch it is asked for.
         """
-        if self.decoder is None and not self.stored.is_floating_point():
-            return SPACES[self.space].plain(self.stored[indices], self.info.preprocessing)
+        if self._rows is None and not self.stored.is_floating_point():
+            return self.pictures_at(indices)
         return self._clipped[indices]
+
+    def pictures_at(self, rows: Tensor) -> Tensor:
+        """The stored images at `rows` (int64 [n]), preprocessing undone: float32 [n, C, H, W] in about [0, 1].
+
+        They are decoded only where each is one training image: a mosaic of several is shown as it is.
+        """
+        stored = self.stored[rows]
+        if self.decoder is not None and self._rows is None:
+            stored = self.decoder.at(rows).decode(stored, fill=SPACES[self.space].grey)
+        return SPACES[self.space].plain(stored, self.info.preprocessing)
 
     @functools.cached_property
     def plain(self) -> PlainImages:
@@ -146,7 +156,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @property
     def _labels_decoded(self) -> bool:
         """Whether there is a label for each training image, and not for each of the fewer stored ones."""
-        return self.decoder is not None and len(self.stored_labels) == len(self)
+        return self._rows is not None and len(self.stored_labels) == len(self)
 
     @functools.cached_property
     def stored_classes(self) -> Tensor | None:
@@ -173,8 +183,11 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
 
     @functools.cached_property
     def _rows(self) -> Tensor | None:
-        """The stored image of each training image; None if they are the same."""
-        return None if self.decoder is None else self.decoder.rows(len(self.stored))
+        """The stored image that each training image is made of; None if each is made of its own, in this order."""
+        decoder, stored = self.decoder, len(self.stored)
+        if decoder is None or (not decoder.by_place and decoder.images_in(stored) == stored):
+            return None
+        return decoder.rows(stored)
 
     @property
     def labels(self) -> Tensor:
@@ -252,6 +265,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         places = [(classes == label).nonzero().flatten()[:count] for label in range(len(self.info.classes))]
         rows = torch.cat(places).sort().values
         changes: dict[str, Any] = {name: value[rows] for name, value in self._of_images().items() if value is not None}
+        changes["decoder"] = None if self.decoder is None else self.decoder.at(rows)
         changes["provenance"] = {**self.provenance, "first of each class": count}
         return replace(self, stored=self.stored[rows], stored_labels=self.stored_labels.at(rows), **changes)
 
@@ -293,15 +307,18 @@ def _check_images(synthetic: SetContent) -> None:
     stored, info, space = synthetic.stored, synthetic.info, find_space(synthetic.space)
     if stored.dtype != space.dtype:
         raise CondenseError(f"images stored as {space.name} are {space.dtype}, not {stored.dtype}; convert them")
+    shape: tuple[int, ...] = info.image_shape
     if synthetic.decoder is not None:
         synthetic.decoder.check(info.image_shape, len(stored))
-        if not (stored.is_floating_point() or synthetic.decoder.takes_pixels):
+        if stored.dtype not in synthetic.decoder.dtypes:
+            names = " or ".join(str(dtype).removeprefix("torch.") for dtype in synthetic.decoder.dtypes)
             raise CondenseError(
-                f"images that are decoded as {synthetic.decoder.kind} are stored as float32; convert them"
+                f"images that are decoded as {synthetic.decoder.kind} are stored as {names}; convert them"
             )
-    if tuple(stored.shape[1:]) != tuple(info.image_shape) or not len(stored):
+        shape = synthetic.decoder.stored_shape(info.image_shape)
+    if tuple(stored.shape[1:]) != tuple(shape) or not len(stored):
         raise CondenseError(
-            f"the images have shape {list(stored.shape)} but {info.name} needs N > 0 images of {list(info.image_shape)}"
+            f"the images have shape {list(stored.shape)} but {info.name} needs N > 0 images of {list(shape)}"
         )
     if isinstance(stored, StoredRows):  # as runs write them, which guard every update
         return

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
 from condense.sets.compensators import Compensators
+from condense.sets.kept_patches import KeptPatches
 from condense.sets.tiles import Tiles
 
 
@@ -41,11 +43,17 @@ class Decoder(Protocol):
         """Whether the place of a stored image in its class decides how it is decoded."""
 
     @property
-    def takes_pixels(self) -> bool:
-        """Whether stored images may be uint8 pixels."""
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """What stored images may be."""
+
+    def stored_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """The shape of a stored image, for training images of this shape (C, H, W)."""
 
     def check(self, image_shape: tuple[int, int, int], stored: int) -> None:
         """Raise `CondenseError` unless it decodes so many images of this shape (C, H, W)."""
+
+    def at(self, rows: Tensor) -> Decoder:
+        """What decodes the stored images at `rows` (int64 [n]) by themselves; not asked where `by_place` is true."""
 
     def images_in(self, stored: int) -> int:
         """Training images in so many stored ones."""
@@ -54,7 +62,7 @@ class Decoder(Protocol):
         """The stored image that each training image is a part of; int64 [`images_in(stored)`]."""
 
     def decode(self, stored: Tensor, fill: float) -> Tensor:
-        """The training images of `stored` [N, C, H, W]; what nothing is known of is `fill`."""
+        """The training images of `stored` [N, ...]; what nothing is known of is `fill`."""
 
     def describe(self, images: int) -> str:
         """What is made of the stored images, so many, for people."""
@@ -65,6 +73,7 @@ FromParts = Callable[[str, Mapping[str, Any], Mapping[str, np.ndarray]], Decoder
 DECODERS: dict[str, FromParts] = {
     **dict.fromkeys(("tiles", "multi-tiles", "bound-tiles"), Tiles.from_parts),
     "compensators": Compensators.from_parts,
+    "patches": KeptPatches.from_parts,
 }
 
 

@@ -113,8 +113,8 @@ def _arguments(
     channels, height, width = metadata.image_shape
     if metadata.decoder is not None:
         say(
-            "note: its images were mosaics that the export decoded; the set stores what networks train on, and costs "
-            "more bytes than the one that was exported"
+            "note: its images were stored in fewer bytes, and the export decoded them; the set stores what networks "
+            "train on, and costs more bytes than the one that was exported"
         )
     return {
         "stored": images,

@@ -15,7 +15,6 @@ from condense.sets.exporting import export_set
 from condense.sets.file import read_set, write_set
 from condense.sets.pictures import brought_into_range, picture_rows
 from condense.sets.replay import ReplayDataset, ReplaySampler
-from condense.sets.spaces import SPACES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,8 +81,7 @@ class SyntheticSet(SetContent):
         else:
             classes = self.info.classes[:_GRID_ROWS]
             rows = [torch.nonzero(indices == label).flatten()[:per_class] for label in range(len(classes))]
-        plain = SPACES[self.space].plain
-        images = [brought_into_range(plain(self.stored[row], self.info.preprocessing)) for row in rows]
+        images = [brought_into_range(self.pictures_at(row)) for row in rows]
         return picture_rows(images, names=classes)
 
     def describe(self) -> dict[str, str]:

@@ -84,9 +84,17 @@ class Tiles:
         return bool(self.factors)
 
     @property
-    def takes_pixels(self) -> bool:
-        """No: tiles are enlarged."""
-        return False
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """No pixels: tiles are enlarged."""
+        return (torch.float32,)
+
+    def stored_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """That of an image."""
+        return image_shape
+
+    def at(self, rows: Tensor) -> Self:
+        """The same: it knows nothing of single images."""
+        return self
 
     @classmethod
     def from_parts(cls, kind: str, attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:

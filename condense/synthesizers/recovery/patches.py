@@ -20,6 +20,7 @@ from condense.data import TrainingData
 from condense.data.sampling import sample
 from condense.methods.interface import Job
 from condense.runtime.seeds import generator
+from condense.sets.mosaics import mosaic
 from condense.synthesizers.recovery.objective import shared_objective
 from condense.teachers.committee import Committee
 
@@ -164,20 +165,3 @@ def laid_patches(job: Job, patches: Sequence[Patch], place: int, size: tuple[int
     """The image (C, H, W) at a place of its class: cell k, row by row, is patch k * ipc + place."""
     cells = [(patch.index, patch.box) for patch in patches[place :: job.ipc]]
     return mosaic(cut(job.data, cells, size), job.data.info.image_shape)
-
-
-def mosaic(cells: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """One image (C, H, W) of cells [factor^2, C, h, w], row by row.
-
-    Where a side cannot be divided by `factor` the first cells are enlarged by a pixel, as in the released code.
-
-    >>> mosaic(torch.arange(4.0).view(4, 1, 1, 1), (1, 2, 2)).flatten().tolist()
-    [0.0, 1.0, 2.0, 3.0]
-    """
-    factor = round(len(cells) ** 0.5)
-    heights, widths = ([len(part) for part in torch.arange(side).tensor_split(factor)] for side in image_shape[1:])
-    rows = [
-        torch.cat([F.interpolate(cell[None], (height, width), mode="nearest") for cell, width in zip(row, widths)], 3)
-        for row, height in zip(cells.split(factor), heights)
-    ]
-    return torch.cat(rows, 2)[0]
