@@ -28,7 +28,7 @@ def test_every_example_works_as_written(
             continue
         for line in text.strip().splitlines():
             assert main(line.split()[1:]) == 0, capsys.readouterr().err
-    assert "after 144 images a round, 1,437 different ones" in capsys.readouterr().out
+    assert "after 144 images a round, 1,438 different ones" in capsys.readouterr().out
     assert len(SyntheticSet.load(tmp_path / "cut.h5")) == 72
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condense.selection.evidence import Evidence, EvidenceSettings
+from condense.selection.evidence import AveragedEvidenceSettings, Evidence
 from condense.selection.picking import ScoredSelector
 
 
@@ -29,7 +29,7 @@ def mean_area_under_margin(evidence: Evidence) -> Tensor:
     return torch.stack(areas).mean(0)
 
 
-class AreaUnderMargin(ScoredSelector[EvidenceSettings]):
+class AreaUnderMargin(ScoredSelector[AveragedEvidenceSettings]):
     """The images of the largest margins: those of small ones are left out first, as the paper cleans a data set."""
 
     def scores(self, evidence: Evidence) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 from condense.runtime.seeds import generator
 from condense.selection.area_under_margin import mean_area_under_margin
 from condense.selection.base import Choice, Group
-from condense.selection.evidence import Evidence, EvidenceSettings
+from condense.selection.evidence import AveragedEvidenceSettings, Evidence
 from condense.selection.picking import EvidenceSelector
 
 
-class CoverageSettings(EvidenceSettings):
+class CoverageSettings(AveragedEvidenceSettings):
     """Settings of `ccs`."""
 
     dropped: float = Field(0.3, ge=0, lt=1, description="part of each class that is left out first, the hardest images")

@@ -14,7 +14,7 @@ from condense.selection.picking import ScoredSelector
 
 
 def error_norms(evidence: Evidence) -> Tensor:
-    """EL2N_i = mean over trainings of |p_i - y_i|; float32 [N], from 0 (sure and right) to sqrt 2 (sure and wrong)."""
+    """EL2N_i = mean over trainings of |p_i - y_i|; [N], from 0 (sure and right) to sqrt 2 (sure and wrong)."""
     return torch.stack([evidence.errors(training).norm(dim=1) for training in evidence.trainings]).mean(0)
 
 

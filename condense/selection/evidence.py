@@ -27,10 +27,15 @@ class EvidenceSettings(MethodSettings):
 
     network: str = Field("convnet-w64-in", description="the network that is trained on all images first")
     epochs: int = Field(15, ge=1, description="of its training")
+
+
+class AveragedEvidenceSettings(EvidenceSettings):
+    """The same for scores that can be averaged over several networks."""
+
     trainings: int = Field(1, ge=1, description="trainings from different seeds, over which scores are averaged")
 
 
-class EarlyEvidenceSettings(EvidenceSettings):
+class EarlyEvidenceSettings(AveragedEvidenceSettings):
     """Short trainings from several seeds: what networks say early."""
 
     epochs: int = Field(5, ge=1, description="of each training")
@@ -45,8 +50,12 @@ def evidence_rule(settings: EvidenceSettings) -> TrainingRule:
 def evidence_work(data: TrainingData, settings: EvidenceSettings) -> list[Workload]:
     """The trainings behind the evidence, for a plan."""
     name = canonical_name(settings.network, data.info.image_shape)
-    work = training_work(name, data.info, len(data), evidence_rule(settings), networks=settings.trainings)
-    return [work]
+    rule, networks = evidence_rule(settings), len(_trainings(settings))
+    return [training_work(name, data.info, len(data), rule, networks=networks)]
+
+
+def _trainings(settings: EvidenceSettings) -> range:
+    return range(settings.trainings if isinstance(settings, AveragedEvidenceSettings) else 1)
 
 
 class Evidence:
@@ -96,8 +105,8 @@ class Evidence:
         return self.training().logits
 
     def probabilities(self, training: int = 0) -> Tensor:
-        """Softmax p of the last logits of a training; float32 [N, K]."""
-        return torch.softmax(self.training(training).logits[-1], 1)
+        """Softmax p of the last logits of a training; float64 [N, K], or 1 - p of what is sure would be rounding."""
+        return torch.softmax(self.training(training).logits[-1].double(), 1)
 
     def features(self, training: int = 0) -> Tensor:
         """What the classifier of the trained network sees, float32 [N, D]."""
@@ -110,11 +119,11 @@ class Evidence:
         return embed_all(self.network, classified(self.job.data), self.job.device)
 
     def errors(self, training: int = 0) -> Tensor:
-        """p - y with the one-hot class y: the gradient of the cross-entropy in the logits; float32 [N, K]."""
+        """p - y with the one-hot class y: the gradient of the cross-entropy in the logits; float64 [N, K]."""
         probabilities = self.probabilities(training)
         return probabilities - F.one_hot(self.labels, probabilities.shape[1])
 
     @property
     def trainings(self) -> range:
         """The indices of all trainings that are asked for."""
-        return range(self.settings.trainings)
+        return _trainings(self.settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from condense.selection.evidence import Evidence, EvidenceSettings
+from condense.selection.evidence import AveragedEvidenceSettings, Evidence
 from condense.selection.picking import ScoredSelector
 
 
@@ -23,7 +23,7 @@ def forgetting_events(correct: Tensor) -> Tensor:
     return torch.where(correct.any(0), forgotten, len(correct))
 
 
-class Forgetting(ScoredSelector[EvidenceSettings]):
+class Forgetting(ScoredSelector[AveragedEvidenceSettings]):
     """The images that are forgotten most often."""
 
     def scores(self, evidence: Evidence) -> Tensor:

@@ -31,16 +31,16 @@ from condense.networks.class_activation import class_activation, last_maps
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.selection.base import Choice, Group
-from condense.selection.evidence import Evidence
+from condense.selection.evidence import Evidence, EvidenceSettings
 from condense.selection.graph_cut import cut
-from condense.selection.last_layer import GradientSelector, GradientSettings, LastLayerGradients, last_layer_gradients
+from condense.selection.last_layer import GradientSelector, LastLayerGradients, last_layer_gradients
 from condense.sets.kept_patches import KeptPatches, patch_count, patches_of
 
 _SMALLEST_PATCH = 2
 _AT_ONCE = 64  # images that the network looks at
 
 
-class QuantizationSettings(GradientSettings):
+class QuantizationSettings(EvidenceSettings):
     """Settings of `dq`."""
 
     bins: int = Field(10, ge=1, description="that each class is divided into, each of which gives the same share")

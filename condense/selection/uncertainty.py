@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from condense.selection.evidence import Evidence, EvidenceSettings
+from condense.selection.evidence import AveragedEvidenceSettings, Evidence
 from condense.selection.picking import ScoredSelector
 
 
@@ -40,7 +40,7 @@ def least_confidence(probabilities: Tensor) -> Tensor:
     return 1 - probabilities.max(1).values
 
 
-class Entropy(ScoredSelector[EvidenceSettings]):
+class Entropy(ScoredSelector[AveragedEvidenceSettings]):
     """The images of the largest entropy."""
 
     def scores(self, evidence: Evidence) -> Tensor:
@@ -48,7 +48,7 @@ class Entropy(ScoredSelector[EvidenceSettings]):
         return _averaged(evidence, entropy)
 
 
-class Margin(ScoredSelector[EvidenceSettings]):
+class Margin(ScoredSelector[AveragedEvidenceSettings]):
     """The images between two classes."""
 
     def scores(self, evidence: Evidence) -> Tensor:
@@ -56,7 +56,7 @@ class Margin(ScoredSelector[EvidenceSettings]):
         return _averaged(evidence, margin)
 
 
-class LeastConfidence(ScoredSelector[EvidenceSettings]):
+class LeastConfidence(ScoredSelector[AveragedEvidenceSettings]):
     """The images whose likeliest class is least likely."""
 
     def scores(self, evidence: Evidence) -> Tensor:
