@@ -34,6 +34,9 @@ class EvaluateOptions(SourceOptions):
     )
     seed: int = Field(0, ge=0, description="of the networks, the order of images and augmentation")
     device: str = Field("auto", description="auto, cpu or cuda:N")
+    corruptions: bool = Field(
+        False, description="also test on a thousand test images under ten corruptions at three strengths"
+    )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="compile the training step [where it saves more time than it costs]"
     )
@@ -92,6 +95,7 @@ def _score_all(options: EvaluateOptions, nets: list[str]) -> None:
             seed=options.seed,
             device=options.device,
             compile=options.compile,
+            corruptions=options.corruptions,
             progress=sys.stderr.isatty(),
         )
         name = f"{path.name}: " if len(sets) > 1 else ""

@@ -35,6 +35,11 @@ class NetworkResult:
         in_class: fraction of the training images whose soft label is largest for their own class; None for hard labels.
             Where it is low, the labels and the classes that images were made for contradict each other.
         weighted: whether images counted by the weights of the set; None where it has none.
+        calibration_error: expected calibration error on the test images, a fraction, mean over the networks; None where
+            a logit is not finite (see `condense.evaluation.calibration`).
+        corrupted: accuracy by corruption (see `condense.evaluation.corruptions`), mean over strengths and networks;
+            empty where it was not asked for.
+        corruptions_hash: of what these corruptions are; only equal ones may be compared.
         lr: learning rate in the first epoch: the protocol's, or the one that was learned with the set.
         preprocessing: kind of preprocessing, always that of the set.
         compiled: whether the training step was compiled; numbers differ by rounding only.
@@ -58,6 +63,9 @@ class NetworkResult:
     compiled: bool = False
     in_class: float | None = None
     weighted: bool | None = None
+    calibration_error: float | None = None
+    corrupted: dict[str, float] = field(default_factory=dict)
+    corruptions_hash: str | None = None
     versions: dict[str, str] = field(default_factory=versions)
 
     @property
@@ -75,6 +83,11 @@ class NetworkResult:
         """Mean over the classes of their accuracies: that of `mean` if all classes have as many test images."""
         return fmean(self.class_accuracies.values())
 
+    @property
+    def corrupted_mean(self) -> float | None:
+        """Mean accuracy over all corruptions; None where it was not asked for."""
+        return fmean(self.corrupted.values()) if self.corrupted else None
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, JSON-able, `mean` and `std` first."""
         values = {"mean": self.mean, "std": self.std, "balanced": self.balanced, **asdict(self)}
@@ -89,9 +102,11 @@ class NetworkResult:
         given = "" if self.label_source == "class index" else f"; labels {self.label_source}"
         unequal = abs(self.balanced - self.mean) >= _WORTH_A_WORD
         balanced = f", {100 * self.balanced:.1f} % balanced over classes" if unequal else ""
+        spoiled = "" if self.corrupted_mean is None else f", {100 * self.corrupted_mean:.1f} % on corrupted images"
+        about = f"{networks}{balanced}{spoiled}{near_chance}{labels}"
         return (
-            f"{self.network}: {100 * self.mean:.1f}{error} % ({networks}{balanced}{near_chance}{labels}, protocol "
-            f"{self.protocol} {self.protocol_hash}, {self.seconds:.0f} s{given})"
+            f"{self.network}: {100 * self.mean:.1f}{error} % ({about}, protocol {self.protocol} {self.protocol_hash}, "
+            f"{self.seconds:.0f} s{given})"
         )
 
 

@@ -14,6 +14,8 @@ import torch
 from condense.baselines.base import Baseline
 from condense.compute.engine import Engine
 from condense.data import RealData, TestData, TrainingData
+from condense.evaluation.calibration import calibration_error
+from condense.evaluation.corruptions import corrupted_accuracies, corruptions_hash
 from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, TeacherLabels
 from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
@@ -29,7 +31,7 @@ from condense.teachers.committee import Committee
 from condense.teachers.teacher import Teacher
 from condense.training.engines import training_engine
 from condense.training.loop import Diverged, train_network
-from condense.training.prediction import answers
+from condense.training.prediction import answers, predict
 from condense.training.rule import TrainingRule
 
 
@@ -43,6 +45,7 @@ def evaluate(
     device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
     progress: bool = False,
+    corruptions: bool = False,
     teacher: Teacher | Committee | str | Path | None = None,
 ) -> Evaluation:
     """Train networks on `synthetic` from scratch and test each once, after its last epoch, on `data.test`.
@@ -61,6 +64,8 @@ def evaluate(
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs. Networks
             compute in float32 on every machine, so that a protocol means the same everywhere.
         progress: show bars on standard error.
+        corruptions: also test each network on a thousand test images under ten corruptions at three strengths
+            (`condense.evaluation.corruptions`).
         teacher: a teacher, a committee or their files, for labels that are asked for in training, and for protocols
             with soft labels of a teacher where the images have none of their own.
 
@@ -91,7 +96,7 @@ def evaluate(
     committee = None if teacher is None else Committee.of(teacher)
     notes += () if committee is None else committee.check_matches(data.info)
     trained_on = training_set(synthetic, train, found, teacher=committee, device=chosen, progress=progress)
-    shared = _Conditions(trained_on, test, found, seed, chosen, compile, progress)
+    shared = _Conditions(trained_on, test, found, seed, chosen, compile, progress, corruptions)
     return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes + trained_on.notes)
 
 
@@ -152,6 +157,7 @@ class _Conditions:
     device: torch.device
     compile: Literal["auto", "on", "off"]
     progress: bool
+    corruptions: bool
 
     @property
     def rule(self) -> TrainingRule:
@@ -192,6 +198,9 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         label_source=shared.trained_on.label_source,
         in_class=shared.trained_on.in_class,
         weighted=shared.trained_on.weighted,
+        calibration_error=_mean_of([one.calibration_error for one in tested]),
+        corrupted={name: fmean(one.corrupted[name] for one in tested) for name in tested[0].corrupted},
+        corruptions_hash=corruptions_hash() if shared.corruptions else None,
         lr=shared.rule.lr,
         preprocessing=shared.test.info.preprocessing.kind,
         compiled=engine.plan.compile == "on",
@@ -200,11 +209,21 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
 
 @dataclass(frozen=True)
 class _Tested:
-    """A network's accuracy on the test images, how many of each class it has right, and whether it has learned."""
+    """A network's accuracy on the test images, how many of each class it has right, and whether it has learned.
+
+    Its calibration error, None where a logit is not finite; accuracies on corrupted images by their names.
+    """
 
     accuracy: float
     right: list[int]
     learned: bool  # its loss stayed finite, and it knows more than nothing
+    calibration_error: float | None
+    corrupted: dict[str, float]
+
+
+def _mean_of(errors: list[float | None]) -> float | None:
+    known = [error for error in errors if error is not None]
+    return fmean(known) if len(known) == len(errors) else None
 
 
 def _class_accuracies(tested: list[_Tested], test: TestData) -> dict[str, float]:
@@ -234,11 +253,14 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
         finite = True
     except Diverged:
         finite = False
-    found, labels = answers(network, shared.test, device), shared.test.labels
+    logits, labels = predict(network, shared.test, device), shared.test.labels
+    found = answers(logits)
     right = found == labels
     answered, belong, correct = (
         torch.bincount(values, minlength=len(info.classes)).tolist()
         for values in (found[found >= 0], labels, labels[right])
     )
     learned = finite and better_than_chance(sum(correct), answered, belong)
-    return _Tested(right.double().mean().item(), correct, learned)
+    error = calibration_error(torch.softmax(logits, 1), labels) if bool(logits.isfinite().all()) else None
+    spoiled = corrupted_accuracies(network, shared.test, device) if shared.corruptions else {}
+    return _Tested(right.double().mean().item(), correct, learned, error, spoiled)

@@ -51,10 +51,9 @@ class ClassifiedImages(ImageSource, Protocol):
 
 def accuracy(network: nn.Module, source: ClassifiedImages, device: torch.device) -> float:
     """The fraction of images whose largest logit is that of their class index; logits that are not finite are wrong."""
-    return (answers(network, source, device) == source.labels).double().mean().item()
+    return (answers(predict(network, source, device)) == source.labels).double().mean().item()
 
 
-def answers(network: nn.Module, source: ImageSource, device: torch.device) -> Tensor:
-    """The class index of the largest logit for each image, int64 [N]; -1 where a logit is not finite."""
-    logits = predict(network, source, device)
+def answers(logits: Tensor) -> Tensor:
+    """The class index of the largest of the logits [N, K] of each image, int64 [N]; -1 where one is not finite."""
     return logits.argmax(1).where(logits.isfinite().all(1), -1)

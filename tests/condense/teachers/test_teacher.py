@@ -24,7 +24,7 @@ from condense.teachers import Teacher
 from condense.teachers.classifier import logits_of
 from condense.teachers.description import describe_teacher, teacher_line
 from condense.teachers.teacher import Manifest, Measured, batch_norm_of
-from condense.training.prediction import answers
+from condense.training.prediction import answers, predict
 from condense.training.sources import Tensors
 
 HERE = torch.device("cpu")
@@ -178,7 +178,7 @@ def test_the_classifier_of_pixels_is_the_normalisation_and_the_network(teacher: 
     assert torch.equal(logits_of(classifier, pixels()), expected)
     ids = torch.arange(len(data.test))
     raw = Tensors(data.test.pixels(ids) / 255)
-    correct = (answers(classifier, raw, HERE) == data.test.labels).double().mean().item()
+    correct = (answers(predict(classifier, raw, HERE)) == data.test.labels).double().mean().item()
     assert teacher.manifest.test == Measured(accuracy=correct, images=9)
 
 
