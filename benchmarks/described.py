@@ -35,6 +35,7 @@ class LabelDescription(Closed):
             if name in self.settings
         ]
         usual = {"views": 300, "crop": "padded", "mix": "none", "teacher_bn": "running", "bn_groups": 1, "shuffle": 1}
+        usual |= {"codec": "dense"}
         said += [
             f"{name.replace('_', ' ')} {self.settings[name]}"
             for name, value in usual.items()

@@ -21,7 +21,8 @@ from torch import Tensor
 from condense.augmentation.views import ViewRule
 from condense.data.info import DataInfo
 from condense.labels.advisers import Advisers, TeacherFacts
-from condense.labels.labels import Attributes, Labels, Stored, settled
+from condense.labels.codecs import DENSE, Codec, codec_named
+from condense.labels.labels import Attributes, Labels, Stored, read_text, settled
 from condense.labels.objectives import Objective
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowArray
@@ -31,7 +32,7 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.validation import validated
 from condense.training.sources import ImageSource, Targets, TrainingSource
 
-LOGITS = np.dtype(np.float16)
+_MOST_OUTPUTS = 2**20
 _ROW_BYTES = 4096  # about: the unit that is read and verified at once
 
 
@@ -131,9 +132,10 @@ class LabelsOfViews(Labels):
 
 
 class ViewLabels(LabelsOfViews):
-    """Stored logits: `rows` float16 [views * G, g, K], where view v of image i is `rows[v * G + i // g, i % g]`.
+    """Stored logits of K `outputs`: rows [views * G, g, width] as a codec has them.
 
-    G * g is at least the number of images; what is beyond them is zero.
+    View v of image i is `rows[v * G + i // g, i % g]`. G * g is at least the number of images; what is beyond them is
+    zero.
     """
 
     kind = "views"
@@ -147,11 +149,26 @@ class ViewLabels(LabelsOfViews):
         images: str,
         count: int,
         classes: Tensor | None = None,
+        codec: Codec = DENSE,
+        outputs: int | None = None,
     ) -> None:
         super().__init__(showing, objective, teacher, images, count, classes)
-        if rows.dtype != LOGITS or len(rows.shape) != 3 or showing.views is None:
-            raise CondenseError(f"labels of views are float16 of 3 dimensions, not {rows.dtype} of {list(rows.shape)}")
-        self.rows, self.group = rows, rows.shape[1]
+        if rows.dtype != codec.dtype or len(rows.shape) != 3 or showing.views is None:
+            raise CondenseError(
+                f"labels of views are {codec.dtype} of 3 dimensions, not {rows.dtype} of {list(rows.shape)}"
+            )
+        self.rows, self.group, self.codec = rows, rows.shape[1], codec
+        self.outputs = rows.shape[2] if outputs is None else outputs
+        if rows.shape[2] != codec.width(self.outputs):
+            raise CondenseError(
+                f"{codec.name} labels of {self.outputs} classes have {codec.width(self.outputs)} numbers for an image, "
+                f"not {rows.shape[2]}; make them again"
+            )
+        if codec.temperature is not None and (objective.temperature != codec.temperature or objective.loss == "mse"):
+            raise CondenseError(
+                f"codec {codec.name} keeps probabilities at temperature {codec.temperature:g}: they are trained on by "
+                f"cross-entropy or kl at that temperature, not by {objective.describe()}"
+            )
         self.per_view = math.ceil(count / self.group) if self.group else 0
         if rows.shape[0] != showing.views * self.per_view or not all(rows.shape):
             raise CondenseError(
@@ -161,14 +178,20 @@ class ViewLabels(LabelsOfViews):
 
     @property
     def arrays(self) -> dict[str, Stored]:
-        """The logits."""
-        return {"logits": self.rows}
+        """The rows: logits as they are, or those of a codec."""
+        return {"logits" if self.codec == DENSE else "codes": self.rows}
+
+    @property
+    def attributes(self) -> Attributes:
+        """With the codec, and for how many classes it is, where logits are not stored as they are."""
+        coded: Attributes = {} if self.codec == DENSE else {"codec": self.codec.name, "outputs": self.outputs}
+        return super().attributes | coded
 
     def logits(self, view: int, ids: Tensor) -> Tensor:
         """Those of one view of the images `ids` (int64 [n]): float32 [n, K]."""
         rows, places = (view * self.per_view + ids // self.group).unique(return_inverse=True)
-        stored = torch.from_numpy(np.stack(self.rows.each(*rows.tolist())))
-        return stored[places, ids % self.group].float()
+        stored = np.stack(self.rows.each(*rows.tolist()))[places.numpy(), (ids % self.group).numpy()]  # [n, width]
+        return self.codec.decode(stored, self.outputs)
 
     def answers(self, advisers: Advisers | None) -> Answers:
         """The stored ones; teachers are not asked."""
@@ -177,20 +200,25 @@ class ViewLabels(LabelsOfViews):
     def check(self, images: int, classes: int) -> None:
         """There must be a number for each class."""
         super().check(images, classes)
-        if self.rows.shape[2] != classes:
-            raise CondenseError(f"labels of views have {self.rows.shape[2]} numbers, for {classes} classes")
+        if self.outputs != classes:
+            raise CondenseError(f"labels of views have {self.outputs} numbers, for {classes} classes")
 
     def describe(self) -> str:
         """What they are, for people."""
-        return self._described(f"{self.showing.views} views per image")
+        coded = "" if self.codec == DENSE else f" in {self.codec.name}"
+        return self._described(f"{self.showing.views} views per image{coded}")
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
         """What a file describes."""
-        rows = arrays.get("logits")
+        codec = codec_named(read_text(attributes, "codec") or DENSE.name)
+        outputs, name = attributes.get("outputs"), "logits" if codec == DENSE else "codes"
+        rows = arrays.get(name)
         if rows is None or isinstance(rows, Tensor):
-            raise CondenseError("its labels of views lack logits in rows; make it again")
-        return cls(rows, *_parts(attributes), classes)
+            raise CondenseError(f"its labels of views lack {name} in rows; make it again")
+        if codec != DENSE and (type(outputs) is not int or not 1 <= outputs <= _MOST_OUTPUTS):
+            raise CondenseError("its labels of views do not tell of how many classes they are; make it again")
+        return cls(rows, *_parts(attributes), classes, codec, outputs)
 
 
 class OnlineLabels(LabelsOfViews):
@@ -252,13 +280,13 @@ class _Asked:
         return lambda epoch, ids, shown: self.showing.ask(voter, shown)
 
 
-def row_shape(images: int, classes: int) -> tuple[int, int]:
-    """Rows G of a view, and images g in each: as many as take about 4 KiB, and few places without an image.
+def row_shape(images: int, size: int) -> tuple[int, int]:
+    """Rows G of a view, and images g of `size` bytes in each: as many as take about 4 KiB, and few empty places.
 
-    >>> row_shape(100, 10), row_shape(5000, 100), row_shape(10_000, 1000)
+    >>> row_shape(100, 20), row_shape(5000, 200), row_shape(10_000, 2000)
     ((1, 100), (250, 20), (5000, 2))
     """
-    most = max(1, _ROW_BYTES // (classes * LOGITS.itemsize))
+    most = max(1, _ROW_BYTES // size)
     rows = math.ceil(images / most)
     return rows, math.ceil(images / rows)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from condense.labels.advisers import Voter
+from condense.labels.codecs import DENSE, Codec
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing
-from condense.labels.views import LOGITS, row_shape
-from condense.runtime.errors import CondenseError
+from condense.labels.views import row_shape
 from condense.runtime.memory import keep_freed_memory
 
 _ASKED_AT_ONCE = 128  # images, where it makes no difference
@@ -33,51 +33,41 @@ def view_logits(
     classes: int,
     device: torch.device,
     done: Callable[[int], None] = lambda views: None,
+    codec: Codec = DENSE,
 ) -> RowsToMake:
     """The logits of every view, as `condense.labels.ViewLabels` have them, made while they are written.
 
     No more of them is in memory than a few hundred images', or those of one epoch where batches are mixed. `done` is
-    told how many views are made. Raises `CondenseError` for logits that half precision cannot hold.
+    told how many views are made. Raises `CondenseError` for logits that the codec cannot hold.
     """
     assert showing.views is not None, "views that are stored have a number"
-    rows, group = row_shape(len(plain), classes)
+    width = codec.width(classes)
+    rows, group = row_shape(len(plain), width * codec.dtype.itemsize)
 
     def make() -> Iterator[np.ndarray]:
         keep_freed_memory()
         for view in range(showing.views or 0):
-            for piece in _pieces(showing, view, plain, voter, device, (rows, group, classes)):
-                yield _halved(piece)
+            for ids, encoded in _encoded(showing, view, plain, voter, device, codec, group):
+                padded = np.zeros((-(-len(ids) // group) * group, width), codec.dtype)  # beyond the last image: zero
+                padded[ids - ids.min()] = encoded
+                yield padded.reshape(-1, group, width)
             done(view + 1)
 
-    return RowsToMake((showing.views * rows, group, classes), LOGITS, make)
+    return RowsToMake((showing.views * rows, group, width), codec.dtype, make)
 
 
-def _pieces(
-    showing: Showing, view: int, plain: PlainImages, voter: Voter, device: torch.device, shape: tuple[int, int, int]
-) -> Iterator[Tensor]:
-    """The rows of one view, float32 [.., g, K]; places beyond the last image are zero."""
-    rows, group, classes = shape
+def _encoded(
+    showing: Showing, view: int, plain: PlainImages, voter: Voter, device: torch.device, codec: Codec, group: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One view: images int64 [n] that follow one another, in any order, and their rows; n a multiple of `group`."""
 
-    def asked(number: int, ids: Tensor) -> Tensor:
+    def asked(number: int, ids: Tensor) -> np.ndarray:
         shown = showing.shown(plain.read(ids).to(device), view, number, ids)
-        return showing.ask(voter, shown).float().cpu()
+        return codec.encode(showing.ask(voter, shown).float().cpu())
 
     batches = showing.batches(len(plain), view)
     if batches is not None:
-        every = torch.zeros(rows * group, classes)
-        for number, ids in enumerate(batches):
-            every[ids] = asked(number, ids)
-        yield every.view(rows, group, classes)
+        yield torch.cat(batches).numpy(), np.concatenate([asked(number, ids) for number, ids in enumerate(batches)])
         return
     for ids in torch.arange(len(plain)).split(group * max(1, _ASKED_AT_ONCE // group)):
-        logits = torch.cat([asked(0, part) for part in ids.split(_ASKED_AT_ONCE)])
-        whole = torch.zeros(-(-len(ids) // group) * group, classes)
-        whole[: len(ids)] = logits
-        yield whole.view(-1, group, classes)
-
-
-def _halved(logits: Tensor) -> np.ndarray:
-    half = logits.to(torch.float16)
-    if not torch.isfinite(half).all():
-        raise CondenseError("the teacher gives logits beyond 65,504, or none at all, for some views; give another one")
-    return half.numpy()
+        yield ids.numpy(), np.concatenate([asked(0, part) for part in ids.split(_ASKED_AT_ONCE)])

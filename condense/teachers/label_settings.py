@@ -10,12 +10,18 @@ from pydantic import Field
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed, option_name, validated
 
+CODEC_FORMS = r"dense|int8|int4|topk:[1-9]\d{0,4}"
 LabelName = Literal["hard", "static", "interpolated", "views", "online"]
 
 _USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
 _OF_VIEWS = ("views", "crop", "least", "flip", "shuffle", "mix", "batch_size", "teacher_bn", "bn_groups", "seed")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
-_UNUSED = {"hard": (*_OF_SOFT_LABELS, *_OF_VIEWS), "static": _OF_VIEWS, "interpolated": _OF_VIEWS}
+_UNUSED = {
+    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, "codec"),
+    "static": (*_OF_VIEWS, "codec"),
+    "interpolated": (*_OF_VIEWS, "codec"),
+    "online": ("codec",),
+}
 
 
 class LabelSettings(Closed):
@@ -27,7 +33,7 @@ class LabelSettings(Closed):
         "images; views: one for each view, stored; online: for each view, asked for in training",
     )
     temperature: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="of both softmaxes [20; interpolated: 30; mse: none]"
+        None, gt=0, allow_inf_nan=False, description="of both softmaxes [20; interpolated: 30; topk: 1; mse: none]"
     )
     loss: Literal["cross-entropy", "kl", "kl-t2", "mse"] = Field(
         "kl", description="what networks are trained by; kl-t2 is T^2 times as large, for SGD"
@@ -49,6 +55,11 @@ class LabelSettings(Closed):
     )
     bn_groups: int = Field(1, ge=1, le=2, description="2: the teacher is asked about either half of a batch (CV-DD)")
     seed: int = Field(0, ge=0, description="of views, order and mixing")
+    codec: str = Field(
+        "dense",
+        pattern=rf"^(?:{CODEC_FORMS})$",
+        description="of stored views: dense (half precision), int8, int4, or topk:K, the K largest probabilities",
+    )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -67,7 +78,9 @@ class LabelSettings(Closed):
         """That of the loss: what was asked for, or else the usual one."""
         if self.temperature is not None:
             return self.temperature
-        return 1.0 if self.loss == "mse" else 30.0 if self.labels == "interpolated" else 20.0
+        if self.loss == "mse" or self.codec.startswith("topk"):
+            return 1.0
+        return 30.0 if self.labels == "interpolated" else 20.0
 
     @property
     def used_views(self) -> int | None:
@@ -83,4 +96,5 @@ class LabelSettings(Closed):
         }
         unused = _UNUSED.get(self.labels, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
-        return {name: value for name, value in values.items() if name not in unused}
+        usual = {"codec": "dense"}  # that came later: what is as before says nothing of it
+        return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}

@@ -19,6 +19,7 @@ from condense.data.fitting import data_options
 from condense.data.real import RealData
 from condense.labels import HardLabels, InterpolatedLabels, Labels, LogitLabels, OnlineLabels, ViewLabels
 from condense.labels.advisers import TeacherFacts
+from condense.labels.codecs import codec_named
 from condense.labels.costs import heavy_labels
 from condense.labels.objectives import Objective
 from condense.labels.rows import RowsToMake
@@ -138,10 +139,10 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     about = showing, objective, teacher, plain.digest, len(base), classes
     if wanted.labels == "online":
         return OnlineLabels(*about)
-    voter = committee.classifiers(making.device)
-    rows = view_logits(showing, plain, voter, len(base.info.classes), making.device, making.done)
+    voter, codec, outputs = committee.classifiers(making.device), codec_named(wanted.codec), len(base.info.classes)
+    rows = view_logits(showing, plain, voter, outputs, making.device, making.done, codec)
     _check_room(base, rows, showing, making.target)
-    return ViewLabels(rows.held() if making.target is None else rows, *about)
+    return ViewLabels(rows.held() if making.target is None else rows, *about, codec, outputs)
 
 
 def showing_of(wanted: LabelSettings, base: SyntheticSet) -> Showing:

@@ -16,6 +16,7 @@ from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization, Whitening
 from condense.labels import OnlineLabels, ViewLabels
 from condense.labels.advisers import TeacherFacts
+from condense.labels.codecs import codec_named
 from condense.labels.objectives import Objective
 from condense.labels.plain import PlainImages
 from condense.labels.rows import HeldRows
@@ -176,7 +177,7 @@ def test_logits_lie_where_the_file_says() -> None:
 
 @pytest.mark.parametrize(("images", "classes"), [(11, 3), (100, 10), (5000, 100), (10, 3000), (1001, 7), (500, 200)])
 def test_rows_are_small_and_waste_little(images: int, classes: int) -> None:
-    rows, group = row_shape(images, classes)
+    rows, group = row_shape(images, 2 * classes)
     assert images <= rows * group < images + rows
     assert group == 1 or group * classes * 2 <= 4096
 
@@ -196,6 +197,45 @@ def test_labels_in_several_rows() -> None:
     ids = torch.tensor([10, 0, 3, 3])
     said = Wide().logits(mode.shown(PIXELS[ids], 1, 0, ids))
     torch.testing.assert_close(labels.logits(1, ids), said, rtol=2**-10, atol=0)
+
+
+CODED = {"int8": 4.0, "int4": 4.0, "topk:2": 1.0}
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("mode", [{}, {"mix": "cutmix", "batch_size": 4}], ids=["alone", "cutmix"])
+def test_coded_labels_are_what_the_codec_makes_of_the_logits_and_come_back(tmp_path: Path, name: str, mode) -> None:
+    codec, advisers = codec_named(name), Advisers()
+    what, facts = showing(**mode), TeacherFacts.of(advisers)
+    rows = view_logits(what, PLAIN, advisers, CLASSES, CPU, codec=codec)
+    about = what, Objective("kl", CODED[name]), facts, PLAIN.digest, COUNT, INDICES, codec, CLASSES
+    made = SyntheticSet(stored=PIXELS, stored_labels=ViewLabels(rows, *about), info=INFO, space="unit")
+    made.save(tmp_path / "set.h5")
+    read = SyntheticSet.load(tmp_path / "set.h5")
+    labels = read.stored_labels
+    dense = ViewLabels(view_logits(what, PLAIN, advisers, CLASSES, CPU).held(), *about[:-2])
+    for view in range(3):
+        expected = codec.decode(codec.encode(dense.logits(view, torch.arange(COUNT))), CLASSES)
+        found = labels.logits(view, torch.arange(COUNT))
+        shares = (torch.softmax(logits / CODED[name], 1) for logits in (found, expected))  # the one rounded before
+        torch.testing.assert_close(*shares, atol=0.005, rtol=0)
+    assert labels.describe().startswith(f"3 views per image in {name} (kl")
+    assert labels.bytes == 3 * COUNT * codec.width(CLASSES) * codec.dtype.itemsize + 8 * COUNT
+    assert labels.attributes["codec"] == name
+    assert "codec" not in dense.attributes
+
+
+def test_probabilities_of_one_temperature_are_refused_at_another() -> None:
+    codec, what, advisers = codec_named("topk:2"), showing(), Advisers()
+    rows = view_logits(what, PLAIN, advisers, CLASSES, CPU, codec=codec).held()
+    about = TeacherFacts.of(advisers), PLAIN.digest, COUNT, INDICES, codec, CLASSES
+    for objective in (Objective("kl", 4.0), Objective("mse")):
+        with pytest.raises(CondenseError, match="codec topk:2 keeps probabilities at temperature 1: they are trained"):
+            ViewLabels(rows, what, objective, *about)
+    with pytest.raises(CondenseError, match="int8 labels of 3 classes have 7 numbers for an image, not 4"):
+        ViewLabels(
+            HeldRows(rows.values.view(np.uint8)[:, :, :4]), what, Objective("kl"), *about[:4], codec_named("int8"), 3
+        )
 
 
 @pytest.mark.parametrize("name", MODES)
