@@ -81,15 +81,16 @@ class Views:
         return len(self.box)
 
 
-def draw_views(rule: ViewRule, image_shape: tuple[int, int, int], seed: int, epoch: int, ids: Tensor) -> Views:
-    """The views of the images `ids` (int64 [N]) of this shape (C, H, W) in an epoch.
+def draw_views(rule: ViewRule, image_shape: tuple[int, int, int], seed: int, epoch: int | Tensor, ids: Tensor) -> Views:
+    """The views of the images `ids` (int64 [N]) of this shape (C, H, W) in an epoch, or in one each (int64 [N]).
 
     >>> rule, shape = ViewRule(), (3, 32, 32)
     >>> both, second = (draw_views(rule, shape, 0, 3, torch.tensor(ids)) for ids in ([7, 8], [8]))
     >>> torch.equal(both.box[1:], second.box)
     True
     """
-    drawn = [_draw(rule, image_shape[1], image_shape[2], seed, epoch, number) for number in ids.tolist()]
+    epochs = epoch.tolist() if isinstance(epoch, Tensor) else [epoch] * len(ids)
+    drawn = [_draw(rule, *image_shape[1:], seed, *which) for which in zip(epochs, ids.tolist(), strict=True)]
     boxes, flips, orders = zip(*drawn)
     return Views(rule, torch.tensor(boxes), torch.tensor(flips), torch.tensor(orders))
 

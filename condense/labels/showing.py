@@ -6,6 +6,7 @@ label was made for can be shown again, the very same pixels, in whatever order, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
@@ -26,6 +27,22 @@ Mixing = Literal["none", "mixup", "cutmix"]
 BatchNormMode = Literal["running", "batch"]
 
 
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Which of the views that labels are of: `views` int64 [n], one for each image of a batch.
+
+    Where batches are part of what is shown, the images are `batch` of that view, which is the same for all.
+    """
+
+    views: Tensor
+    batch: int
+
+    @classmethod
+    def of(cls, view: int, batch: int, ids: Tensor) -> Place:
+        """One view of the images `ids`."""
+        return cls(torch.full_like(ids, view), batch)
+
+
 class Showing(Closed):
     """Which view of an image is seen in an epoch, whether images are mixed, and how a teacher looks at them.
 
@@ -36,6 +53,10 @@ class Showing(Closed):
 
     seed: int = Field(ge=0, description="of views, order and mixing; not that of a training")
     views: int | None = Field(default=None, ge=1, description="views of an image; epoch e shows view e modulo so many")
+    drawn: bool = Field(
+        default=False,
+        description="in every epoch a view is drawn for each image, or where batches are part of it, a batch for each",
+    )
     rule: ViewRule = Field(description="which views there are")
     fill: tuple[float, ...] = Field(description="what lies beyond an image, a number in [0, 1] for each channel")
     mix: Mixing = Field(
@@ -56,6 +77,8 @@ class Showing(Closed):
                 f"batch size {self.batch_size}: neither are images mixed nor are a batch's statistics taken, so that "
                 "batches make no difference; leave it out"
             )
+        if self.drawn and self.views is None:
+            raise ValueError("views are drawn among a number of them; give views")
         if self.bn_groups > 1 and self.batch_norm == "running":
             raise ValueError("bn groups divide a batch whose statistics are taken; give them with batch norm batch")
         return self
@@ -65,9 +88,27 @@ class Showing(Closed):
         """Whether batches are part of it."""
         return self.mix != "none" or self.batch_norm == "batch"
 
-    def view(self, epoch: int) -> int:
-        """The number of the view that an epoch shows."""
+    def place(self, epoch: int, number: int, ids: Tensor, images: int) -> Place:
+        """What batch `number` of an epoch shows of the images `ids` (int64 [n]), of so many in all."""
+        if not self.drawn:
+            return Place.of(self._in_turn(epoch), number, ids)
+        assert self.views is not None, "views are drawn among a number of them"
+        if self.by_batch:
+            return Place.of(*self._drawn_batches(images, epoch)[number], ids)
+        chances = [uniforms(1, self.seed, "record", epoch, image)[0] for image in ids.tolist()]
+        return Place(torch.tensor([int(chance * self.views) for chance in chances]), 0)
+
+    def _in_turn(self, epoch: int) -> int:
         return epoch if self.views is None else epoch % self.views
+
+    def _drawn_batches(self, images: int, epoch: int) -> list[tuple[int, int]]:
+        """Which batches of which views an epoch shows: as many as a view has, drawn from all of them, none twice."""
+        assert self.views is not None, "views are drawn among a number of them"
+        assert self.batch_size is not None, "batches are part of it"
+        count = -(-images // self.batch_size)
+        chances = uniforms(self.views * count, self.seed, "pool", epoch)
+        order = sorted(range(self.views * count), key=chances.__getitem__)
+        return [divmod(which, count) for which in order[:count]]
 
     def check(self, images: int) -> None:
         """Raise `CondenseError` where a batch, or a part of one that the teacher is asked about, would be one image."""
@@ -85,21 +126,31 @@ class Showing(Closed):
         """The images of each batch of an epoch, int64 [n] each; None where a training may choose."""
         if self.batch_size is None:
             return None
-        numbers = uniforms(images, self.seed, "order", self.view(epoch))
+        if not self.drawn:
+            return self.batches_of_view(images, self._in_turn(epoch))
+        drawn, orders = self._drawn_batches(images, epoch), dict[int, list[Tensor]]()
+        for view, _ in drawn:
+            orders[view] = orders.get(view) or self.batches_of_view(images, view)
+        return [orders[view][batch] for view, batch in drawn]
+
+    def batches_of_view(self, images: int, view: int) -> list[Tensor]:
+        """The images of each batch of a view, int64 [n] each, where batches are part of it."""
+        assert self.batch_size is not None, "batches are part of it"
+        numbers = uniforms(images, self.seed, "order", view)
         return list(torch.tensor(sorted(range(images), key=numbers.__getitem__)).split(self.batch_size))
 
-    def shown(self, pixels: Tensor, epoch: int, number: int, ids: Tensor) -> Tensor:
-        """What is seen of the images `ids` (int64 [n]; `pixels` [n, C, H, W] in [0, 1]), batch `number` of an epoch."""
+    def shown(self, pixels: Tensor, place: Place, ids: Tensor) -> Tensor:
+        """What is seen of the images `ids` (int64 [n]; `pixels` [n, C, H, W] in [0, 1]) at a place."""
         channels, height, width = pixels.shape[1:]
-        views = draw_views(self.rule, (channels, height, width), self.seed, self.view(epoch), ids)
-        return self.mixed(see(pixels, views, torch.tensor(self.fill)), epoch, number)
+        views = draw_views(self.rule, (channels, height, width), self.seed, place.views, ids)
+        return self.mixed(see(pixels, views, torch.tensor(self.fill)), place)
 
-    def mixed(self, values: Tensor, epoch: int, number: int) -> Tensor:
+    def mixed(self, values: Tensor, place: Place) -> Tensor:
         """Images [n, C, H, W] mixed as in this batch; or one number for each, [n, 1, H, W], in the same shares."""
         if self.mix == "none":
             return values
-        count, view = len(values), self.view(epoch)
-        share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, view, number)
+        count, view = len(values), int(place.views[0])
+        share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, view, place.batch)
         partner = torch.tensor(sorted(range(count), key=rest.__getitem__))
         if self.mix == "mixup":
             return mix_up(values, mixup_of(partner, MIXUP_ALPHA, share))
@@ -122,6 +173,7 @@ class Showing(Closed):
         words += ["flips"] if self.rule.flip else []
         words += [f"{self.rule.shuffle}x{self.rule.shuffle} strips shuffled"] if self.rule.shuffle > 1 else []
         words += [self.mix] if self.mix != "none" else []
+        words += ["drawn in every epoch"] if self.drawn else []
         words += [f"batches of {self.batch_size}"] if self.batch_size else []
         if self.batch_norm == "batch":
             words.append("batch statistics" + (f" of {self.bn_groups} groups" if self.bn_groups > 1 else ""))

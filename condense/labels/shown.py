@@ -12,12 +12,12 @@ from torch import Tensor
 from condense.data.info import DataInfo
 from condense.labels.objectives import Objective
 from condense.labels.plain import PlainImages
-from condense.labels.showing import Showing
+from condense.labels.showing import Place, Showing
 from condense.runtime.errors import CondenseError
 from condense.training.rule import TrainingRule
 from condense.training.sources import Batch, BatchSource
 
-Answer = Callable[[int, Tensor, Tensor], Tensor]  # of epoch, ids int64 [n], and what is shown of them: logits [n, K]
+Answer = Callable[[Place, Tensor, Tensor], Tensor]  # of a place, ids int64 [n], and what is shown: logits [n, K]
 
 
 class Answers(Protocol):
@@ -71,19 +71,19 @@ class ShownBatches(BatchSource):
     def batch(self, epoch: int, number: int, ids: Tensor) -> Batch:
         """What is shown of these images."""
         source = self.source
-        pixels = source.plain.read(ids).to(self.device)
-        shown = source.showing.shown(pixels, epoch, number, ids)
-        logits = self.answer(epoch, ids, shown).to(self.device)
+        pixels, place = source.plain.read(ids).to(self.device), source.showing.place(epoch, number, ids, len(source))
+        shown = source.showing.shown(pixels, place, ids)
+        logits = self.answer(place, ids, shown).to(self.device)
         classes = None if source.classes is None else source.classes[ids].to(self.device)
-        targets = source.objective.targets(logits, classes, self._weights(epoch, number, ids))
+        targets = source.objective.targets(logits, classes, self._weights(place, ids))
         apply = source.info.preprocessing.apply
         return Batch(epoch, ids, apply(shown), targets, apply(pixels))
 
-    def _weights(self, epoch: int, number: int, ids: Tensor) -> Tensor | None:
+    def _weights(self, place: Place, ids: Tensor) -> Tensor | None:
         """How much each image counts; a mixed one by its parts."""
         source = self.source
         if source.weights is None:
             return None
         _, height, width = source.info.image_shape
         everywhere = source.weights[ids].view(-1, 1, 1, 1).expand(-1, 1, height, width)
-        return source.showing.mixed(everywhere, epoch, number).mean((1, 2, 3)).to(self.device)
+        return source.showing.mixed(everywhere, place).mean((1, 2, 3)).to(self.device)

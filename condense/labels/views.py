@@ -101,7 +101,7 @@ class LabelsOfViews(Labels):
             "batch_norm": showing.batch_norm,
             "bn_groups": showing.bn_groups,
         }
-        numbers = {"views": showing.views, "batch_size": showing.batch_size}
+        numbers = {"views": showing.views, "batch_size": showing.batch_size, "drawn": showing.drawn or None}
         return facts | {name: number for name, number in numbers.items() if number is not None}
 
     @abstractmethod
@@ -187,9 +187,9 @@ class ViewLabels(LabelsOfViews):
         coded: Attributes = {} if self.codec == DENSE else {"codec": self.codec.name, "outputs": self.outputs}
         return super().attributes | coded
 
-    def logits(self, view: int, ids: Tensor) -> Tensor:
-        """Those of one view of the images `ids` (int64 [n]): float32 [n, K]."""
-        rows, places = (view * self.per_view + ids // self.group).unique(return_inverse=True)
+    def logits(self, views: int | Tensor, ids: Tensor) -> Tensor:
+        """Those of one view of the images `ids` (int64 [n]), or of one of each (int64 [n]): float32 [n, K]."""
+        rows, places = (views * self.per_view + ids // self.group).unique(return_inverse=True)
         stored = np.stack(self.rows.each(*rows.tolist()))[places.numpy(), (ids % self.group).numpy()]  # [n, width]
         return self.codec.decode(stored, self.outputs)
 
@@ -264,7 +264,7 @@ class _Stored:
 
     def on(self, device: torch.device) -> Answer:
         """They are read on the processor."""
-        return lambda epoch, ids, shown: self.labels.logits(self.labels.showing.view(epoch), ids)
+        return lambda place, ids, shown: self.labels.logits(place.views, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +277,7 @@ class _Asked:
     def on(self, device: torch.device) -> Answer:
         """Copies of them on the device."""
         voter = self.advisers.classifiers(device)
-        return lambda epoch, ids, shown: self.showing.ask(voter, shown)
+        return lambda place, ids, shown: self.showing.ask(voter, shown)
 
 
 def row_shape(images: int, size: int) -> tuple[int, int]:
@@ -312,6 +312,7 @@ class _Attributes(BaseModel):
     batch_norm: str
     bn_groups: int
     views: int | None = None
+    drawn: bool = False
     batch_size: int | None = None
 
 

@@ -12,7 +12,7 @@ from condense.labels.advisers import Voter
 from condense.labels.codecs import DENSE, Codec
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowsToMake
-from condense.labels.showing import Showing
+from condense.labels.showing import Place, Showing
 from condense.labels.views import row_shape
 from condense.runtime.memory import keep_freed_memory
 
@@ -62,11 +62,11 @@ def _encoded(
     """One view: images int64 [n] that follow one another, in any order, and their rows; n a multiple of `group`."""
 
     def asked(number: int, ids: Tensor) -> np.ndarray:
-        shown = showing.shown(plain.read(ids).to(device), view, number, ids)
+        shown = showing.shown(plain.read(ids).to(device), Place.of(view, number, ids), ids)
         return codec.encode(showing.ask(voter, shown).float().cpu())
 
-    batches = showing.batches(len(plain), view)
-    if batches is not None:
+    if showing.by_batch:
+        batches = showing.batches_of_view(len(plain), view)
         yield torch.cat(batches).numpy(), np.concatenate([asked(number, ids) for number, ids in enumerate(batches)])
         return
     for ids in torch.arange(len(plain)).split(group * max(1, _ASKED_AT_ONCE // group)):

@@ -13,7 +13,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from condense.augmentation.views import ViewRule, draw_views, see
-from condense.labels.showing import Showing
+from condense.labels.showing import Place, Showing
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import uniforms
 from condense.runtime.validation import validated
@@ -28,20 +28,26 @@ def showing(**changes: Any) -> Showing:
 
 def test_a_view_does_not_depend_on_the_images_beside_it() -> None:
     one = showing(views=5)
-    together = one.shown(IMAGES, 2, 0, torch.arange(10))
+    together = one.shown(IMAGES, one.place(2, 0, torch.arange(10), 10), torch.arange(10))
     for row in range(10):
-        alone = one.shown(IMAGES[row : row + 1], 2, 7, torch.tensor([row]))
+        alone = one.shown(IMAGES[row : row + 1], one.place(2, 7, torch.tensor([row]), 10), torch.tensor([row]))
         assert torch.equal(alone[0], together[row])
-    assert torch.equal(together, one.shown(IMAGES, 7, 3, torch.arange(10)))  # view 2 of 5
-    assert not torch.equal(together, one.shown(IMAGES, 3, 0, torch.arange(10)))
-    assert not torch.equal(together, showing(seed=4).shown(IMAGES, 2, 0, torch.arange(10)))
+    assert torch.equal(
+        together, one.shown(IMAGES, one.place(7, 3, torch.arange(10), 10), torch.arange(10))
+    )  # view 2 of 5
+    assert not torch.equal(together, one.shown(IMAGES, one.place(3, 0, torch.arange(10), 10), torch.arange(10)))
+    assert not torch.equal(
+        together, showing(seed=4).shown(IMAGES, one.place(2, 0, torch.arange(10), 10), torch.arange(10))
+    )
     endless = showing()
-    assert torch.equal(endless.shown(IMAGES, 2, 0, torch.arange(10)), together)
-    assert not torch.equal(endless.shown(IMAGES, 7, 0, torch.arange(10)), together)
+    assert torch.equal(endless.shown(IMAGES, endless.place(2, 0, torch.arange(10), 10), torch.arange(10)), together)
+    assert not torch.equal(endless.shown(IMAGES, endless.place(7, 0, torch.arange(10), 10), torch.arange(10)), together)
 
 
 def test_what_lies_beyond_an_image_is_the_stored_colour() -> None:
-    shown = showing(rule=ViewRule(flip=False)).shown(torch.ones(40, 3, 16, 16), 0, 0, torch.arange(40))
+    shown = showing(rule=ViewRule(flip=False)).shown(
+        torch.ones(40, 3, 16, 16), Place.of(0, 0, torch.arange(40)), torch.arange(40)
+    )
     for channel, value in enumerate(FILL):
         assert set(shown[:, channel].unique().tolist()) == {value, 1.0}
 
@@ -65,7 +71,7 @@ def test_a_batch_is_mixed_by_one_draw(mix: str) -> None:
             for row in range(5):
                 window = slice(max(0, rows - half), rows + half), slice(max(0, columns - half), columns + half)
                 expected[row][:, *window] = seen[partner[row]][:, *window]
-        torch.testing.assert_close(one.shown(IMAGES[ids], epoch, number, ids), expected)
+        torch.testing.assert_close(one.shown(IMAGES[ids], one.place(epoch, number, ids, 10), ids), expected)
 
 
 def test_batches_are_a_function_of_seed_and_view() -> None:
@@ -155,3 +161,48 @@ def test_it_tells_what_is_seen() -> None:
     words = showing(mix="cutmix", batch_size=16, batch_norm="batch", bn_groups=2, rule=ViewRule(crop="resized"))
     assert words.describe() == "crops of 0.08 to 1, flips, cutmix, batches of 16, batch statistics of 2 groups"
     assert showing(rule=ViewRule(crop="none", flip=False, shuffle=2)).describe() == "whole images, 2x2 strips shuffled"
+
+
+def test_drawn_views_are_those_that_are_stored_in_an_order_of_their_own():
+    drawn, ids = showing(views=4, drawn=True), torch.arange(10)
+    stored = [drawn.shown(IMAGES, Place.of(view, 0, ids), ids) for view in range(4)]
+    seen: list[list[int]] = []
+    for epoch in range(200):
+        place = drawn.place(epoch, 0, ids, 10)
+        part = torch.tensor([7, 2])
+        assert torch.equal(drawn.place(epoch, 3, part, 10).views, place.views[part])  # whatever the batch
+        seen.append(place.views.tolist())
+        if epoch < 5:
+            shown = drawn.shown(IMAGES, place, ids)
+            for row, view in enumerate(place.views.tolist()):
+                assert torch.equal(shown[row], stored[view][row])
+    counts = torch.bincount(torch.tensor(seen).flatten(), minlength=4)
+    assert (counts - 500).abs().max() < 100  # of 2,000 draws; a standard deviation is 19
+    assert len({tuple(views) for views in seen}) > 190
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_drawn_batches_are_batches_of_the_views(mix: str):
+    """Ten images in batches of 4, 4 and 2, of three views: nine batches, of which an epoch has three."""
+    drawn = showing(views=3, drawn=True, mix=mix, batch_size=4)
+    pool = {
+        (view, number): (ids, drawn.shown(IMAGES[ids], Place.of(view, number, ids), ids))
+        for view in range(3)
+        for number, ids in enumerate(drawn.batches_of_view(10, view))
+    }
+    used = set()
+    for epoch in range(40):
+        batches = drawn.batches(10, epoch)
+        places = [drawn.place(epoch, number, ids, 10) for number, ids in enumerate(batches)]
+        keys = [(int(place.views[0]), place.batch) for place in places]
+        assert len(set(keys)) == 3
+        used |= set(keys)
+        for ids, place, key in zip(batches, places, keys, strict=True):
+            assert torch.equal(ids, pool[key][0])
+            assert torch.equal(drawn.shown(IMAGES[ids], place, ids), pool[key][1])
+    assert used == pool.keys()
+
+
+def test_views_are_drawn_among_a_number_of_them():
+    with pytest.raises(ValueError, match="views are drawn among a number of them; give views"):
+        showing(drawn=True)

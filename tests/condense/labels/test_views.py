@@ -20,7 +20,7 @@ from condense.labels.codecs import codec_named
 from condense.labels.objectives import Objective
 from condense.labels.plain import PlainImages
 from condense.labels.rows import HeldRows
-from condense.labels.showing import Showing
+from condense.labels.showing import Place, Showing
 from condense.labels.views import row_shape
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
@@ -171,7 +171,7 @@ def test_logits_lie_where_the_file_says() -> None:
     assert labels.arrays["logits"].shape == (3, COUNT, CLASSES)
     rows = labels.arrays["logits"].values
     for view in range(3):
-        said = advisers.logits(mode.shown(PIXELS, view, 0, torch.arange(COUNT)))
+        said = advisers.logits(mode.shown(PIXELS, Place.of(view, 0, torch.arange(COUNT)), torch.arange(COUNT)))
         assert np.array_equal(rows[view], said.half().numpy())
 
 
@@ -195,7 +195,7 @@ def test_labels_in_several_rows() -> None:
     facts = TeacherFacts.of(Advisers())
     labels = ViewLabels(rows, mode, Objective("kl"), facts, PLAIN.digest, COUNT)
     ids = torch.tensor([10, 0, 3, 3])
-    said = Wide().logits(mode.shown(PIXELS[ids], 1, 0, ids))
+    said = Wide().logits(mode.shown(PIXELS[ids], Place.of(1, 0, ids), ids))
     torch.testing.assert_close(labels.logits(1, ids), said, rtol=2**-10, atol=0)
 
 
@@ -303,7 +303,7 @@ def test_a_mixed_image_counts_as_its_parts_do() -> None:
 def test_whitened_images_are_seen_whitened() -> None:
     whitened = replace(INFO, preprocessing=Whitening(torch.full((64,), 0.5), torch.eye(64) + 0.01))
     (batch, *_) = trained_on(stored(showing()).source(None, PLAIN, whitened), RULE)
-    shown = showing().shown(PIXELS[batch.ids], 0, 0, batch.ids)
+    shown = showing().shown(PIXELS[batch.ids], Place.of(0, 0, batch.ids), batch.ids)
     torch.testing.assert_close(batch.images, whitened.preprocessing.apply(shown))
 
 

@@ -18,6 +18,7 @@ from condense.cli.main import main
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS, evaluate
 from condense.labels import HardLabels, InterpolatedLabels, LogitLabels, OnlineLabels, ViewLabels
+from condense.labels.showing import Place
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
@@ -113,7 +114,7 @@ def test_batch_statistics_are_those_of_either_half(images: SyntheticSet, voter: 
     labels = condense.relabel(images, voter, "views", **settings).stored_labels
     classifier, showing = voter.classifier(CPU), labels.showing
     for number, ids in enumerate(showing.batches(12, 1)):
-        shown = showing.shown(images.pixels_at(ids), 1, number, ids)
+        shown = showing.shown(images.pixels_at(ids), Place.of(1, number, ids), ids)
         half = len(ids) // 2
         said = [logits_of(classifier, part, batch_norm="batch") for part in (shown[:half], shown[half:])]
         torch.testing.assert_close(labels.logits(1, ids), torch.cat(said), rtol=2**-10, atol=1e-4)
