@@ -199,7 +199,7 @@ def _at(given: Any, ipc: int | None, name: str) -> Any:
 class LabelsEntry(_WithOptions):
     """Labels that a teacher gives every set of a column before it is scored, as `condense relabel` does it."""
 
-    labels: Literal["hard", "static", "interpolated", "views", "online"] = Field(description="which ones")
+    labels: str = Field(description="which ones, as `condense relabel` calls them")
     teacher: Weights = Field(description="its name in the grid, or those of several with their weights")
     options: dict[str, Any] = Field({}, description="of `condense relabel`, other than the usual ones")
 

@@ -1,7 +1,14 @@
 """Labels as one object: their kinds, losses and arrays, and the sources that join them with images."""
 
 from condense.labels.interpolated import InterpolatedLabels
-from condense.labels.kinds import HardLabels, LogitLabels, ProbabilityLabels, RegressionLabels, centred_one_hot
+from condense.labels.kinds import (
+    HardLabels,
+    LogitLabels,
+    ProbabilityLabels,
+    RegressionLabels,
+    SmoothedLabels,
+    centred_one_hot,
+)
 from condense.labels.labels import Labels
 from condense.labels.registry import labels_from_arrays
 from condense.labels.sources import classified, in_memory
@@ -15,6 +22,7 @@ __all__ = [
     "OnlineLabels",
     "ProbabilityLabels",
     "RegressionLabels",
+    "SmoothedLabels",
     "ViewLabels",
     "centred_one_hot",
     "classified",

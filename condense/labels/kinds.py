@@ -57,6 +57,70 @@ class HardLabels(Labels):
         return cls(classes)
 
 
+class SmoothedLabels(Labels):
+    """The class index of each image, int64 [N], a share `smoothing` a of which goes to all K classes alike.
+
+    Trained on by the cross-entropy of (1 - a) y + a / K (Szegedy et al., CVPR 2016). Nothing is stored but a and K.
+
+    >>> SmoothedLabels(torch.tensor([1]), 0.2, outputs=4).for_batch(0, torch.tensor([0])).values
+    tensor([[0.0500, 0.8500, 0.0500, 0.0500]])
+    """
+
+    kind = "smoothed"
+    soft_per = "image"
+
+    def __init__(self, classes: Tensor, smoothing: float, outputs: int) -> None:
+        self.indices = settled(classes, "class indices", torch.int64, 1)
+        self.classes, self.smoothing, self.outputs = self.indices, smoothing, outputs
+        if not 0 <= smoothing < 1:
+            raise CondenseError(f"smoothing {smoothing} must be a part, from 0 to below 1")
+        super().check(len(classes), outputs)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The share, and how many classes share it."""
+        return {"smoothing": self.smoothing, "outputs": self.outputs}
+
+    @functools.cached_property
+    def probabilities(self) -> Tensor:
+        """Of each image, float32 [N, K]."""
+        return (1 - self.smoothing) * F.one_hot(self.indices, self.outputs).float() + self.smoothing / self.outputs
+
+    @property
+    def likeliest(self) -> Tensor:
+        """The class."""
+        return self.indices
+
+    def for_batch(self, epoch: int, ids: Tensor) -> Targets:
+        """The probabilities."""
+        return Targets(self.probabilities[ids], cross_entropy)
+
+    def at(self, rows: Tensor) -> Self:
+        """The labels of the images `rows`."""
+        return type(self)(self.indices[rows], self.smoothing, self.outputs)
+
+    def check(self, images: int, classes: int) -> None:
+        """They must be shared by all classes."""
+        super().check(images, classes)
+        if self.outputs != classes:
+            raise CondenseError(f"labels are smoothed over {self.outputs} classes, and there are {classes}")
+
+    def describe(self) -> str:
+        """What they are, for people."""
+        return f"smoothed, {self.smoothing:g} shared by all classes"
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
+        """The class indices and the share."""
+        outputs = attributes.get("outputs")
+        if classes is None or type(outputs) is not int or not 1 <= outputs <= 2**20:
+            raise CondenseError("its labels are smoothed, but it does not tell classes and their number; make it again")
+        return cls(classes, read_number(attributes, "smoothing"), outputs)
+
+
 class _Rows(Labels):
     """A row of numbers for each image, float32 [N, K], and perhaps its class index."""
 

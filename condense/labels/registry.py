@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from condense.labels.interpolated import InterpolatedLabels
-from condense.labels.kinds import HardLabels, LogitLabels, ProbabilityLabels, RegressionLabels
+from condense.labels.kinds import HardLabels, LogitLabels, ProbabilityLabels, RegressionLabels, SmoothedLabels
 from condense.labels.labels import Labels, Stored
 from condense.labels.views import OnlineLabels, ViewLabels
 from condense.runtime.errors import CondenseError
@@ -17,6 +17,7 @@ KINDS: dict[str, type[Labels]] = {
     kind.kind: kind
     for kind in (
         HardLabels,
+        SmoothedLabels,
         ProbabilityLabels,
         LogitLabels,
         InterpolatedLabels,

@@ -57,6 +57,9 @@ class Showing(Closed):
         default=False,
         description="in every epoch a view is drawn for each image, or where batches are part of it, a batch for each",
     )
+    plain: float = Field(
+        default=0.0, ge=0, lt=1, description="how often an image is seen as it is, with its class for a label"
+    )
     rule: ViewRule = Field(description="which views there are")
     fill: tuple[float, ...] = Field(description="what lies beyond an image, a number in [0, 1] for each channel")
     mix: Mixing = Field(
@@ -77,6 +80,8 @@ class Showing(Closed):
                 f"batch size {self.batch_size}: neither are images mixed nor are a batch's statistics taken, so that "
                 "batches make no difference; leave it out"
             )
+        if self.plain and self.by_batch:
+            raise ValueError("images of batches are seen as the batch has them; leave plain out")
         if self.drawn and self.views is None:
             raise ValueError("views are drawn among a number of them; give views")
         if self.bn_groups > 1 and self.batch_norm == "running":
@@ -121,6 +126,12 @@ class Showing(Closed):
                     f"batch size {self.batch_size} for {images} images leaves a batch of {count}{groups}, and there "
                     "are no statistics of a single image; give another batch size"
                 )
+
+    def seen_plain(self, epoch: int, ids: Tensor) -> Tensor:
+        """Which of the images `ids` (int64 [n]) an epoch shows as they are: bool [n]."""
+        if not self.plain:
+            return torch.zeros(len(ids), dtype=torch.bool)
+        return torch.tensor([uniforms(1, self.seed, "plain", epoch, image)[0] < self.plain for image in ids.tolist()])
 
     def batches(self, images: int, epoch: int) -> list[Tensor] | None:
         """The images of each batch of an epoch, int64 [n] each; None where a training may choose."""
@@ -174,6 +185,7 @@ class Showing(Closed):
         words += [f"{self.rule.shuffle}x{self.rule.shuffle} strips shuffled"] if self.rule.shuffle > 1 else []
         words += [self.mix] if self.mix != "none" else []
         words += ["drawn in every epoch"] if self.drawn else []
+        words += [f"{self.plain:.0%} as they are"] if self.plain else []
         words += [f"batches of {self.batch_size}"] if self.batch_size else []
         if self.batch_norm == "batch":
             words.append("batch statistics" + (f" of {self.bn_groups} groups" if self.bn_groups > 1 else ""))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from condense.data.info import DataInfo
@@ -17,6 +18,7 @@ from condense.runtime.errors import CondenseError
 from condense.training.rule import TrainingRule
 from condense.training.sources import Batch, BatchSource
 
+_SURE = 50.0  # a logit above others by which nothing is left for them at temperature 1
 Answer = Callable[[Place, Tensor, Tensor], Tensor]  # of a place, ids int64 [n], and what is shown: logits [n, K]
 
 
@@ -74,10 +76,22 @@ class ShownBatches(BatchSource):
         pixels, place = source.plain.read(ids).to(self.device), source.showing.place(epoch, number, ids, len(source))
         shown = source.showing.shown(pixels, place, ids)
         logits = self.answer(place, ids, shown).to(self.device)
+        if source.showing.plain:
+            shown, logits = self._some_plain(epoch, ids, (pixels, shown), logits)
         classes = None if source.classes is None else source.classes[ids].to(self.device)
         targets = source.objective.targets(logits, classes, self._weights(place, ids))
         apply = source.info.preprocessing.apply
         return Batch(epoch, ids, apply(shown), targets, apply(pixels))
+
+    def _some_plain(
+        self, epoch: int, ids: Tensor, images: tuple[Tensor, Tensor], logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Some images as they are, with their class in the place of what a teacher said of the view."""
+        pixels, shown = images
+        assert self.source.classes is not None, "labels want classes where images are seen as they are"
+        plain = self.source.showing.seen_plain(epoch, ids).to(self.device)
+        sure = _SURE * F.one_hot(self.source.classes[ids].to(self.device), logits.shape[1]).to(logits)
+        return torch.where(plain[:, None, None, None], pixels, shown), torch.where(plain[:, None], sure, logits)
 
     def _weights(self, place: Place, ids: Tensor) -> Tensor | None:
         """How much each image counts; a mixed one by its parts."""

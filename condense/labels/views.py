@@ -61,6 +61,8 @@ class LabelsOfViews(Labels):
             raise CondenseError(f"there are labels of views of {count} images but {len(self.classes)} class indices")
         if self.classes is None and objective.class_weight:
             raise CondenseError("the loss mse with a class weight needs the class of each image; give it, or leave it")
+        if showing.plain and (self.classes is None or objective.temperature != 1):
+            raise CondenseError("images that are seen as they are need their classes, and labels at temperature 1")
         showing.check(count)
 
     def __len__(self) -> int:
@@ -101,7 +103,8 @@ class LabelsOfViews(Labels):
             "batch_norm": showing.batch_norm,
             "bn_groups": showing.bn_groups,
         }
-        numbers = {"views": showing.views, "batch_size": showing.batch_size, "drawn": showing.drawn or None}
+        numbers: dict[str, float | None] = {"views": showing.views, "batch_size": showing.batch_size}
+        numbers |= {"drawn": showing.drawn or None, "plain": showing.plain or None}
         return facts | {name: number for name, number in numbers.items() if number is not None}
 
     @abstractmethod
@@ -313,6 +316,7 @@ class _Attributes(BaseModel):
     bn_groups: int
     views: int | None = None
     drawn: bool = False
+    plain: float = 0.0
     batch_size: int | None = None
 
 

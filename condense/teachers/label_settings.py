@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from condense.runtime.errors import CondenseError
+from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.validation import Closed, option_name, validated
 
-CODEC_FORMS = r"dense|int8|int4|topk:[1-9]\d{0,4}"
-LabelName = Literal["hard", "static", "interpolated", "views", "online"]
+LABELS = ("hard", "smoothed:A", "static", "interpolated", "views", "records:N", "online")
+_LABELS = re.compile(r"hard|smoothed:(?:0?\.\d+|0)|static|interpolated|views|records:[1-9]\d{0,5}|online")
+_CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}"
+_PLAIN = 0.01  # of the times that an image of records is shown: as it is, with its class (Dataset Reinforcement)
 
 _USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
-_OF_VIEWS = ("views", "crop", "least", "flip", "shuffle", "mix", "batch_size", "teacher_bn", "bn_groups", "seed")
+_OF_VIEWS = (
+    "views",
+    "pool",
+    "crop",
+    "least",
+    "flip",
+    "shuffle",
+    "mix",
+    "batch_size",
+    "teacher_bn",
+    "bn_groups",
+    "seed",
+)
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
 _UNUSED = {
     "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, "codec"),
+    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, "codec"),
     "static": (*_OF_VIEWS, "codec"),
     "interpolated": (*_OF_VIEWS, "codec"),
-    "online": ("codec",),
+    "records": ("views", "pool", "mix", "batch_size", "teacher_bn", "bn_groups"),
+    "online": ("codec", "pool"),
 }
 
 
 class LabelSettings(Closed):
     """Which labels are made, and how."""
 
-    labels: LabelName = Field(
+    labels: str = Field(
         "static",
-        description="hard: the class index; static: one soft label an image; interpolated: the same, mixed with the "
-        "images; views: one for each view, stored; online: for each view, asked for in training",
+        description="hard: the class index; smoothed:A: A of it shared by all classes; static: one soft label an "
+        "image; interpolated: the same, mixed with the images; views: one for each view, stored; records:N: N views, "
+        "of which one is drawn in each epoch; online: for each view, asked for in training",
     )
     temperature: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="of both softmaxes [20; interpolated: 30; topk: 1; mse: none]"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="of both softmaxes [20; interpolated: 30; records, topk: 1; mse: none]",
     )
     loss: Literal["cross-entropy", "kl", "kl-t2", "mse"] = Field(
         "kl", description="what networks are trained by; kl-t2 is T^2 times as large, for SGD"
@@ -42,6 +63,12 @@ class LabelSettings(Closed):
         0.0, ge=0, allow_inf_nan=False, description="of mse: weight of the cross-entropy of the class beside it"
     )
     views: int | None = Field(None, ge=1, description="views of an image [300; online: a new one in each epoch]")
+    pool: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="part of the views that is stored; each epoch draws from these (LPLD) [all, in turn]",
+    )
     crop: Literal["padded", "resized", "none"] = Field("padded", description="which part of an image a view shows")
     least: float = Field(0.08, gt=0, le=1, description="of resized crops: smallest share of the area")
     flip: bool | None = Field(None, description="half of the views are mirror images [as the data says]")
@@ -57,9 +84,26 @@ class LabelSettings(Closed):
     seed: int = Field(0, ge=0, description="of views, order and mixing")
     codec: str = Field(
         "dense",
-        pattern=rf"^(?:{CODEC_FORMS})$",
+        pattern=rf"^(?:{_CODECS})$",
         description="of stored views: dense (half precision), int8, int4, or topk:K, the K largest probabilities",
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _known(cls, labels: str) -> str:
+        if _LABELS.fullmatch(labels) is None:
+            raise ValueError(f"should be one of {', '.join(LABELS)}" + near_names(labels, LABELS))
+        return labels
+
+    @property
+    def name(self) -> str:
+        """Which labels they are, without a number."""
+        return self.labels.partition(":")[0]
+
+    @property
+    def smoothing(self) -> float:
+        """Of smoothed labels: the share of all classes."""
+        return float(self.labels.partition(":")[2])
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -68,9 +112,9 @@ class LabelSettings(Closed):
         Raises `CondenseError` for unknown ones, for values out of range, and for those that the labels do not have.
         """
         found = validated(cls, values, spell=option_name)
-        for name in _UNUSED.get(found.labels, ()):
+        for name in _UNUSED.get(found.name, ()):
             if getattr(found, name) != cls.model_fields[name].default:
-                raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.labels}; leave it out")
+                raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
         return found
 
     @property
@@ -78,23 +122,36 @@ class LabelSettings(Closed):
         """That of the loss: what was asked for, or else the usual one."""
         if self.temperature is not None:
             return self.temperature
-        if self.loss == "mse" or self.codec.startswith("topk"):
+        if self.loss == "mse" or self.name == "records" or self.codec.startswith("topk"):
             return 1.0
-        return 30.0 if self.labels == "interpolated" else 20.0
+        return 30.0 if self.name == "interpolated" else 20.0
 
     @property
     def used_views(self) -> int | None:
-        """Views of an image; None for a new one in each epoch."""
-        return _USUAL_VIEWS if self.views is None and self.labels == "views" else self.views
+        """Views of an image that labels are of; None for a new one in each epoch."""
+        if self.name == "records":
+            return int(self.labels.partition(":")[2])
+        views = _USUAL_VIEWS if self.views is None and self.name == "views" else self.views
+        return views if views is None or self.pool is None else max(1, round(self.pool * views))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether every epoch draws among the views."""
+        return self.name == "records" or self.pool is not None
+
+    @property
+    def plain(self) -> float:
+        """How often an image is shown as it is, with its class."""
+        return _PLAIN if self.name == "records" else 0.0
 
     def settled(self, *, mirror: bool) -> dict[str, Any]:
         """All that decides the labels of images whose mirror images keep their class, or do not: JSON-able."""
         used = {
             "temperature": self.used_temperature,
-            "views": self.used_views,
+            "views": self.used_views if self.pool is None else self.views,
             "flip": mirror if self.flip is None else self.flip,
         }
-        unused = _UNUSED.get(self.labels, ())
+        unused = _UNUSED.get(self.name, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
         usual = {"codec": "dense"}  # that came later: what is as before says nothing of it
         return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}

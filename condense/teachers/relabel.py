@@ -17,7 +17,15 @@ import torch
 from condense.augmentation.views import ViewRule
 from condense.data.fitting import data_options
 from condense.data.real import RealData
-from condense.labels import HardLabels, InterpolatedLabels, Labels, LogitLabels, OnlineLabels, ViewLabels
+from condense.labels import (
+    HardLabels,
+    InterpolatedLabels,
+    Labels,
+    LogitLabels,
+    OnlineLabels,
+    SmoothedLabels,
+    ViewLabels,
+)
 from condense.labels.advisers import TeacherFacts
 from condense.labels.codecs import codec_named
 from condense.labels.costs import heavy_labels
@@ -36,7 +44,7 @@ from condense.sets.large import LARGE, StoredRows
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers.asking import clean_logits, view_logits
 from condense.teachers.committee import Committee
-from condense.teachers.label_settings import LabelName, LabelSettings
+from condense.teachers.label_settings import LabelSettings
 from condense.teachers.teacher import Teacher
 
 _HEAD = 2**20  # bytes of a file beside images and labels, about
@@ -45,7 +53,7 @@ _HEAD = 2**20  # bytes of a file beside images and labels, about
 def relabel(
     given: SyntheticSet | RealData,
     teacher: Teacher | Committee | str | Path | None,
-    labels: LabelName = "static",
+    labels: str = "static",
     *,
     device: str = "auto",
     out: str | Path | None = None,
@@ -116,12 +124,16 @@ class _Making:
 
 def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | None, making: _Making) -> Labels:
     """The labels that are wanted; those of views are not made yet where they go to a file."""
-    if wanted.labels == "hard":
+    if wanted.name in ("hard", "smoothed"):
         if base.stored_classes is None:
-            raise CondenseError("--labels hard are the classes of images, and these have none; give other labels")
-        return HardLabels(base.stored_classes)
+            raise CondenseError(f"--labels {wanted.name} follow from classes, and these images have none; give others")
+        outputs = len(base.info.classes)
+        hard = wanted.name == "hard"
+        return (
+            HardLabels(base.stored_classes) if hard else SmoothedLabels(base.stored_classes, wanted.smoothing, outputs)
+        )
     if committee is None:
-        raise CondenseError(f"--labels {wanted.labels} are given by a teacher; give --teacher")
+        raise CondenseError(f"--labels {wanted.name} are given by a teacher; give --teacher")
     for note in committee.check_matches(base.info):
         say(f"note: {note}")
     if wanted.teacher_bn == "batch":
@@ -129,15 +141,15 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     plain, classes = base.plain, base.training_labels.classes
     objective = Objective(wanted.loss, wanted.used_temperature, wanted.class_weight)
     teacher = TeacherFacts.of(committee)
-    if wanted.labels in ("static", "interpolated"):
-        kind = LogitLabels if wanted.labels == "static" else InterpolatedLabels
+    if wanted.name in ("static", "interpolated"):
+        kind = LogitLabels if wanted.name == "static" else InterpolatedLabels
         logits = clean_logits(plain, committee.classifiers(making.device), making.device)
         trained = objective.temperature, objective.loss, objective.class_weight
         return kind(logits, classes, *trained, teacher=teacher.described, images=plain.digest)
     showing = showing_of(wanted, base)
     showing.check(len(base))
     about = showing, objective, teacher, plain.digest, len(base), classes
-    if wanted.labels == "online":
+    if wanted.name == "online":
         return OnlineLabels(*about)
     voter, codec, outputs = committee.classifiers(making.device), codec_named(wanted.codec), len(base.info.classes)
     rows = view_logits(showing, plain, voter, outputs, making.device, making.done, codec)
@@ -152,6 +164,7 @@ def showing_of(wanted: LabelSettings, base: SyntheticSet) -> Showing:
     values = wanted.model_dump(include=set(Showing.model_fields))
     values |= {"rule": validated(ViewRule, rule), "fill": colour_beyond(base.info)}
     values |= {"views": wanted.used_views, "batch_norm": wanted.teacher_bn}
+    values |= {"drawn": wanted.drawn, "plain": wanted.plain}
     return validated(Showing, values, spell=option_name)
 
 

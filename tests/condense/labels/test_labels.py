@@ -17,6 +17,7 @@ from condense.labels import (
     LogitLabels,
     ProbabilityLabels,
     RegressionLabels,
+    SmoothedLabels,
     centred_one_hot,
     in_memory,
     labels_from_arrays,
@@ -41,6 +42,7 @@ OF_EACH_KIND: dict[str, Labels] = {
     "logits": LogitLabels(random_rows(4, 3), CLASSES, 4.0),
     "interpolated": InterpolatedLabels(random_rows(4, 3), CLASSES, 4.0),
     "regression": RegressionLabels(random_rows(4, 7), CLASSES),
+    "smoothed": SmoothedLabels(CLASSES, 0.25, 3),
 }
 OF_VIEWS = {"views", "online"}  # test_views.py has these
 
@@ -54,6 +56,8 @@ def naive_loss(kind: str, labels: Labels, outputs: Tensor) -> float:
             losses.append(-log_softmax[CLASSES[row]])
         elif kind == "regression":
             losses.append(sum((output[k] - labels.rows[row, k].double()) ** 2 for k in range(7)) / 2)
+        elif kind == "smoothed":
+            losses.append(-sum((0.75 * (k == CLASSES[row]) + 0.25 / 3) * log_softmax[k] for k in range(3)))
         else:
             rows = labels.rows[row].double()
             target = rows if kind == "probabilities" else (rows / 4).exp() / (rows / 4).exp().sum()
@@ -84,7 +88,7 @@ def test_labels_are_what_files_hold_of_them(kind: str) -> None:
     everything = torch.arange(4)
     assert type(again) is type(labels)
     assert torch.equal(again.for_batch(0, everything).values, labels.for_batch(0, everything).values)
-    width = {"hard": 0, "regression": 7}.get(kind, 3)
+    width = {"hard": 0, "smoothed": 0, "regression": 7}.get(kind, 3)
     assert labels.bytes == again.bytes == 4 * (8 + 4 * width)
     assert labels.describe()
 

@@ -24,6 +24,7 @@ from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
 from condense.teachers import Committee, Teacher
 from condense.teachers.classifier import logits_of
+from condense.training.rule import TrainingRule
 from condense.training.sources import Tensors, TrainingSource
 
 CPU = torch.device("cpu")
@@ -331,3 +332,84 @@ def test_the_command_makes_a_set_of_packed_data(voter: Teacher, data: RealData, 
     rule = PROTOCOLS.find("desk-soft").rule.model_copy(update={"epochs": 1})
     quick = PROTOCOLS.find("desk-soft").model_copy(update={"rule": rule})
     assert evaluate(made, data, ["mlp"], 1, quick, teacher="a.safetensors").accuracies
+
+
+def test_a_pool_stores_a_part_of_the_views_and_draws_among_them(images: SyntheticSet, voter: Teacher) -> None:
+    whole, part = (
+        condense.relabel(images, voter, "views", views=20, **more).stored_labels for more in ({}, {"pool": 0.1})
+    )
+    assert (whole.showing.views, part.showing.views) == (20, 2)
+    assert (whole.showing.drawn, part.showing.drawn) == (False, True)
+    ids = torch.arange(len(images))
+    for view in range(2):
+        assert torch.equal(part.logits(view, ids), whole.logits(view, ids))
+    batches = condense.relabel(images, voter, "views", views=4, pool=0.5, mix="cutmix", batch_size=8).stored_labels
+    assert batches.showing.views == 2
+    assert len(batches.showing.batches(len(images), 0)) == 2
+
+
+def test_records_are_drawn_and_now_and_then_an_image_is_seen_as_it_is(
+    images: SyntheticSet, voter: Teacher, tmp_path: Path
+) -> None:
+    out = tmp_path / "records.h5"
+    condense.relabel(images, voter, "records:5", codec="topk:2", out=out)
+    labels = SyntheticSet.load(out).stored_labels
+    showing = labels.showing
+    assert (showing.views, showing.drawn, showing.plain) == (5, True, 0.01)
+    assert labels.objective.temperature == 1
+    assert labels.describe().startswith("5 views per image in topk:2 (kl, temperature 1")
+    source = labels.source(None, images.plain, images.info)
+    shown, ids = source.presented(TrainingRule(lr=0.1, batch_size=12, epochs=400), 0, CPU), torch.arange(12)
+    plain = 0
+    for epoch in range(400):
+        batch = shown.batch(epoch, 0, ids)
+        for row in showing.seen_plain(epoch, ids).nonzero()[:, 0]:
+            plain += 1
+            assert torch.equal(batch.images[row], batch.plain[row])
+            sure = torch.softmax(batch.targets.values[row], 0)
+            assert sure[images.labels[row]] > 1 - 1e-6
+    assert 20 < plain < 80  # of 4,800, one in a hundred
+    again = SyntheticSet.load(out).stored_labels.source(None, images.plain, images.info)
+    batch, other = (
+        each.presented(TrainingRule(lr=0.1, batch_size=5, epochs=9), 3, CPU).batch(7, 2, ids[3:8])
+        for each in (source, again)
+    )
+    assert torch.equal(batch.images, other.images)
+    assert torch.equal(batch.targets.values, other.targets.values)
+
+
+def test_smoothed_labels_need_no_teacher_and_no_bytes(images: SyntheticSet, tmp_path: Path) -> None:
+    out = tmp_path / "smoothed.h5"
+    condense.relabel(images, None, "smoothed:0.1", out=out)
+    read = SyntheticSet.load(out)
+    assert read.label_kind == "smoothed"
+    assert read.bytes == images.bytes
+    expected = 0.9 * torch.eye(3)[images.labels] + 0.1 / 3
+    torch.testing.assert_close(read.probabilities, expected)
+    assert "--labels smoothed:0.1" in read.provenance["relabelled"]["command"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        ("smoothed", {}, "should be one of hard, smoothed:A, static"),
+        ("smoothed:1.5", {}, "should be one of"),
+        ("records", {}, "should be one of"),
+        ("records:0", {}, "should be one of"),
+        ("veiws", {}, "did you mean views"),
+        ("records:3", {"views": 5}, "--views has no meaning for --labels records"),
+        ("records:3", {"mix": "cutmix"}, "--mix has no meaning for --labels records"),
+        ("records:3", {"temperature": 4.0}, "labels at temperature 1"),
+        ("online", {"pool": 0.5}, "--pool has no meaning for --labels online"),
+        ("static", {"codec": "int8"}, "--codec has no meaning for --labels static"),
+        ("views", {"codec": "int7"}, "--codec 'int7'"),
+        ("views", {"pool": 0.0}, "--pool 0.0: should be greater than 0"),
+        ("views", {"codec": "topk:2", "temperature": 4.0}, "codec topk:2 keeps probabilities at temperature 1"),
+        ("views", {"codec": "topk:9", "views": 2}, "codec topk:9 keeps 9 of 3 classes; give at most 3"),
+    ],
+)
+def test_light_labels_that_cannot_be_are_refused(
+    images: SyntheticSet, voter: Teacher, labels: str, settings: dict, message: str
+) -> None:
+    with pytest.raises(CondenseError, match=message):
+        condense.relabel(images, voter, labels, **settings)
