@@ -45,7 +45,17 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, rows: np.ndarray, classes: int) -> Tensor:
-        """Logits float32 [n, K] of rows [n, width]."""
+        """Logits float32 [n, K] of rows [n, width]; not numbers where a row is `nothing`."""
+
+    @abstractmethod
+    def nothing(self, classes: int) -> np.ndarray:
+        """The row of an image that has no label, [width]."""
+
+    def encode_some(self, logits: Tensor, known: Tensor) -> np.ndarray:
+        """As `encode`, with nothing where `known` (bool [n]) is false."""
+        rows = self.encode(torch.where(known[:, None], logits, 0.0))
+        rows[~known.numpy()] = self.nothing(logits.shape[1])
+        return rows
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class Dense(Codec):
     def decode(self, rows: np.ndarray, classes: int) -> Tensor:
         """As they are."""
         return torch.from_numpy(rows.astype(np.float32))
+
+    def nothing(self, classes: int) -> np.ndarray:
+        """No number for any class."""
+        return np.full(classes, np.nan, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,11 @@ class WholeNumbers(Codec):
         if self.bits == 4:
             numbers = np.stack([numbers >> 4, numbers & 15], 2).reshape(len(rows), -1)[:, :classes]
         return torch.from_numpy(head[:, :1] + head[:, 1:] * numbers.astype(np.float32))
+
+    def nothing(self, classes: int) -> np.ndarray:
+        """No number for the lowest."""
+        head = np.array([np.nan, 0], np.float16).view(np.uint8)
+        return np.pad(head, (0, self.width(classes) - _HEADER))
 
 
 @dataclass(frozen=True)
@@ -164,6 +183,11 @@ class Largest(Codec):
         rest = (1 - kept.sum(1, keepdim=True)).clamp_min(0) / max(1, classes - self.count)
         filled = rest.expand(-1, classes).clone().scatter_(1, places, kept).clamp_min(_LEAST)
         return (filled / filled.sum(1, keepdim=True)).log()
+
+    def nothing(self, classes: int) -> np.ndarray:
+        """No number for any probability."""
+        none = np.full(self.count, np.nan, np.float16).view(np.uint16)
+        return np.concatenate([np.zeros(self.count, np.uint16), none])
 
 
 DENSE = Dense()

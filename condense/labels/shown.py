@@ -76,28 +76,31 @@ class ShownBatches(BatchSource):
         pixels, place = source.plain.read(ids).to(self.device), source.showing.place(epoch, number, ids, len(source))
         shown = source.showing.shown(pixels, place, ids)
         logits = self.answer(place, ids, shown).to(self.device)
+        known = ~logits.isnan().all(1)
+        logits = torch.where(known[:, None], logits, 0.0)
         if source.showing.plain:
-            shown, logits = self._some_plain(epoch, ids, (pixels, shown), logits)
+            plain = source.showing.seen_plain(epoch, ids).to(self.device)
+            shown, logits = self._as_they_are(plain, ids, (pixels, shown), logits)
+            known |= plain
         classes = None if source.classes is None else source.classes[ids].to(self.device)
-        targets = source.objective.targets(logits, classes, self._weights(place, ids))
+        targets = source.objective.targets(logits, classes, self._weights(place, ids, known))
         apply = source.info.preprocessing.apply
         return Batch(epoch, ids, apply(shown), targets, apply(pixels))
 
-    def _some_plain(
-        self, epoch: int, ids: Tensor, images: tuple[Tensor, Tensor], logits: Tensor
+    def _as_they_are(
+        self, plain: Tensor, ids: Tensor, images: tuple[Tensor, Tensor], logits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Some images as they are, with their class in the place of what a teacher said of the view."""
+        """Some images (`plain`, bool [n]) as they are, with their class instead of what a teacher said of the view."""
         pixels, shown = images
         assert self.source.classes is not None, "labels want classes where images are seen as they are"
-        plain = self.source.showing.seen_plain(epoch, ids).to(self.device)
         sure = _SURE * F.one_hot(self.source.classes[ids].to(self.device), logits.shape[1]).to(logits)
         return torch.where(plain[:, None, None, None], pixels, shown), torch.where(plain[:, None], sure, logits)
 
-    def _weights(self, place: Place, ids: Tensor) -> Tensor | None:
-        """How much each image counts; a mixed one by its parts."""
+    def _weights(self, place: Place, ids: Tensor, known: Tensor) -> Tensor | None:
+        """How much each image counts; a mixed one by its parts, and one without a label not at all."""
         source = self.source
         if source.weights is None:
-            return None
+            return None if bool(known.all()) else known.to(torch.float32)
         _, height, width = source.info.image_shape
         everywhere = source.weights[ids].view(-1, 1, 1, 1).expand(-1, 1, height, width)
-        return source.showing.mixed(everywhere, place).mean((1, 2, 3)).to(self.device)
+        return source.showing.mixed(everywhere, place).mean((1, 2, 3)).to(self.device) * known

@@ -26,7 +26,7 @@ from condense.labels.labels import Attributes, Labels, Stored, read_text, settle
 from condense.labels.objectives import Objective
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowArray
-from condense.labels.showing import Showing
+from condense.labels.showing import Place, Showing
 from condense.labels.shown import Answer, Answers, ShownImages
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import validated
@@ -280,7 +280,14 @@ class _Asked:
     def on(self, device: torch.device) -> Answer:
         """Copies of them on the device."""
         voter = self.advisers.classifiers(device)
-        return lambda place, ids, shown: self.showing.ask(voter, shown)
+
+        def answer(place: Place, ids: Tensor, shown: Tensor) -> Tensor:
+            logits = self.showing.ask(voter, shown)
+            if logits.isnan().any():
+                raise CondenseError(f"teacher {self.advisers.name} gives no numbers for some views; give another one")
+            return logits
+
+        return answer
 
 
 def row_shape(images: int, size: int) -> tuple[int, int]:

@@ -30,14 +30,15 @@ _OF_VIEWS = (
     "bn_groups",
     "seed",
 )
+_OF_STORED = ("codec", "calibrate", "unreliable")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
 _UNUSED = {
-    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, "codec"),
-    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, "codec"),
-    "static": (*_OF_VIEWS, "codec"),
-    "interpolated": (*_OF_VIEWS, "codec"),
+    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
+    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
+    "static": (*_OF_VIEWS, *_OF_STORED),
+    "interpolated": (*_OF_VIEWS, *_OF_STORED),
     "records": ("views", "pool", "mix", "batch_size", "teacher_bn", "bn_groups"),
-    "online": ("codec", "pool"),
+    "online": ("pool", *_OF_STORED),
 }
 
 
@@ -82,6 +83,15 @@ class LabelSettings(Closed):
     )
     bn_groups: int = Field(1, ge=1, le=2, description="2: the teacher is asked about either half of a batch (CV-DD)")
     seed: int = Field(0, ge=0, description="of views, order and mixing")
+    calibrate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="labels of views whose probability of the class is lower are not believed (FerKD) [all are]",
+    )
+    unreliable: Literal["softened", "discarded"] = Field(
+        "softened", description="what becomes of these: a smoothed class index, or nothing"
+    )
     codec: str = Field(
         "dense",
         pattern=rf"^(?:{_CODECS})$",
@@ -153,5 +163,5 @@ class LabelSettings(Closed):
         }
         unused = _UNUSED.get(self.name, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
-        usual = {"codec": "dense"}  # that came later: what is as before says nothing of it
+        usual = {"codec": "dense", "unreliable": "softened"}  # that came later: what is as before says nothing of it
         return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}

@@ -30,6 +30,7 @@ from condense.labels.advisers import TeacherFacts
 from condense.labels.codecs import codec_named
 from condense.labels.costs import heavy_labels
 from condense.labels.objectives import Objective
+from condense.labels.reliability import Calibration
 from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing, colour_beyond
 from condense.runtime.device import choose_device
@@ -42,7 +43,7 @@ from condense.runtime.provenance import versions
 from condense.runtime.validation import option_name, option_words, validated
 from condense.sets.large import LARGE, StoredRows
 from condense.sets.synthetic_set import SyntheticSet
-from condense.teachers.asking import clean_logits, view_logits
+from condense.teachers.asking import ViewAsking, clean_logits
 from condense.teachers.committee import Committee
 from condense.teachers.label_settings import LabelSettings
 from condense.teachers.teacher import Teacher
@@ -127,11 +128,9 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     if wanted.name in ("hard", "smoothed"):
         if base.stored_classes is None:
             raise CondenseError(f"--labels {wanted.name} follow from classes, and these images have none; give others")
-        outputs = len(base.info.classes)
-        hard = wanted.name == "hard"
-        return (
-            HardLabels(base.stored_classes) if hard else SmoothedLabels(base.stored_classes, wanted.smoothing, outputs)
-        )
+        if wanted.name == "hard":
+            return HardLabels(base.stored_classes)
+        return SmoothedLabels(base.stored_classes, wanted.smoothing, len(base.info.classes))
     if committee is None:
         raise CondenseError(f"--labels {wanted.name} are given by a teacher; give --teacher")
     for note in committee.check_matches(base.info):
@@ -152,9 +151,22 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     if wanted.name == "online":
         return OnlineLabels(*about)
     voter, codec, outputs = committee.classifiers(making.device), codec_named(wanted.codec), len(base.info.classes)
-    rows = view_logits(showing, plain, voter, outputs, making.device, making.done, codec)
+    asking = ViewAsking(showing, plain, voter, outputs, making.device, codec, _calibration(wanted, classes))
+    rows = asking.rows(making.done)
     _check_room(base, rows, showing, making.target)
     return ViewLabels(rows.held() if making.target is None else rows, *about, codec, outputs)
+
+
+def _calibration(wanted: LabelSettings, classes: torch.Tensor | None) -> Calibration | None:
+    if wanted.calibrate is None:
+        return None
+    if classes is None:
+        raise CondenseError("--calibrate compares labels with classes, and these images have none; leave it out")
+    if wanted.used_temperature != 1 or wanted.loss == "mse":
+        raise CondenseError(
+            "--calibrate is for labels at temperature 1, as smoothed class indices are: give --temperature 1"
+        )
+    return Calibration(wanted.calibrate, wanted.unreliable, classes)
 
 
 def showing_of(wanted: LabelSettings, base: SyntheticSet) -> Showing:

@@ -24,7 +24,7 @@ from condense.labels.showing import Place, Showing
 from condense.labels.views import row_shape
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
-from condense.teachers.asking import view_logits
+from condense.teachers.asking import ViewAsking
 from condense.training.loop import Step, descend, train_network
 from condense.training.rule import TrainingRule
 from condense.training.sources import Batch
@@ -70,7 +70,7 @@ def showing(**changes: Any) -> Showing:
 
 def stored(mode: Showing, objective: Objective | None = None, **changes: Any) -> ViewLabels:
     advisers = Advisers()
-    rows = view_logits(mode, PLAIN, advisers, CLASSES, CPU).held()
+    rows = ViewAsking(mode, PLAIN, advisers, CLASSES, CPU).rows().held()
     about: dict[str, Any] = {
         "showing": mode,
         "objective": objective or Objective("kl", 4.0),
@@ -126,7 +126,7 @@ def test_what_is_seen_is_what_the_teacher_was_shown_bit_for_bit(name: str) -> No
             shown.append(pixels)
             return super().logits(pixels, batch_norm=batch_norm)
 
-    view_logits(mode, PLAIN, Watching(), CLASSES, CPU).held()
+    ViewAsking(mode, PLAIN, Watching(), CLASSES, CPU).rows().held()
     rule = RULE.model_copy(update={"batch_size": mode.batch_size or 4})
     batches = trained_on(stored(mode).source(None, PLAIN, INFO), rule)
     for epoch in range(7):
@@ -190,7 +190,7 @@ def test_labels_in_several_rows() -> None:
         def logits(self, pixels: Tensor, *, batch_norm: str = "running") -> Tensor:
             return pixels.flatten(1).sum(1, keepdim=True) + torch.arange(classes)
 
-    rows = view_logits(mode, PLAIN, Wide(), classes, CPU).held()
+    rows = ViewAsking(mode, PLAIN, Wide(), classes, CPU).rows().held()
     assert rows.shape == (2 * 6, 2, classes)
     facts = TeacherFacts.of(Advisers())
     labels = ViewLabels(rows, mode, Objective("kl"), facts, PLAIN.digest, COUNT)
@@ -207,13 +207,13 @@ CODED = {"int8": 4.0, "int4": 4.0, "topk:2": 1.0}
 def test_coded_labels_are_what_the_codec_makes_of_the_logits_and_come_back(tmp_path: Path, name: str, mode) -> None:
     codec, advisers = codec_named(name), Advisers()
     what, facts = showing(**mode), TeacherFacts.of(advisers)
-    rows = view_logits(what, PLAIN, advisers, CLASSES, CPU, codec=codec)
+    rows = ViewAsking(what, PLAIN, advisers, CLASSES, CPU, codec).rows()
     about = what, Objective("kl", CODED[name]), facts, PLAIN.digest, COUNT, INDICES, codec, CLASSES
     made = SyntheticSet(stored=PIXELS, stored_labels=ViewLabels(rows, *about), info=INFO, space="unit")
     made.save(tmp_path / "set.h5")
     read = SyntheticSet.load(tmp_path / "set.h5")
     labels = read.stored_labels
-    dense = ViewLabels(view_logits(what, PLAIN, advisers, CLASSES, CPU).held(), *about[:-2])
+    dense = ViewLabels(ViewAsking(what, PLAIN, advisers, CLASSES, CPU).rows().held(), *about[:-2])
     for view in range(3):
         expected = codec.decode(codec.encode(dense.logits(view, torch.arange(COUNT))), CLASSES)
         found = labels.logits(view, torch.arange(COUNT))
@@ -227,7 +227,7 @@ def test_coded_labels_are_what_the_codec_makes_of_the_logits_and_come_back(tmp_p
 
 def test_probabilities_of_one_temperature_are_refused_at_another() -> None:
     codec, what, advisers = codec_named("topk:2"), showing(), Advisers()
-    rows = view_logits(what, PLAIN, advisers, CLASSES, CPU, codec=codec).held()
+    rows = ViewAsking(what, PLAIN, advisers, CLASSES, CPU, codec).rows().held()
     about = TeacherFacts.of(advisers), PLAIN.digest, COUNT, INDICES, codec, CLASSES
     for objective in (Objective("kl", 4.0), Objective("mse")):
         with pytest.raises(CondenseError, match="codec topk:2 keeps probabilities at temperature 1: they are trained"):
@@ -339,7 +339,7 @@ def test_another_teacher_is_refused() -> None:
 @pytest.mark.parametrize("factor", [1e7, float("nan")])
 def test_logits_that_half_precision_cannot_hold_are_refused(factor: float) -> None:
     with pytest.raises(CondenseError, match="logits beyond 65,504"):
-        view_logits(showing(), PLAIN, Advisers(factor), CLASSES, CPU).held()
+        ViewAsking(showing(), PLAIN, Advisers(factor), CLASSES, CPU).rows().held()
 
 
 @pytest.mark.parametrize("name", ["count", "teacher_hash", "crop", "fill", "views", "loss"])

@@ -239,7 +239,7 @@ def test_too_little_room_is_told_before_a_teacher_is_asked(
 ) -> None:
     room = 2**20 + images.bytes + 40 * (12 * 3 * 2 + 16) + 12 * 8
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=room))
-    monkeypatch.setattr("condense.teachers.asking._encoded", None)
+    monkeypatch.setattr("condense.teachers.asking.ViewAsking._asked", None)
     with pytest.raises(CondenseError, match=r"300 views of 12 images take 1,0\d\d,\d+ bytes, and 1,05.* 4[01] views"):
         condense.relabel(images, voter, "views", out=tmp_path / "set.h5")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
