@@ -38,14 +38,32 @@ def window_mix(size: tuple[int, int], partner: Tensor, share: float, down: float
 
     All three are numbers of [0, 1).
     """
-    height, width = size
+    rows, columns = window(size, share, down, right)
+    return Mix(partner, rows, columns)
+
+
+def window(size: tuple[int, int], share: float, down: float, right: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last + 1 row, and column, of a window as `window_mix` has it."""
     side = math.sqrt(share)
-    return Mix(partner, rows=_window(height, side, down), columns=_window(width, side, right))
+    return _window(size[0], side, down), _window(size[1], side, right)
 
 
 def _window(side: int, fraction: float, place: float) -> tuple[int, int]:
     length, centre = int(side * fraction), int(place * side)
     return max(0, centre - length // 2), min(side, centre + length // 2)
+
+
+def pasted(images: Tensor, others: Tensor, windows: list[tuple[tuple[int, int], tuple[int, int]]]) -> Tensor:
+    """Images [N, C, H, W], each with a window of its own that comes from the image in its place of `others`.
+
+    >>> ones = torch.ones(1, 1, 2, 2)
+    >>> pasted(0 * ones, ones, [((0, 1), (0, 2))])[0, 0].tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    inside = torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.bool)
+    for row, (rows, columns) in enumerate(windows):
+        inside[row, 0, slice(*rows), slice(*columns)] = True
+    return torch.where(inside.to(images.device), others, images)
 
 
 def mix_images(images: Tensor, probabilities: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from condense.augmentation.cutmix import paste, window_mix
+from condense.augmentation.cutmix import paste, pasted, window, window_mix
 from condense.augmentation.mixup import mix_up, mixup_of
 from condense.augmentation.views import ViewRule, draw_views, see
 from condense.data.info import DataInfo
@@ -23,7 +23,7 @@ from condense.runtime.seeds import uniforms
 from condense.runtime.validation import Closed
 
 MIXUP_ALPHA = 0.8  # of Beta(alpha, alpha), as in FKD-Mix, SRe2L and INFER
-Mixing = Literal["none", "mixup", "cutmix"]
+Mixing = Literal["none", "mixup", "cutmix", "selfmix"]
 BatchNormMode = Literal["running", "batch"]
 
 
@@ -63,7 +63,9 @@ class Showing(Closed):
     rule: ViewRule = Field(description="which views there are")
     fill: tuple[float, ...] = Field(description="what lies beyond an image, a number in [0, 1] for each channel")
     mix: Mixing = Field(
-        default="none", description="mixup: of Beta(0.8, 0.8); cutmix: a window of Beta(1, 1) of the area"
+        default="none",
+        description="mixup: of Beta(0.8, 0.8); cutmix: a window of Beta(1, 1) of the area; selfmix: such a window of "
+        "each image comes from another view of the same image (FerKD)",
     )
     batch_size: int | None = Field(default=None, ge=2, description="images of a batch, where batches are part of it")
     batch_norm: BatchNormMode = Field(default="running", description="whose statistics the teacher's BatchNorm takes")
@@ -91,7 +93,7 @@ class Showing(Closed):
     @property
     def by_batch(self) -> bool:
         """Whether batches are part of it."""
-        return self.mix != "none" or self.batch_norm == "batch"
+        return self.mix in ("mixup", "cutmix") or self.batch_norm == "batch"
 
     def place(self, epoch: int, number: int, ids: Tensor, images: int) -> Place:
         """What batch `number` of an epoch shows of the images `ids` (int64 [n]), of so many in all."""
@@ -153,12 +155,17 @@ class Showing(Closed):
     def shown(self, pixels: Tensor, place: Place, ids: Tensor) -> Tensor:
         """What is seen of the images `ids` (int64 [n]; `pixels` [n, C, H, W] in [0, 1]) at a place."""
         channels, height, width = pixels.shape[1:]
-        views = draw_views(self.rule, (channels, height, width), self.seed, place.views, ids)
-        return self.mixed(see(pixels, views, torch.tensor(self.fill)), place)
+        shape, fill = (channels, height, width), torch.tensor(self.fill)
+        seen = see(pixels, draw_views(self.rule, shape, self.seed, place.views, ids), fill)
+        if self.mix != "selfmix":
+            return self.mixed(seen, place)
+        others = see(pixels, draw_views(self.rule, shape, self.seed, -1 - place.views, ids), fill)
+        drawn = zip(place.views.tolist(), ids.tolist(), strict=True)
+        return pasted(seen, others, [window((height, width), *uniforms(3, self.seed, "selfmix", *of)) for of in drawn])
 
     def mixed(self, values: Tensor, place: Place) -> Tensor:
         """Images [n, C, H, W] mixed as in this batch; or one number for each, [n, 1, H, W], in the same shares."""
-        if self.mix == "none":
+        if self.mix not in ("mixup", "cutmix"):
             return values
         count, view = len(values), int(place.views[0])
         share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, view, place.batch)

@@ -37,7 +37,7 @@ _UNUSED = {
     "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
     "static": (*_OF_VIEWS, *_OF_STORED),
     "interpolated": (*_OF_VIEWS, *_OF_STORED),
-    "records": ("views", "pool", "mix", "batch_size", "teacher_bn", "bn_groups"),
+    "records": ("views", "pool", "batch_size", "teacher_bn", "bn_groups"),
     "online": ("pool", *_OF_STORED),
 }
 
@@ -74,7 +74,9 @@ class LabelSettings(Closed):
     least: float = Field(0.08, gt=0, le=1, description="of resized crops: smallest share of the area")
     flip: bool | None = Field(None, description="half of the views are mirror images [as the data says]")
     shuffle: int = Field(1, ge=1, le=16, description="strips on a side of a mosaic that are put in random order")
-    mix: Literal["none", "mixup", "cutmix"] = Field("none", description="how the images of a batch are mixed")
+    mix: Literal["none", "mixup", "cutmix", "selfmix"] = Field(
+        "none", description="how the images of a batch are mixed; selfmix: two views of the same image"
+    )
     batch_size: int | None = Field(
         None, ge=2, description="where images are mixed, or --teacher-bn is batch: images in a batch, also of trainings"
     )

@@ -206,3 +206,28 @@ def test_drawn_batches_are_batches_of_the_views(mix: str):
 def test_views_are_drawn_among_a_number_of_them():
     with pytest.raises(ValueError, match="views are drawn among a number of them; give views"):
         showing(drawn=True)
+
+
+def test_an_image_is_mixed_with_another_view_of_itself():
+    """Every pixel comes from one of two views of the same image, in a window, whatever images are beside it."""
+    one, plain = showing(mix="selfmix"), showing()
+    ids = torch.arange(10)
+    assert not one.by_batch
+    windows = 0
+    for view in range(6):
+        place = Place.of(view, 0, ids)
+        mixed, first = one.shown(IMAGES, place, ids), plain.shown(IMAGES, place, ids)
+        second = plain.shown(IMAGES, Place.of(-1 - view, 0, ids), ids)
+        part = torch.tensor([8, 3])
+        assert torch.equal(one.shown(IMAGES[part], Place.of(view, 0, part), part), mixed[part])
+        for row in range(10):
+            from_first, from_second = ((mixed[row] == seen[row]).all(0) for seen in (first, second))
+            assert (from_first | from_second).all()
+            changed = ~from_first
+            if changed.any():
+                down, across = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
+                inside = torch.zeros_like(changed)
+                inside[down[0] : down[-1] + 1, across[0] : across[-1] + 1] = True
+                assert from_second[inside].all()
+                windows += 1
+    assert windows > 40
