@@ -75,8 +75,13 @@ def mix_images(images: Tensor, probabilities: Tensor, mix: Mix) -> tuple[Tensor,
     ([[1.0, 0.0], [0.0, 0.0]], [0.75, 0.25])
     """
     height, width = images.shape[2:]
-    area = (mix.rows[1] - mix.rows[0]) * (mix.columns[1] - mix.columns[0]) / (height * width)
-    return paste(images, mix), (1 - area) * probabilities + area * probabilities[mix.partner.to(images.device)]
+    return paste(images, mix), mixed_by_area(probabilities, mix, (height, width))
+
+
+def mixed_by_area(probabilities: Tensor, mix: Mix, size: tuple[int, int]) -> Tensor:
+    """Labels [N, K] of images of `size` (H, W), mixed by the area of the window."""
+    area = (mix.rows[1] - mix.rows[0]) * (mix.columns[1] - mix.columns[0]) / (size[0] * size[1])
+    return (1 - area) * probabilities + area * probabilities[mix.partner.to(probabilities.device)]
 
 
 def paste(images: Tensor, mix: Mix) -> Tensor:

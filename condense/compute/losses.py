@@ -93,6 +93,32 @@ class SquaredErrorAndClass:
 
 
 @dataclass(frozen=True)
+class DistancesAndClass:
+    """CE(y, s) + a (|d'_1 - d_1| + |d'_2 - d_2|), with `weight` a: the distance-based representation of NRR-DD.
+
+    d' are a network's distances -log softmax(s) from two classes, d those of a teacher, y the class of the image, mixed
+    where images are (arXiv 2503.18267, section on distances; whether the paper takes absolute values was not found).
+    Targets are [N, 3 K + 2]: y, the two classes as one-hot rows, and d.
+    """
+
+    weight: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A scalar, of `outputs` [N, K].
+
+        >>> targets = torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.5, 0.25]])
+        >>> DistancesAndClass(1.0)(torch.zeros(1, 2), targets).item()  # log 2 + |log 2 - 0.5| + |log 2 - 0.25|
+        1.3294415473937988
+        """
+        classes = outputs.shape[1]
+        mixed, first, second, distances = targets.split([classes, classes, classes, 2], 1)
+        far = -F.log_softmax(outputs, 1)  # (N, K)
+        own = torch.stack([(far * first).sum(1), (far * second).sum(1)], 1)  # (N, 2)
+        each = (far * mixed).sum(1) + self.weight * (own - distances).abs().sum(1)
+        return each.mean() if weights is None else _weighted(each, weights)
+
+
+@dataclass(frozen=True)
 class DivergenceAndClass:
     """a T^2 KL(q | p) + (1 - a) cross-entropy of the class, with `share` a and q, p as in `Divergence`.
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from condense.runtime.errors import CondenseError, unknown_name
 
-CODECS = ("dense", "topk:K", "int8", "int4")
+CODECS = ("dense", "topk:K", "int8", "int4", "distance")
 _HEADER = 2 * np.dtype(np.float16).itemsize  # of a row of whole numbers: its lowest logit, and a step
+_FARTHEST = 10.0
 _LEAST = 2.0**-24  # the smallest probability that half precision tells from none
 
 
@@ -190,7 +191,52 @@ class Largest(Codec):
         return np.concatenate([np.zeros(self.count, np.uint16), none])
 
 
-DENSE = Dense()
+@dataclass(frozen=True)
+class Distances(Codec):
+    """Two numbers of a distribution p: -log p of the class of an image, and of the one that it is mixed with.
+
+    They are cut off at 10, which half precision holds well and no probability that matters is beyond. What is decoded
+    are the two numbers: all other classes are lost (the distance-based representation of NRR-DD, arXiv 2503.18267).
+    """
+
+    dtype = np.dtype(np.float16)
+    temperature = 1.0
+
+    @property
+    def name(self) -> str:
+        """What they are."""
+        return "distance"
+
+    def width(self, classes: int) -> int:
+        """Two."""
+        return 2
+
+    def encode(self, logits: Tensor) -> np.ndarray:
+        """Distances float32 [n, 2], as `distances` gives them, rounded."""
+        return _halved(logits)
+
+    def decode(self, rows: np.ndarray, classes: int) -> Tensor:
+        """The two numbers, [n, 2]."""
+        return torch.from_numpy(rows.astype(np.float32))
+
+    def nothing(self, classes: int) -> np.ndarray:
+        """No numbers."""
+        return np.full(2, np.nan, self.dtype)
+
+
+def distances(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """-log softmax(z) of two classes (int64 [n] each), at most 10: float32 [n, 2] of logits [n, K].
+
+    >>> distances(torch.tensor([[0.0, 0.0], [99.0, 0.0]]), torch.tensor([0, 0]), torch.tensor([1, 1]))
+    tensor([[ 0.6931,  0.6931],
+            [-0.0000, 10.0000]])
+    """
+    far = -torch.log_softmax(logits.double(), 1)
+    both = torch.stack([first, second], 1)
+    return far.gather(1, both).clamp_max(_FARTHEST).float()
+
+
+DENSE, DISTANCES = Dense(), Distances()
 
 
 def codec_named(name: str) -> Codec:
@@ -201,6 +247,8 @@ def codec_named(name: str) -> Codec:
     """
     if name == DENSE.name:
         return DENSE
+    if name == DISTANCES.name:
+        return DISTANCES
     if name in ("int8", "int4"):
         return WholeNumbers(int(name.removeprefix("int")))
     match = re.fullmatch(r"topk:([1-9]\d{0,4})", name)

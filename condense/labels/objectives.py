@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condense.compute.losses import Divergence, Loss, SquaredErrorAndClass, cross_entropy
+from condense.compute.losses import DistancesAndClass, Divergence, Loss, SquaredErrorAndClass, cross_entropy
 from condense.runtime.errors import CondenseError, unknown_name
 from condense.training.sources import Targets
 
+MixedClasses = Callable[[], tuple[Tensor, Tensor]]  # one-hot classes, float32 [n, K]: mixed, and those of the partners
 LOSSES = ("cross-entropy", "kl", "kl-t2", "mse")
 
 
@@ -59,10 +60,16 @@ class Objective:
             case _:
                 return Divergence(self.temperature, scaled=self.loss == "kl-t2")
 
-    def targets(self, logits: Tensor, classes: Tensor | None, weights: Tensor | None = None) -> Targets:
+    def targets(
+        self,
+        logits: Tensor,
+        classes: Tensor | None,
+        weights: Tensor | None = None,
+        mixed: MixedClasses | None = None,
+    ) -> Targets:
         """What a batch is compared with: `logits` float32 [n, K] of the teacher, class indices int64 [n] or None.
 
-        `weights` float32 [n] say how much each image counts.
+        `weights` float32 [n] say how much each image counts; `mixed` are the classes of images that are mixed.
 
         >>> Objective("cross-entropy", 2.0).targets(torch.zeros(1, 2), None).values
         tensor([[0.5000, 0.5000]])
@@ -98,6 +105,8 @@ class Objective:
     ) -> Objective:
         """What a file describes; raises `CondenseError` for what is none."""
         loss, weight = attributes.get("loss", default), attributes.get("class_weight", 0.0)
+        if loss == "distance":
+            return DistanceObjective(temperature=temperature, weight=float(attributes.get("distance_weight", 1.0)))
         if not isinstance(loss, str) or not isinstance(weight, float):
             raise CondenseError("its labels do not tell their loss; make it again")
         return cls(loss, temperature, weight)
@@ -112,3 +121,44 @@ class Objective:
             weight = f" + {self.class_weight:g} cross-entropy of the class" if self.class_weight else ""
             return f"mse{weight}"
         return f"{self.loss}, temperature {self.temperature:g}"
+
+
+@dataclass(frozen=True)
+class DistanceObjective(Objective):
+    """How a network is brought to have a teacher's distances from the two classes of a mixed image: see the loss."""
+
+    loss: str = "distance"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature != 1:
+            raise CondenseError(f"temperature {self.temperature:g}: distances are those of probabilities at 1")
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise CondenseError(f"distance weight {self.weight} must be a number from 0 on")
+
+    @property
+    def function(self) -> Loss:
+        """Equal ones for equal objectives."""
+        return DistancesAndClass(self.weight)
+
+    def targets(
+        self,
+        logits: Tensor,
+        classes: Tensor | None,
+        weights: Tensor | None = None,
+        mixed: MixedClasses | None = None,
+    ) -> Targets:
+        """`logits` are distances float32 [n, 2] here; the classes of images must be known."""
+        assert classes is not None, "labels of distances want classes"
+        assert mixed is not None, "they are of what is shown"
+        shares, partners = mixed()
+        own = F.one_hot(classes, shares.shape[1]).to(shares)
+        return Targets(torch.cat([shares, own, partners, logits], 1), self.function, weights)
+
+    def attributes(self, default: str | None = None) -> Mapping[str, str | float]:
+        """The weight of distances."""
+        return {"loss": self.loss, "distance_weight": self.weight}
+
+    def describe(self) -> str:
+        """For people."""
+        return f"class and {self.weight:g} distances from two classes"

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from condense.augmentation.cutmix import paste, pasted, window, window_mix
-from condense.augmentation.mixup import mix_up, mixup_of
+from condense.augmentation.cutmix import Mix, mixed_by_area, paste, pasted, window, window_mix
+from condense.augmentation.mixup import Mixup, mix_up, mixup_of
 from condense.augmentation.views import ViewRule, draw_views, see
 from condense.data.info import DataInfo
 from condense.labels.advisers import Voter
@@ -165,15 +165,33 @@ class Showing(Closed):
 
     def mixed(self, values: Tensor, place: Place) -> Tensor:
         """Images [n, C, H, W] mixed as in this batch; or one number for each, [n, 1, H, W], in the same shares."""
+        _, height, width = values.shape[1:]
+        match self._mix(len(values), (height, width), place):
+            case None:
+                return values
+            case Mixup() as mix:
+                return mix_up(values, mix)
+            case mix:
+                return paste(values, mix)
+
+    def mixed_classes(self, classes: Tensor, size: tuple[int, int], place: Place) -> tuple[Tensor, Tensor]:
+        """One-hot classes float32 [n, K] in the shares of images of `size` (H, W), and those of each one's partner."""
+        match self._mix(len(classes), size, place):
+            case None:
+                return classes, classes
+            case Mixup() as mix:
+                return mix_up(classes, mix), classes[mix.partner.to(classes.device)]
+            case mix:
+                return mixed_by_area(classes, mix, size), classes[mix.partner.to(classes.device)]
+
+    def _mix(self, count: int, size: tuple[int, int], place: Place) -> Mixup | Mix | None:
         if self.mix not in ("mixup", "cutmix"):
-            return values
-        count, view = len(values), int(place.views[0])
-        share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, view, place.batch)
+            return None
+        share, down, right, *rest = uniforms(3 + count, self.seed, self.mix, int(place.views[0]), place.batch)
         partner = torch.tensor(sorted(range(count), key=rest.__getitem__))
         if self.mix == "mixup":
-            return mix_up(values, mixup_of(partner, MIXUP_ALPHA, share))
-        _, height, width = values.shape[1:]
-        return paste(values, window_mix((height, width), partner, share, down, right))
+            return mixup_of(partner, MIXUP_ALPHA, share)
+        return window_mix(size, partner, share, down, right)
 
     def ask(self, voter: Voter, shown: Tensor) -> Tensor:
         """What a teacher says of a batch, logits [n, K].

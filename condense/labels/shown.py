@@ -83,7 +83,14 @@ class ShownBatches(BatchSource):
             shown, logits = self._as_they_are(plain, ids, (pixels, shown), logits)
             known |= plain
         classes = None if source.classes is None else source.classes[ids].to(self.device)
-        targets = source.objective.targets(logits, classes, self._weights(place, ids, known))
+
+        def mixed() -> tuple[Tensor, Tensor]:
+            assert classes is not None, "whoever asks for mixed classes has some"
+            _, *size = source.info.image_shape
+            one_hot = F.one_hot(classes, len(source.info.classes)).float()
+            return source.showing.mixed_classes(one_hot, (size[0], size[1]), place)
+
+        targets = source.objective.targets(logits, classes, self._weights(place, ids, known), mixed)
         apply = source.info.preprocessing.apply
         return Batch(epoch, ids, apply(shown), targets, apply(pixels))
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from condense.augmentation.views import ViewRule
 from condense.data.info import DataInfo
 from condense.labels.advisers import Advisers, TeacherFacts
-from condense.labels.codecs import DENSE, Codec, codec_named
+from condense.labels.codecs import DENSE, DISTANCES, Codec, codec_named
 from condense.labels.labels import Attributes, Labels, Stored, read_text, settled
-from condense.labels.objectives import Objective
+from condense.labels.objectives import DistanceObjective, Objective
 from condense.labels.plain import PlainImages
 from condense.labels.rows import RowArray
 from condense.labels.showing import Place, Showing
@@ -59,8 +59,10 @@ class LabelsOfViews(Labels):
         self.classes = None if classes is None else settled(classes, "class indices", torch.int64, 1)
         if self.classes is not None and len(self.classes) != count:
             raise CondenseError(f"there are labels of views of {count} images but {len(self.classes)} class indices")
-        if self.classes is None and objective.class_weight:
-            raise CondenseError("the loss mse with a class weight needs the class of each image; give it, or leave it")
+        if self.classes is None and (objective.class_weight or isinstance(objective, DistanceObjective)):
+            raise CondenseError(
+                f"the loss {objective.loss} with classes in it needs the class of each image; give it, or another loss"
+            )
         if showing.plain and (self.classes is None or objective.temperature != 1):
             raise CondenseError("images that are seen as they are need their classes, and labels at temperature 1")
         showing.check(count)
@@ -167,6 +169,8 @@ class ViewLabels(LabelsOfViews):
                 f"{codec.name} labels of {self.outputs} classes have {codec.width(self.outputs)} numbers for an image, "
                 f"not {rows.shape[2]}; make them again"
             )
+        if (codec == DISTANCES) != isinstance(objective, DistanceObjective):
+            raise CondenseError(f"{codec.name} labels are not trained on by {objective.describe()}; give another loss")
         if codec.temperature is not None and (objective.temperature != codec.temperature or objective.loss == "mse"):
             raise CondenseError(
                 f"codec {codec.name} keeps probabilities at temperature {codec.temperature:g}: they are trained on by "

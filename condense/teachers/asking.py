@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from condense.labels.advisers import Voter
-from condense.labels.codecs import DENSE, Codec
+from condense.labels.codecs import DENSE, Codec, distances
 from condense.labels.plain import PlainImages
 from condense.labels.reliability import Calibration
 from condense.labels.rows import RowsToMake
@@ -34,7 +35,7 @@ class ViewAsking:
     """Who is asked about which views of which images, and how what is said is kept.
 
     `classes` is how many there are, `codec` the form of a row, `calibration` what becomes of labels that are not
-    believed.
+    believed; `indices` are the classes of the images (int64 [N]) where distances from them are kept.
     """
 
     showing: Showing
@@ -44,6 +45,7 @@ class ViewAsking:
     device: torch.device
     codec: Codec = DENSE
     calibration: Calibration | None = None
+    indices: Tensor | None = None
 
     @property
     def views(self) -> int:
@@ -89,6 +91,11 @@ class ViewAsking:
         """The rows of one batch."""
         shown = self.showing.shown(self.plain.read(ids).to(self.device), place, ids)
         logits = self.showing.ask(self.voter, shown).float().cpu()
+        if self.indices is not None:  # of distances
+            own = F.one_hot(self.indices[ids], self.classes).float()
+            height, width = shown.shape[2:]
+            _, partners = self.showing.mixed_classes(own, (height, width), place)
+            logits = distances(logits, own.argmax(1), partners.argmax(1))
         if self.calibration is None:
             return self.codec.encode(logits)
         return self.codec.encode_some(*self.calibration.applied(logits, ids))

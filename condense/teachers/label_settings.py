@@ -13,7 +13,7 @@ from condense.runtime.validation import Closed, option_name, validated
 
 LABELS = ("hard", "smoothed:A", "static", "interpolated", "views", "records:N", "online")
 _LABELS = re.compile(r"hard|smoothed:(?:0?\.\d+|0)|static|interpolated|views|records:[1-9]\d{0,5}|online")
-_CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}"
+_CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}|distance"
 _PLAIN = 0.01  # of the times that an image of records is shown: as it is, with its class (Dataset Reinforcement)
 
 _USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
@@ -30,7 +30,7 @@ _OF_VIEWS = (
     "bn_groups",
     "seed",
 )
-_OF_STORED = ("codec", "calibrate", "unreliable")
+_OF_STORED = ("codec", "distance_weight", "calibrate", "unreliable")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
 _UNUSED = {
     "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
@@ -97,7 +97,14 @@ class LabelSettings(Closed):
     codec: str = Field(
         "dense",
         pattern=rf"^(?:{_CODECS})$",
-        description="of stored views: dense (half precision), int8, int4, or topk:K, the K largest probabilities",
+        description="of stored views: dense (half precision), int8, int4, topk:K, the K largest probabilities, or "
+        "distance: how far the view is from its class, and from that of the image that it is mixed with (DBR)",
+    )
+    distance_weight: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="of codec distance: their weight beside the cross-entropy of classes",
     )
 
     @field_validator("labels")
@@ -127,6 +134,8 @@ class LabelSettings(Closed):
         for name in _UNUSED.get(found.name, ()):
             if getattr(found, name) != cls.model_fields[name].default:
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
+        if found.codec == "distance":
+            _check_distances(found)
         return found
 
     @property
@@ -134,7 +143,7 @@ class LabelSettings(Closed):
         """That of the loss: what was asked for, or else the usual one."""
         if self.temperature is not None:
             return self.temperature
-        if self.loss == "mse" or self.name == "records" or self.codec.startswith("topk"):
+        if self.loss == "mse" or self.name == "records" or self.codec.startswith(("topk", "distance")):
             return 1.0
         return 30.0 if self.name == "interpolated" else 20.0
 
@@ -165,5 +174,18 @@ class LabelSettings(Closed):
         }
         unused = _UNUSED.get(self.name, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
-        usual = {"codec": "dense", "unreliable": "softened"}  # that came later: what is as before says nothing of it
+        usual = {
+            "codec": "dense",
+            "unreliable": "softened",
+            "distance_weight": 1.0,
+        }  # that came later: what is as before says nothing of it
         return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}
+
+
+def _check_distances(found: LabelSettings) -> None:
+    """Raise `CondenseError` for what labels of distances cannot have."""
+    if found.name == "records":
+        raise CondenseError("--codec distance is for --labels views; give records another codec")
+    for name, usual in {"loss": "kl", "class_weight": 0.0, "calibrate": None}.items():
+        if getattr(found, name) != usual:
+            raise CondenseError(f"--codec distance has a loss of its own: leave {option_name(name)} out")

@@ -27,9 +27,9 @@ from condense.labels import (
     ViewLabels,
 )
 from condense.labels.advisers import TeacherFacts
-from condense.labels.codecs import codec_named
+from condense.labels.codecs import DISTANCES, codec_named
 from condense.labels.costs import heavy_labels
-from condense.labels.objectives import Objective
+from condense.labels.objectives import DistanceObjective, Objective
 from condense.labels.reliability import Calibration
 from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing, colour_beyond
@@ -138,7 +138,7 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     if wanted.teacher_bn == "batch":
         committee.check_statistics("--teacher-bn batch")
     plain, classes = base.plain, base.training_labels.classes
-    objective = Objective(wanted.loss, wanted.used_temperature, wanted.class_weight)
+    objective = _objective(wanted)
     teacher = TeacherFacts.of(committee)
     if wanted.name in ("static", "interpolated"):
         kind = LogitLabels if wanted.name == "static" else InterpolatedLabels
@@ -151,10 +151,17 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     if wanted.name == "online":
         return OnlineLabels(*about)
     voter, codec, outputs = committee.classifiers(making.device), codec_named(wanted.codec), len(base.info.classes)
-    asking = ViewAsking(showing, plain, voter, outputs, making.device, codec, _calibration(wanted, classes))
+    indices = classes if codec == DISTANCES else None
+    asking = ViewAsking(showing, plain, voter, outputs, making.device, codec, _calibration(wanted, classes), indices)
     rows = asking.rows(making.done)
     _check_room(base, rows, showing, making.target)
     return ViewLabels(rows.held() if making.target is None else rows, *about, codec, outputs)
+
+
+def _objective(wanted: LabelSettings) -> Objective:
+    if wanted.codec == DISTANCES.name:
+        return DistanceObjective(temperature=wanted.used_temperature, weight=wanted.distance_weight)
+    return Objective(wanted.loss, wanted.used_temperature, wanted.class_weight)
 
 
 def _calibration(wanted: LabelSettings, classes: torch.Tensor | None) -> Calibration | None:

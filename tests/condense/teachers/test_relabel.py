@@ -406,6 +406,10 @@ def test_smoothed_labels_need_no_teacher_and_no_bytes(images: SyntheticSet, tmp_
         ("views", {"codec": "int7"}, "--codec 'int7'"),
         ("views", {"pool": 0.0}, "--pool 0.0: should be greater than 0"),
         ("views", {"codec": "topk:2", "temperature": 4.0}, "codec topk:2 keeps probabilities at temperature 1"),
+        ("records:3", {"codec": "distance"}, "--codec distance is for --labels views"),
+        ("views", {"codec": "distance", "loss": "mse"}, "--codec distance has a loss of its own: leave --loss out"),
+        ("views", {"codec": "distance", "calibrate": 0.1}, "leave --calibrate out"),
+        ("views", {"codec": "distance", "temperature": 4.0}, "distances are those of probabilities at 1"),
         ("views", {"codec": "topk:9", "views": 2}, "codec topk:9 keeps 9 of 3 classes; give at most 3"),
     ],
 )
