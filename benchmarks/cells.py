@@ -17,6 +17,7 @@ from condense.evaluation.protocols import PROTOCOLS, Protocol
 from condense.methods.registry import is_baseline
 from condense.runtime.validation import Closed
 
+CHOOSER = "chooser"  # among the settings of a baseline: all that decides which images are chosen for it
 FULL = "full"  # how tables and files call the reference line of the full data
 
 

@@ -11,7 +11,8 @@ from rich.table import Table as RichTable
 
 from benchmarks.grid import load_grid
 from benchmarks.harness import exit_code, run_grid
-from benchmarks.report import heading, percent
+from benchmarks.markdown import percent
+from benchmarks.report import heading
 from benchmarks.table import Table, build_table
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here

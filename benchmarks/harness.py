@@ -82,6 +82,8 @@ def _only_run(folder: Path) -> Iterator[Claim]:
     """Make the folder and keep others out of it: two runs would spoil each other's times and checkpoints."""
     with only_one(folder / "sets", "benchmark") as claim:
         remove_half_done(folder, "results.*")
+        remove_half_done(folder, "training.*")
+        remove_half_done(folder / "choices", "*.safetensors")
         remove_half_done(folder / "cells", "*.json")
         write_text(folder / "sets" / ".gitignore", "*\n")
         yield claim

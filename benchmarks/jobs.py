@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cells import CellJob, SetDescription
+from benchmarks.cells import CHOOSER, CellJob, SetDescription
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import choice_path, set_path
@@ -182,10 +182,11 @@ def _baseline(job: CellJob, made: SetDescription, data: RealData, folder: Path, 
         data,
         made.ipc,
         fraction=made.fraction,
+        balanced=made.balanced,
         seed=made.seed,
         teacher=committee(asked, job.teachers, data, folder, progress=progress) if asked else None,
         progress=progress,
-        **made.settings,
+        **{name: value for name, value in made.settings.items() if name != CHOOSER},
     )
 
 

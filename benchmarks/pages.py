@@ -18,8 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.markdown import markdown_table
-from benchmarks.report import percent
+from benchmarks.markdown import markdown_table, percent
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
 

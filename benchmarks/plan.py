@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, SetDescription
+from benchmarks.cells import CHOOSER, Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.described import LabelDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEntry
 from benchmarks.teachers import describe
+from condense.baselines import Baseline
 from condense.baselines.making import baseline_settings
 from condense.data import RealData, load_data
 from condense.data.budget import Budget
@@ -20,7 +21,7 @@ from condense.evaluation.protocols import PROTOCOLS, Protocol, TeacherLabels, fu
 from condense.methods.registry import Method, is_baseline, methods, training_time
 from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network, canonical_name
-from condense.runtime.errors import CondenseError
+from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.registry import load_object
 from condense.synthesizers.initialization import file_digest, is_file
 from condense.teachers.label_settings import LabelSettings
@@ -101,8 +102,25 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
                         initial_set=start,
                         teachers={name: grid.teachers[name] for name in grid.teachers if name in used},
                     )
+    _check_named(grid, origin)
     for described in dict.fromkeys(column.of_all(data) for column in columns) if grid.full else ():
         yield CellJob(cell=Cell(data=description, made=None, column=described, network_seeds=1), source=entry)
+
+
+def _check_named(grid: Grid, origin: str) -> None:
+    """Raise `CondenseError` for a column that is for sets of a method which the grid does not have."""
+    names = {_entry(method.name).name for method in grid.methods}
+    for index, column in enumerate(grid.columns):
+        for name in column.methods or []:
+            if name not in names:
+                raise CondenseError(
+                    f"{origin}: columns.{index}: methods: {name} is none of the grid's ({', '.join(sorted(names))})"
+                    + near_names(name, names)
+                )
+
+
+def _entry(name: str) -> Method:
+    return (training_time() if is_baseline(name) else methods()).find(name)
 
 
 @dataclass(frozen=True)
@@ -120,10 +138,11 @@ class _Column:
 
     def check(self, made: SetDescription) -> None:
         """Raise `CondenseError` for a training-time baseline where sets are given labels."""
-        if self.takes(made) and made.is_baseline and self.protocol.labels != "hard":
+        own = self.labels is not None or self.protocol.labels != "hard"
+        if self.takes(made) and made.is_baseline and own:
             raise CondenseError(
-                f"{made.method} trains on class indices, and the column {self.protocol.name} has other labels: say "
-                "which methods that is for, as its `methods`"
+                f"{made.method} trains on class indices, and the column {self.protocol.name} has labels of its own: "
+                "say which methods that is for, as its `methods`"
             )
 
     def described(self, data: RealData) -> ColumnDescription:
@@ -140,7 +159,7 @@ class _Column:
             protocol_hash=protocol.hash,
             net=self.net,
             network=canonical_name(self.net, data.image_shape, protocol.network),
-            updates=self.entry.updates,
+            updates=None if protocol.name in PROTOCOLS.names() else self.entry.updates,
             **fields,
         )
 
@@ -187,11 +206,14 @@ def _baselines(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> 
             raise CondenseError(f"{method.name} makes no set: leave {name} out")
     _check_asked(method, entry)
     settings = baseline_settings(method, data.train, size, entry.options)
+    maker: type[Baseline[Any]] = load_object(method.target)
+    chooser = maker.chooser(settings)
+    described = settings.model_dump(mode="json") | ({CHOOSER: chooser} if chooser else {})
     return [
         SetDescription(
             method=method.name,
             revision=method.revision,
-            settings=settings.model_dump(mode="json"),
+            settings=described,
             recipe=None,
             options=entry.options,
             iterations=None,

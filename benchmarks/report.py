@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, percent
 from benchmarks.plot import write_plot
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
@@ -25,10 +25,14 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     """
     sets, baselines, references = _by_kind(records)
     table = build_table([*sets, *references] if sets or not baselines else [])
-    training = lines_of_baselines(build_table([*baselines, *references])) if baselines else []
-    write_text(folder / "results.md", markdown(table, records, training))
+    of_baselines = build_table([*baselines, *references] if baselines else [])
+    training = lines_of_baselines(of_baselines)
+    write_text(folder / "results.md", markdown(table, records, of_baselines))
     write_text(folder / "results.csv", comma_separated(as_dicts(table)))
-    write_json(folder / "results.json", as_json(table) | ({"training": training} if training else {}))
+    content = as_json(table)
+    failed = {each["cell"]: each for each in [*content["failed"], *as_json(of_baselines)["failed"]]}
+    content["failed"] = list(failed.values())
+    write_json(folder / "results.json", content | ({"training": training} if training else {}))
     if table.scores:
         for ending in ("png", "svg"):
             with atomic_write(folder / f"results.{ending}") as path:
@@ -43,22 +47,27 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
 
 def _by_kind(records: Sequence[Record]) -> tuple[list[Record], list[Record], list[Record]]:
     """The records of sets, of training-time baselines, and of all data."""
-    references = [record for record in records if record.configuration.made is None]
-    sets = [record for record in records if record.configuration.has_set]
-    baselines = [record for record in records if not (record in references or record in sets)]
+    sets, baselines, references = list[Record](), list[Record](), list[Record]()
+    for record in records:
+        made = record.configuration.made
+        (references if made is None else baselines if made.is_baseline else sets).append(record)
     return sets, baselines, references
 
 
-def markdown(table: Table, records: Sequence[Record], training: Sequence[dict[str, Any]] = ()) -> str:
-    """The report as Markdown: the table, reference lines, variance components, failures, circumstances."""
+def markdown(table: Table, records: Sequence[Record], training: Table | None = None) -> str:
+    """The report as Markdown: the table, reference lines, variance components, failures, circumstances.
+
+    `training` is the table of training-time baselines, if there are any.
+    """
+    tables = [table] if training is None else [table, training]
     sections = [
         _scores(table),
         _references(table),
-        baselines_section(training),
+        "" if training is None else baselines_section(lines_of_baselines(training)),
         _components(table),
         _machines(table),
-        _warnings(table),
-        _circumstances(table, records),
+        _warnings(tables),
+        _circumstances(tables, records),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -99,15 +108,6 @@ def as_json(table: Table) -> dict[str, Any]:
 def _in_order(table: Table) -> list[Score]:
     places = [(row, column) for row in table.rows for column in table.columns]
     return [table.scores[place] for place in places if place in table.scores]
-
-
-def percent(mean: float, std: float | None) -> str:
-    """A mean and its standard deviation, both fractions, in percent.
-
-    >>> percent(0.8213, 0.0041), percent(0.5, None)
-    ('82.1 ± 0.4', '50.0')
-    """
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
 def heading(column: Column, table: Table) -> str:
@@ -217,9 +217,10 @@ def _machines(table: Table) -> str:
     return "\n".join(["Minutes were not those of one machine:", "", *lines]) if lines else ""
 
 
-def _warnings(table: Table) -> str:
-    lines = [f"- failed: {record.configuration.title}: {record.error}" for record in table.failed]
-    for score in table.scores.values():
+def _warnings(tables: Sequence[Table]) -> str:
+    failed = dict.fromkeys(f"- failed: {each.configuration.title}: {each.error}" for of in tables for each in of.failed)
+    lines = list(failed)
+    for score in (score for table in tables for score in table.scores.values()):
         for record in score.records:
             low = [f"{100 * record.accuracies[index]:.1f} %" for index in record.diverged]
             if low:
@@ -227,7 +228,7 @@ def _warnings(table: Table) -> str:
     return "\n".join(["Failures:", "", *lines]) if lines else ""
 
 
-def _circumstances(table: Table, records: Sequence[Record]) -> str:
+def _circumstances(tables: Sequence[Table], records: Sequence[Record]) -> str:
     if not records:
         return ""
     machines = _different(
@@ -239,10 +240,11 @@ def _circumstances(table: Table, records: Sequence[Record]) -> str:
         ", ".join(f"{name} {version}" for name, version in record.versions.items()) for record in records
     )
     commits = _different(record.commit or "unknown" for record in records)
+    settings = [name for table in tables for name in table.methods]
     dates = sorted(record.date[:10] for record in records)
     return "\n".join(
         [
-            f"- settings: {'; '.join(table.methods)} (published settings where nothing is said)",
+            f"- settings: {'; '.join(settings)} (published settings where nothing is said)",
             f"- hardware: {'; '.join(machines)}",
             f"- versions: {'; '.join(packages)}",
             f"- commit: {', '.join(commits)}",

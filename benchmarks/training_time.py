@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, percent
 from benchmarks.table import Table, as_dicts
 from condense.runtime.printing import for_plot
 
@@ -33,6 +33,7 @@ def lines_of_baselines(table: Table) -> list[dict[str, Any]]:
                 "data": data,
                 "size": "",
                 "method": CONTROL,
+                "details": "",
                 "protocol": column.protocol,
                 "protocol_hash": record.protocol_hash,
                 "network": record.network,
@@ -56,6 +57,7 @@ def _line_of(line: dict[str, Any]) -> dict[str, Any]:
         "data": line["data"],
         "size": size,
         "method": line["method"],
+        "details": line["details"],
         **{name: line[name] for name in kept},
         "choosing_seconds": line["making_seconds"],
         "training_seconds": line["evaluating_seconds"] / line["networks"],
@@ -72,9 +74,9 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
         [
             line["data"],
             line["size"],
-            line["method"],
+            f"{line['method'].split()[0]} ({line['details']})" if line["details"] else line["method"],
             f"{line['protocol']} {line['protocol_hash']} {line['network']}",
-            _percent(line["mean"], line["std"]) + f" ({line['sets']} x {line['networks']})",
+            percent(line["mean"], line["std"]) + f" ({line['sets']} x {line['networks']})",
             f"{line['choosing_seconds'] or 0.0:.1f}",
             f"{line['training_seconds']:.1f}",
             f"{line['unique_images']:,}",
@@ -86,14 +88,10 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
     text = (
         "Training-time baselines, for which no set is stored: test accuracy in percent, seconds of choosing images "
         "(evidence included) and of training and testing one network, and how many different images that network has "
-        "seen, which all have to be stored. Not comparable with sets of as many images; all data under the same rule "
-        "is the control."
+        "seen, which all have to be stored. The training of a teacher is not counted. Not comparable with sets of as "
+        "many images; all data under the same rule is the control."
     )
     return f"{text}\n\n" + markdown_table(heads, rows)
-
-
-def _percent(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
 def write_time_plot(lines: Sequence[dict[str, Any]], path: Path, ending: str) -> None:
@@ -107,13 +105,15 @@ def write_time_plot(lines: Sequence[dict[str, Any]], path: Path, ending: str) ->
 def draw(lines: Sequence[dict[str, Any]]) -> Figure:
     """The plot as a figure that belongs to no window: a line for each baseline, a point for each of its lengths."""
     data = list(dict.fromkeys(line["data"] for line in lines))
-    names = list(dict.fromkeys((line["method"], line["size"]) for line in lines))
-    figure = Figure(figsize=(7.5, 0.4 + 4.2 * len(data)), layout="constrained")
+    names = list(dict.fromkeys(map(_series, lines)))
+    several = len({(network, rule) for *_, network, rule in names}) > 1
+    figure = Figure(figsize=(10.0, 0.4 + 4.2 * len(data)), layout="constrained")
     FigureCanvasAgg(figure)
     for name, axes in zip(data, figure.subplots(len(data), 1, squeeze=False)[:, 0], strict=True):
-        for index, (method, size) in enumerate(names):
-            of_one = (line for line in lines if (line["data"], line["method"], line["size"]) == (name, method, size))
+        for index, series in enumerate(names):
+            of_one = (line for line in lines if (line["data"], _series(line)) == (name, series))
             points = sorted((_seconds(line), 100 * line["mean"], 100 * (line["std"] or 0.0)) for line in of_one)
+            method, size, network, rule = series
             if not points:
                 continue
             seconds, means, errors = zip(*points, strict=True)
@@ -121,7 +121,7 @@ def draw(lines: Sequence[dict[str, Any]]) -> Figure:
                 seconds,
                 means,
                 yerr=errors,
-                label=for_plot(f"{method}, {size}" if size else method),
+                label=for_plot(", ".join(filter(None, [method, size, *([network, rule] if several else [])]))),
                 color=_COLOURS[index % len(_COLOURS)],
                 marker=_MARKS[index % len(_MARKS)],
                 linestyle="--" if method == CONTROL else "-",
@@ -136,8 +136,13 @@ def draw(lines: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title(for_plot(name), fontsize=9)
         axes.grid(which="both", color="#dddddd", linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _series(line: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What the points of one line have in common: all but how long they were trained."""
+    return line["method"], line["size"], line["network"], line["protocol"].split(",")[0]
 
 
 def _seconds(line: dict[str, Any]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 from condense.compute.costs import Workload
 from condense.data import TrainingData
@@ -40,9 +41,14 @@ class Baseline(Configured[SettingsT], ABC):
         """Where the labels come from, for people."""
         return "class index"
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether images were given weights when they were chosen."""
+        return False
+
     @abstractmethod
-    def source(self) -> TrainingSource:
-        """What networks are trained on."""
+    def source(self, *, weighted: bool = False) -> TrainingSource:
+        """What networks are trained on; `weighted` counts images by their weights, if they have any."""
 
     @abstractmethod
     def unique_images(self, rule: TrainingRule) -> int:
@@ -57,6 +63,11 @@ class Baseline(Configured[SettingsT], ABC):
     def choosing_seconds(self) -> float:
         """What it took to choose images before the training, evidence included; 0 where nothing is chosen before."""
         return 0.0
+
+    @classmethod
+    def chooser(cls, settings: SettingsT) -> dict[str, Any]:
+        """All that decides which images are chosen before the training, JSON-able; empty where none are."""
+        return {}
 
     @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:

@@ -29,6 +29,7 @@ def baseline(
     ipc: int | None = None,
     *,
     fraction: float | None = None,
+    balanced: bool = True,
     seed: int = 0,
     teacher: Teacher | Committee | str | Path | None = None,
     device: str = "auto",
@@ -42,6 +43,7 @@ def baseline(
         data: only its training part is used.
         ipc: images of every class that it sees in a round or, where it chooses once, at all.
         fraction: instead of `ipc`: the part of the training images.
+        balanced: whether every class gets its share of what is chosen (`rs2` has variants for this).
         seed: of what is drawn or chosen; all networks that are trained see the same.
         teacher: for those that ask one.
         device: `auto`, `cpu` or `cuda:N`.
@@ -57,7 +59,7 @@ def baseline(
     719
     """
     entry = training_time().find(name)
-    budget = validated(Budget, {"ipc": ipc, "fraction": fraction}, spell=option_name)
+    budget = validated(Budget, {"ipc": ipc, "fraction": fraction, "balanced": balanced}, spell=option_name)
     settings = baseline_settings(entry, data.train, budget, options)
     maker: type[Baseline[Any]] = load_object(entry.target)
     committee = None if teacher is None else Committee.of(teacher)

@@ -22,6 +22,7 @@ from condense.data.info import DataInfo
 from condense.data.preprocessing import Preprocessing
 from condense.labels import classified
 from condense.labels.advisers import Voter
+from condense.labels.combined import Weighted
 from condense.methods.interface import MethodSettings, Product
 from condense.methods.registry import find_method
 from condense.runtime.errors import CondenseError
@@ -70,9 +71,15 @@ class Pruned(Baseline[PrunedSettingsT]):
         assert self.chosen.source_indices is not None, "what is chosen are real images"
         return self.data.subset(self.chosen.source_indices)
 
-    def source(self) -> TrainingSource:
+    @property
+    def has_weights(self) -> bool:
+        """Where the method weighs."""
+        return self.chosen.weights is not None
+
+    def source(self, *, weighted: bool = False) -> TrainingSource:
         """The chosen images with their class indices."""
-        return classified(self.subset)
+        source, weights = classified(self.subset), self.chosen.weights
+        return replace(source, labels=Weighted(source.labels, weights)) if weighted and weights is not None else source
 
     def unique_images(self, rule: TrainingRule) -> int:
         """Those that were chosen."""
@@ -82,6 +89,12 @@ class Pruned(Baseline[PrunedSettingsT]):
     def choosing_seconds(self) -> float:
         """With the evidence for the choice."""
         return float(self.chosen.facts["seconds"])
+
+    @classmethod
+    def chooser(cls, settings: PrunedSettingsT) -> dict[str, Any]:
+        """The method, its revision and all of its settings."""
+        entry, (_, own) = find_method(settings.choice), _chooser(settings)
+        return {"method": entry.name, "revision": entry.revision, "settings": own.model_dump(mode="json")}
 
     @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: PrunedSettingsT) -> None:
@@ -101,6 +114,8 @@ def _chooser(settings: PrunedSettings) -> tuple[type[Selector[Any]], MethodSetti
     if not (isinstance(maker, type) and issubclass(maker, Selector)):
         raise CondenseError(f"--choice {settings.choice}: it makes images; give a method that chooses real ones")
     own = validated(maker.Settings, settings.choice_options, origin=f"{settings.choice}: ", spell=option_name)
+    if not maker.keeps_images(own):
+        raise CondenseError(f"--choice {settings.choice}: what it stores are no whole images; give another method")
     return maker, own
 
 
@@ -129,10 +144,10 @@ class AdvisedPruned(Pruned[AdvisedSettings]):
         """What the loss is made of."""
         return f"class index and, to {self.soft_share:.3g}, {self.teacher.name} at T {self.settings.temperature:g}"
 
-    def source(self) -> TrainingSource:
+    def source(self, *, weighted: bool = False) -> TrainingSource:
         """The chosen images, whose batches the teacher sees too."""
         loss = DivergenceAndClass(self.settings.temperature, self.soft_share)
-        return _Advised(super().source(), self.teacher, loss)
+        return _Advised(super().source(weighted=weighted), self.teacher, loss)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,20 +36,16 @@ class Rounds:
     """The images of each round of a training: functions of (seed, round), r = `size` of N at a time.
 
     - with-replacement: r different images, whatever other rounds have drawn.
-    - stratified: the same with `counts` of each class.
+    - stratified: the same with the share of each class: its whole part, and the rest to classes that are drawn anew in
+      every round, by what is left of their shares.
     - without-replacement: the images in a random order, r after r; behind its end comes another order. (The released
       code goes back to the beginning of the same order where r does not divide N.)
     """
 
     data: TrainingData
-    counts: tuple[int, ...]
+    size: int
     variant: Variant
     seed: int
-
-    @property
-    def size(self) -> int:
-        """Images in a round."""
-        return sum(self.counts)
 
     def at(self, number: int) -> Tensor:
         """The images of a round, in the order in which they are trained on: int64 [r]."""
@@ -58,11 +54,21 @@ class Rounds:
             case "with-replacement":
                 return torch.randperm(len(self.data), generator=draws)[: self.size]
             case "stratified":
-                by_class = [sample(self.data.class_indices(k), count, draws) for k, count in enumerate(self.counts)]
-                drawn = torch.cat(by_class)
+                counts = self._shares(draws)
+                drawn = torch.cat([sample(self.data.class_indices(k), count, draws) for k, count in enumerate(counts)])
                 return drawn[torch.randperm(len(drawn), generator=draws)]
             case "without-replacement":
                 return self._in_turn(number * self.size)
+
+    def _shares(self, draws: torch.Generator) -> list[int]:
+        """How many images each class gives to a round."""
+        sizes = torch.tensor(self.data.class_counts(), dtype=torch.float64)
+        shares = self.size * sizes / sizes.sum()
+        counts = shares.floor().long()
+        left = self.size - int(counts.sum())
+        if left:
+            counts[torch.multinomial((shares - counts).clamp_min(1e-12), left, generator=draws)] += 1
+        return counts.tolist()
 
     def _in_turn(self, start: int) -> Tensor:
         images = len(self.data)
@@ -83,12 +89,16 @@ class Rounds:
 
     def unique(self, updates: int, size: int) -> int:
         """How many different images so many updates in batches of so many see."""
-        seen, number = torch.zeros(len(self.data), dtype=torch.bool), 0
-        while updates > 0:
-            batches = self.batches(number, size)[:updates]
-            seen[torch.cat(batches)] = True
-            updates, number = updates - len(batches), number + 1
-        return int(seen.sum())
+        shown: list[Tensor] = []
+        number = 0
+        while len(shown) < updates:
+            shown += self.batches(number, size)[: updates - len(shown)]
+            number += 1
+        return self.seen(torch.cat(shown))
+
+    def seen(self, shown: Tensor) -> int:
+        """How many different images these are, int64 [n]."""
+        return int(torch.bincount(shown, minlength=len(self.data)).count_nonzero())
 
 
 class RandomRounds(Baseline[RoundSettings]):
@@ -97,16 +107,18 @@ class RandomRounds(Baseline[RoundSettings]):
     @property
     def rounds(self) -> Rounds:
         """The images of each round."""
-        counts = self.job.budget.counts(self.data.class_counts())
-        return Rounds(self.data, counts, self.settings.variant, self.job.seed)
+        size = self.job.budget.total(self.data.class_counts())
+        return Rounds(self.data, size, self.settings.variant, self.job.seed)
 
-    def source(self) -> TrainingSource:
+    def source(self, *, weighted: bool = False) -> TrainingSource:
         """An epoch of the training is a round."""
         return _InRounds(self.rounds)
 
     def unique_images(self, rule: TrainingRule) -> int:
         """Those of all rounds of the training, counted."""
         rounds = self.rounds
+        if rule.updates is None:
+            return rounds.seen(torch.cat([rounds.at(number) for number in range(rule.epochs_run(rounds.size))]))
         return rounds.unique(rule.updates_run(rounds.size), rule.batch_size)
 
 

@@ -107,6 +107,22 @@ def _score_all(options: EvaluateOptions, nets: list[str]) -> None:
             write_json(options.json_file, results if len(sets) > 1 else result.as_dict())
 
 
+def about_first(synthetic: SyntheticSet) -> list[str]:
+    """Why the first images of each class may not be what their method would have chosen, had it been asked for them."""
+    from condense.methods.registry import methods
+
+    made = synthetic.provenance.get("configuration", {})
+    known = {entry.name: entry for entry in methods()}
+    entry, notes = known.get(made.get("method")), list[str]()
+    if entry is not None and not entry.nested:
+        notes.append(f"the first images of a class are not what {entry.name} chooses for a smaller set (nested: no)")
+    if made.get("balanced") is False:
+        notes.append("images were chosen whatever their class: the first of a class are not a choice")
+    if synthetic.weights is not None:
+        notes.append("weights are those of the larger choice")
+    return notes
+
+
 def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealData]]:
     """Each set with the real data that it is scored on, at the size of its images if no other is asked for.
 
@@ -127,6 +143,8 @@ def _with_their_data(options: EvaluateOptions) -> list[tuple[SyntheticSet, RealD
             )
         synthetic = SyntheticSet.load(path)
         if options.first is not None:
+            for note in about_first(synthetic):
+                say(f"note: {path.name}: {note}")
             synthetic = synthetic.first(options.first)
         name = synthetic.info.name
         if options.data is None and name not in DATA_SETS.names():

@@ -84,10 +84,17 @@ class Protocol(Closed):
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def lasting(self, updates: int) -> Protocol:
-        """The same with so many updates; raises `CondenseError` where epochs are counted."""
+        """The same with so many updates.
+
+        Raises `CondenseError` where epochs are counted, and for fewer updates than the warm-up and one more.
+        """
         if self.rule.updates is None:
             counting = ", ".join(entry.name for entry in PROTOCOLS if entry.rule.updates is not None)
             raise CondenseError(f"protocol {self.name} counts epochs, not updates; those that do: {counting}")
+        if updates <= self.rule.warmup:
+            raise CondenseError(
+                f"{updates} updates are too few: protocol {self.name} needs {self.rule.warmup + 1} or more"
+            )
         rule = self.rule.model_copy(update={"updates": updates, "more_updates": None})
         name = self.name if rule == self.rule else f"{self.name}, {updates:,} updates"
         return self.model_copy(update={"name": name, "rule": rule})
@@ -199,7 +206,7 @@ def full(beside: str | Protocol) -> Protocol:
     """
     column = PROTOCOLS.find(beside) if isinstance(beside, str) else beside
     if column.rule.updates is not None and column.labels == "hard":
-        return column.model_copy(update={"networks": 1, "reference": True})
+        return column.model_copy(update={"networks": 1, "reference": True, "weighted": False})
     return _full(column.network)
 
 

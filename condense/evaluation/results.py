@@ -103,7 +103,8 @@ class NetworkResult:
         unequal = abs(self.balanced - self.mean) >= _WORTH_A_WORD
         balanced = f", {100 * self.balanced:.1f} % balanced over classes" if unequal else ""
         spoiled = "" if self.corrupted_mean is None else f", {100 * self.corrupted_mean:.1f} % on corrupted images"
-        about = f"{networks}{balanced}{spoiled}{near_chance}{labels}"
+        unweighted = ", unweighted" if self.weighted is False else ""
+        about = f"{networks}{balanced}{spoiled}{unweighted}{near_chance}{labels}"
         return (
             f"{self.network}: {100 * self.mean:.1f}{error} % ({about}, protocol {self.protocol} {self.protocol_hash}, "
             f"{self.seconds:.0f} s{given})"

@@ -140,8 +140,14 @@ def _of_baseline(given: Baseline[Any], protocol: Protocol) -> TrainingSet:
             f"protocol {protocol.name} has labels of its own, and baselines train on class indices; choose one that "
             "does, such as fraction"
         )
-    rule = protocol.rule
-    return TrainingSet(given.source(), given.unique_images(rule), given.label_source, given.bytes(rule))
+    rule, weighted = protocol.rule, protocol.weighted if given.has_weights else None
+    return TrainingSet(
+        given.source(weighted=protocol.weighted),
+        given.unique_images(rule),
+        given.label_source,
+        given.bytes(rule),
+        weighted=weighted,
+    )
 
 
 def _images(given: SyntheticSet | TrainingData, info: DataInfo, *, weighted: bool) -> _Given:

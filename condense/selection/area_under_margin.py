@@ -25,8 +25,7 @@ def area_under_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def mean_area_under_margin(evidence: Evidence) -> Tensor:
     """The mean of `area_under_margin` over the trainings; [N]."""
-    areas = [area_under_margin(evidence.training(each).logits, evidence.labels) for each in evidence.trainings]
-    return torch.stack(areas).mean(0)
+    return evidence.mean(lambda training: area_under_margin(evidence.training(training).logits, evidence.labels))
 
 
 class AreaUnderMargin(ScoredSelector[AveragedEvidenceSettings]):

@@ -84,6 +84,11 @@ class Selector(Configured[SettingsT], ABC):
         ]
 
     @classmethod
+    def keeps_images(cls, settings: SettingsT) -> bool:
+        """Whether what is stored are the chosen images, as they are."""
+        return True
+
+    @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:
         """There must be so many images; a class that gets none is said."""
         check_enough(data, budget)

@@ -6,6 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.data import TrainingData
+from condense.data.budget import Budget
+from condense.runtime.progress import say
 from condense.runtime.seeds import generator
 from condense.selection.area_under_margin import mean_area_under_margin
 from condense.selection.base import Choice, Group
@@ -45,6 +48,16 @@ class Coverage(EvidenceSelector[CoverageSettings]):
 
     The paper drops more where fewer are kept, by values that were searched for (0.3 of CIFAR-10 where a tenth is kept).
     """
+
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: CoverageSettings) -> None:
+        """As for all; where more is kept than is left by what should be dropped, that is said."""
+        super().check(data, budget, settings)
+        part = budget.total(data.class_counts()) / len(data)
+        if part > 1 - settings.dropped:
+            say(
+                f"note: {part:.0%} of the images are kept, so that less than --dropped {settings.dropped:g} is left out"
+            )
 
     def choose_by(self, evidence: Evidence) -> Choice:
         """Leave out the hardest of each group, then draw from the strata of the rest."""

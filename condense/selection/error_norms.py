@@ -6,7 +6,6 @@ about 30 % of the data the smallest are the better choice (Zheng et al., ICLR 20
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from condense.selection.evidence import EarlyEvidenceSettings, Evidence
@@ -15,7 +14,7 @@ from condense.selection.picking import ScoredSelector
 
 def error_norms(evidence: Evidence) -> Tensor:
     """EL2N_i = mean over trainings of |p_i - y_i|; [N], from 0 (sure and right) to sqrt 2 (sure and wrong)."""
-    return torch.stack([evidence.errors(training).norm(dim=1) for training in evidence.trainings]).mean(0)
+    return evidence.mean(lambda training: evidence.errors(training).norm(dim=1))
 
 
 class Hard(ScoredSelector[EarlyEvidenceSettings]):

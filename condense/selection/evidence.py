@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -123,7 +124,6 @@ class Evidence:
         probabilities = self.probabilities(training)
         return probabilities - F.one_hot(self.labels, probabilities.shape[1])
 
-    @property
-    def trainings(self) -> range:
-        """The indices of all trainings that are asked for."""
-        return _trainings(self.settings)
+    def mean(self, score: Callable[[int], Tensor]) -> Tensor:
+        """The mean of a score [N] over all trainings that are asked for, of which it is given the index."""
+        return torch.stack([score(training).double() for training in _trainings(self.settings)]).mean(0)

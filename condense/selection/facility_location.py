@@ -26,9 +26,9 @@ def facilities(kernel: Kernel, size: int, count: int) -> tuple[Tensor, Tensor]:
     """Rows chosen greedily so that each of all `size` rows has a similar one among them; and what each added.
 
     They maximise F(S) = sum_i max_{j in S} s_ij of a `kernel` whose values are not negative. Choice x is the row of the
-    largest gain, sum_i max(0, s_ix - max_{j in S} s_ij), the maximum of no rows being 0; of equal gains the first row.
-    Gains only fall while S grows, so only those rows are looked at again whose last known gain is the largest: the
-    choice is the same. Returns int64 [count] and float64 [count]; `count` is at most `size`.
+    largest gain, sum_i max(0, s_ix - max_{j in S} s_ij), the maximum of no rows being 0; of gains that are equal to the
+    last bit the first row. Gains only fall while S grows, so only those rows are looked at again whose last known gain
+    is the largest: the choice is the same. Returns int64 [count] and float64 [count]; `count` is at most `size`.
 
     >>> line = torch.tensor([0.0, 1.0, 2.0, 9.0], dtype=torch.float64)
     >>> facilities(lambda rows: 10 - (line[rows, None] - line).abs(), 4, 2)

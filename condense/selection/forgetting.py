@@ -28,5 +28,4 @@ class Forgetting(ScoredSelector[AveragedEvidenceSettings]):
 
     def scores(self, evidence: Evidence) -> Tensor:
         """The mean number of events over the trainings."""
-        events = [forgetting_events(evidence.training(k).correct(evidence.labels)) for k in evidence.trainings]
-        return torch.stack(events).double().mean(0)
+        return evidence.mean(lambda training: forgetting_events(evidence.training(training).correct(evidence.labels)))

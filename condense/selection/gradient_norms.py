@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from condense.selection.evidence import EarlyEvidenceSettings, Evidence
@@ -16,7 +15,8 @@ def gradient_norms(errors: Tensor, features: Tensor) -> Tensor:
     weights g_i h_i^T with the features h_i ([N, D]). Nothing is divided by the size of a batch, as it is in released
     code, where the images of the last, smaller batch get larger norms.
 
-    >>> gradient_norms(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
+    >>> import torch
+    >>> gradient_norms(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
     tensor([5.])
     """
     norms: Tensor = errors.norm(dim=1) * (1 + features.square().sum(1)).sqrt()
@@ -28,5 +28,4 @@ class GradientNorms(ScoredSelector[EarlyEvidenceSettings]):
 
     def scores(self, evidence: Evidence) -> Tensor:
         """The mean norm over the trainings."""
-        norms = [gradient_norms(evidence.errors(each), evidence.features(each)) for each in evidence.trainings]
-        return torch.stack(norms).mean(0)
+        return evidence.mean(lambda training: gradient_norms(evidence.errors(training), evidence.features(training)))

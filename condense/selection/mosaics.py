@@ -51,7 +51,7 @@ class MosaicSettings(EarlyEvidenceSettings):
 
     score: Score = Field(
         "el2n-easy",
-        description="by which images are ranked: the smallest error, the largest margin, the least forgotten",
+        description="by which images are ranked: the smallest error, the largest margin, the least forgotten; or drawn",
     )
     factor: int = Field(2, ge=2, le=8, description="real images on a side of a stored one")
 
@@ -100,6 +100,11 @@ class Mosaics(EvidenceSelector[MosaicSettings]):
         )
 
     @classmethod
+    def keeps_images(cls, settings: MosaicSettings) -> bool:
+        """Several of them in one."""
+        return False
+
+    @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: MosaicSettings) -> None:
         """Every class must have enough images for its mosaics, and these enough pixels."""
         super().check(data, budget, settings)
@@ -109,8 +114,8 @@ class Mosaics(EvidenceSelector[MosaicSettings]):
         for name, size, count in zip(data.info.classes, sizes, budget.counts(sizes)):
             if count * factor**2 > size:
                 raise CondenseError(
-                    f"{count} mosaics of {factor} x {factor} images are more than the {size} training images of class "
-                    f"{name!r}; give fewer, or a smaller --factor"
+                    f"{count} mosaics of {factor} x {factor} take {count * factor**2} images, and class {name!r} has "
+                    f"{size}; give fewer, or a smaller --factor"
                 )
         height, width = data.info.image_shape[1:]
         if min(height, width) < 2 * factor:

@@ -29,7 +29,7 @@ from condense.methods.interface import Product
 from condense.networks import build_network, canonical_name
 from condense.networks.class_activation import class_activation, last_maps
 from condense.runtime.errors import CondenseError
-from condense.runtime.seeds import generator
+from condense.runtime.seeds import generator, uniforms
 from condense.selection.base import Choice, Group
 from condense.selection.evidence import Evidence, EvidenceSettings
 from condense.selection.graph_cut import cut
@@ -95,19 +95,19 @@ def kept_count(patches: int, dropped: float) -> int:
     return max(1, int((1 - dropped) * patches + 1e-9))
 
 
-def most_activated(activation: Tensor, patch: int, count: int, draws: torch.Generator) -> Tensor:
+def most_activated(activation: Tensor, patch: int, count: int, chances: Tensor) -> Tensor:
     """Which patches of each image have the highest mean activation, `count` of P: bool [n, P] of [n, H, W].
 
     Patches at the edge are compared by what they have of the image. Equal ones, as there are many where a network does
-    not look at all, come in an order drawn for each image.
+    not look at all, come in the order of `chances` [n, P], which are drawn for each image.
 
-    >>> most_activated(torch.tensor([[[0.0, 0.0, 5.0], [0.0, 2.0, 3.0]]]), 2, 1, torch.Generator())
+    >>> most_activated(torch.tensor([[[0.0, 0.0, 5.0], [0.0, 2.0, 3.0]]]), 2, 1, torch.rand(1, 2))
     tensor([[False,  True]])
     """
     maps = torch.stack([activation, torch.ones_like(activation)])[:, :, None]  # (2, n, 1, H, W)
     sums, pixels = (patches_of(each, patch).sum((2, 3, 4)) for each in maps)
     means = sums / pixels  # (n, P)
-    order = torch.rand(means.shape, generator=draws).argsort(dim=1)
+    order = chances.argsort(dim=1)
     ranked = order.gather(1, means.gather(1, order).argsort(dim=1, descending=True, stable=True))
     return torch.zeros_like(means, dtype=torch.bool).scatter_(1, ranked[:, :count], True)
 
@@ -144,13 +144,19 @@ class Quantization(GradientSelector[QuantizationSettings]):
         """Which patches of these training images (int64 [n]) the network looks at for their class; bool [n, P]."""
         data, device, seed, network = self.job.data, self.job.device, self.job.seed, self.evidence.network
         layer = last_maps(network, data.info.image_shape)
-        side, count, _ = patch_plan(data.info.image_shape, self.settings)
+        side, count, patches = patch_plan(data.info.image_shape, self.settings)
         found = []
-        for number, batch in enumerate(indices.split(_AT_ONCE)):
+        for batch in indices.split(_AT_ONCE):
             images, labels = data.images(batch).to(device), data.labels[batch].to(device)
             activation = class_activation(network, images, labels, layer).cpu()
-            found.append(most_activated(activation, side, count, generator(seed, "order of equal patches", number)))
+            chances = [uniforms(patches, seed, "order of equal patches", index) for index in batch.tolist()]
+            found.append(most_activated(activation, side, count, torch.tensor(chances)))
         return torch.cat(found)
+
+    @classmethod
+    def keeps_images(cls, settings: QuantizationSettings) -> bool:
+        """Unless patches are dropped."""
+        return not settings.dropped
 
     @classmethod
     def check(cls, data: TrainingData, budget: Budget, settings: QuantizationSettings) -> None:

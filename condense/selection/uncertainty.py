@@ -65,4 +65,4 @@ class LeastConfidence(ScoredSelector[AveragedEvidenceSettings]):
 
 
 def _averaged(evidence: Evidence, score: Callable[[Tensor], Tensor]) -> Tensor:
-    return torch.stack([score(evidence.probabilities(training)) for training in evidence.trainings]).mean(0)
+    return evidence.mean(lambda training: score(evidence.probabilities(training)))

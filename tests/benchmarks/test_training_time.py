@@ -80,7 +80,7 @@ def test_they_never_stand_beside_sets(finished):
     table, rest = text.split("Training-time baselines, for which no set is stored")
     assert "| random |" in table
     assert "rs2" not in table
-    assert "| 10 % | rs2 |" in rest
+    assert "| 10 % | rs2 (variant stratified) |" in rest
     assert Image.open(folder / "training.png").size[0] > 500
 
 
@@ -98,8 +98,38 @@ def test_columns_of_other_lengths_are_other_cells(digits_file: Path):
     usual = [{"protocol": "fraction", "nets": ["mlp"]}]
     assert len({cell.key for cell in cells}) == len(cells) == 12
     plain = [job.cell for job in plan(grid(digits_file, columns=usual), "grid.yaml")]
+    as_many = [{"protocol": "fraction", "nets": ["mlp"], "updates": 800}]
+    assert [job.cell.key for job in plan(grid(digits_file, columns=as_many), "grid.yaml")] == [
+        cell.key for cell in plain
+    ]
     assert all("updates" not in cell.model_dump(mode="json")["column"] for cell in plain)
     assert plain[-1].column.protocol_hash == plain[0].column.protocol_hash  # of all data, under the same rule
+
+
+def test_what_chooses_is_part_of_a_cell_by_its_own_name(digits_file: Path):
+    def cell(**options):
+        entry = {"name": "pruned", "options": options}
+        return plan(grid(digits_file, methods=[entry], full=False), "grid.yaml")[0].cell
+
+    chooser = cell(choice="grand").made.settings["chooser"]
+    assert (chooser["method"], chooser["revision"]) == ("grand", 1)
+    assert chooser["settings"]["epochs"] == 5
+    assert cell(choice="gradient-norms").made.settings["chooser"] == chooser
+    assert cell(choice="grand", choice_options={"epochs": 2}).key != cell(choice="grand").key
+
+
+def test_failures_of_baselines_are_told(finished, tmp_path: Path):
+    _, records = finished
+    (one, *_) = (record for record in records if record.configuration.made and record.configuration.made.is_baseline)
+    failed = one.model_copy(update={"status": "failed", "error": "it broke"})
+    poor = one.model_copy(update={"diverged": (0,)})
+    write_report([failed], tmp_path / "failed")
+    write_report([poor], tmp_path / "poor")
+    assert ": it broke" in (tmp_path / "failed" / "results.md").read_text()
+    assert '"error": "it broke"' in (tmp_path / "failed" / "results.json").read_text()
+    text = (tmp_path / "poor" / "results.md").read_text()
+    assert "- diverged or near chance:" in text
+    assert "- settings: rs2 (variant stratified)" in text
 
 
 @pytest.mark.parametrize(
@@ -111,6 +141,15 @@ def test_columns_of_other_lengths_are_other_cells(digits_file: Path):
         ({"methods": [{"name": "rs2", "teacher": "small"}]}, "rs2 asks no teacher: leave it out"),
         ({"methods": [{"name": "kd-pruned"}]}, "kd-pruned needs teacher: give it as `teacher`"),
         ({"methods": [{"name": "rs2"}], "columns": [{"protocol": "desk-static"}]}, "rs2 trains on class indices"),
+        (
+            {"columns": [{"protocol": "desk-soft-hard", "labels": {"labels": "hard", "teacher": "small"}}]},
+            "rs2 trains on class indices, and the column desk-soft-hard has labels of its own",
+        ),
+        ({"columns": [{"protocol": "fraction", "methods": ["rs3"]}]}, "columns.0: methods: rs3 is none of the grid's"),
+        (
+            {"columns": [{"protocol": "desk-regression", "updates": 100}]},
+            "100 updates are too few: .* needs 501 or more",
+        ),
         ({"columns": [{"protocol": "desk", "updates": 5}]}, "columns.0: protocol desk counts epochs, not updates"),
         ({"columns": [{"protocol": "fraction", "updates": 0}]}, "columns.0: updates 0: should be greater"),
         ({"columns": [{"protocol": "fraction", "updates": 5}] * 2}, "is given twice"),

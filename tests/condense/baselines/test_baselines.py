@@ -24,11 +24,7 @@ def digits():
 
 
 def rounds(data, variant: str, size: int, seed: int = 0) -> Rounds:
-    """Of `size` images, as many of each class as of the first ones where it is stratified."""
-    counts = [0] * 10
-    for place in range(size):
-        counts[place % 10] += 1
-    return Rounds(data.train, tuple(counts), variant, seed)
+    return Rounds(data.train, size, variant, seed)
 
 
 @pytest.mark.parametrize("variant", ["with-replacement", "stratified", "without-replacement"])
@@ -41,12 +37,24 @@ def test_a_round_is_a_function_of_seed_and_number(digits, variant: str):
         assert len(given.at(number).unique()) == 40
 
 
-def test_stratified_rounds_have_so_many_of_each_class(digits):
-    given = rounds(digits, "stratified", 25)
-    for number in range(4):
+def test_stratified_rounds_have_the_share_of_each_class(digits):
+    given, sizes = rounds(digits, "stratified", 25), torch.tensor(digits.train.class_counts())
+    shares, total = 25 * sizes / sizes.sum(), torch.zeros(10)
+    for number in range(300):
         drawn = given.at(number)
-        assert torch.bincount(digits.train.labels[drawn], minlength=10).tolist() == [3] * 5 + [2] * 5
+        counts = torch.bincount(digits.train.labels[drawn], minlength=10)
+        assert counts.sum() == 25
+        assert ((counts >= shares.floor()) & (counts <= shares.floor() + 1)).all()
         assert digits.train.labels[drawn].tolist() != sorted(digits.train.labels[drawn].tolist())
+        total += counts
+    assert (total / 300 - shares).abs().max() < 0.15
+
+
+def test_few_images_are_of_other_classes_in_every_round(digits):
+    """Three images of ten classes: none of them is left out for ever."""
+    given = rounds(digits, "stratified", 3)
+    seen = {int(label) for number in range(60) for label in digits.train.labels[given.at(number)]}
+    assert seen == set(range(10))
 
 
 def test_without_replacement_every_image_comes_once_before_any_comes_again(digits):
@@ -90,6 +98,14 @@ def test_networks_are_trained_on_the_images_of_the_rounds(digits, variant: str):
     assert made.unique_images(rule) == len(set(seen))
 
 
+@pytest.mark.parametrize("size", [129, 257, 100])
+def test_under_rules_of_epochs_whole_rounds_are_counted(digits, size: int):
+    made = condense.baseline("rs2", digits, fraction=size / len(digits.train), variant="without-replacement")
+    rule = TrainingRule(lr=0.1, batch_size=128, epochs=4)
+    assert made.rounds.size == size
+    assert made.unique_images(rule) == 4 * size
+
+
 def test_a_single_image_that_is_left_over_joins_the_batch_before(digits):
     made = condense.baseline("rs2", digits, ipc=2)
     shown = made.source().presented(TrainingRule(lr=0.1, batch_size=19, updates=9), 0, CPU)
@@ -116,6 +132,27 @@ def test_what_was_chosen_once_is_trained_on_as_a_set_of_it(digits, tmp_path, mon
     assert ours.accuracies == theirs.accuracies
     assert ours.stored_images == 30
     assert ours.bytes == theirs.bytes
+
+
+def test_weights_of_a_choice_count_under_a_rule_that_says_so(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path))
+    options = {"network": "convnet-d1-w4", "epochs": 1}
+    made = condense.baseline("pruned", digits, ipc=4, choice="craig", choice_options=options)
+    chosen = condense.distill("craig", digits, ipc=4, **options)
+    weighted = QUICK.model_copy(update={"weighted": True})
+    for protocol, counts in ((QUICK, False), (weighted, True)):
+        ours, theirs = (condense.evaluate(each, digits, ["mlp"], 1, protocol).results[0] for each in (made, chosen))
+        assert ours.accuracies == theirs.accuracies
+        assert ours.weighted is theirs.weighted is counts
+        assert ("unweighted" in str(ours)) is not counts
+
+
+def test_what_is_chosen_of_any_class_is_trained_on(digits):
+    made = condense.baseline("pruned", digits, fraction=0.05, balanced=False, choice="random", seed=3)
+    assert torch.equal(
+        made.chosen.source_indices,
+        condense.distill("random", digits, fraction=0.05, balanced=False, seed=3).source_indices,
+    )
 
 
 def test_a_teacher_sees_what_the_student_sees(digits, untrained_teacher):
@@ -168,6 +205,12 @@ def test_the_loss_of_distillation_against_its_definition(share: float, weighted:
         ("rs2", {}, "a set needs a size"),
         ("rs3", {"ipc": 1}, "unknown training-time baseline 'rs3'.* did you mean rs2"),
         ("pruned", {"ipc": 1, "choice": "dm"}, "--choice dm: it makes images; give a method that chooses real ones"),
+        ("pruned", {"ipc": 1, "choice": "pca"}, "--choice pca: what it stores are no whole images"),
+        (
+            "pruned",
+            {"ipc": 1, "choice": "dq", "choice_options": {"dropped": 0.2}},
+            "--choice dq: what it stores are no whole images",
+        ),
         ("pruned", {"ipc": 1, "choice": "rs2"}, "rs2 trains without making a set"),
         ("pruned", {"ipc": 1, "choice_options": {"netwrok": "mlp"}}, "random: unknown option --netwrok"),
         ("kd-pruned", {"ipc": 1}, "kd-pruned asks a teacher: give one"),

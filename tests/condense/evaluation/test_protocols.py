@@ -111,7 +111,10 @@ def test_a_protocol_that_counts_updates_may_last_longer():
     longer = fraction.lasting(1600)
     assert longer.rule == fraction.rule.model_copy(update={"updates": 1600})
     assert longer.hash != fraction.hash == fraction.lasting(800).hash
-    assert PROTOCOLS.find("desk-regression").lasting(7).rule.updates_run(10**6) == 7
+    assert PROTOCOLS.find("desk-regression").lasting(600).rule.updates_run(10**6) == 600
+    for few in (0, -1):
+        with pytest.raises(CondenseError, match="updates are too few: protocol fraction needs 1 or more"):
+            fraction.lasting(few)
     with pytest.raises(CondenseError, match=r"desk counts epochs, not updates; those that do: .*fraction"):
         PROTOCOLS.find("desk").lasting(7)
 
@@ -120,6 +123,7 @@ def test_the_line_of_all_data_is_under_the_rule_of_the_column_where_that_counts_
     longer = PROTOCOLS.find("fraction").lasting(1600)
     assert full(longer).hash == longer.hash
     assert full(longer).reference
+    assert full("fraction-weighted").hash == full("fraction").hash
     assert full("desk").hash == full("desk-static").hash == "38adb8010d6b"
     assert full("desk-regression").rule == full("desk").rule
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.markdown import markdown_table
 from benchmarks.plot import draw
-from benchmarks.report import markdown_table
 from benchmarks.table import Column, Row, Table
 from condense.cli.main import main
 from condense.data import load_data

@@ -185,7 +185,7 @@ def test_moderate_against_a_loop(told):
         mean = features[members].mean(0)
         ranked = sorted(members, key=lambda image: np.linalg.norm(features[image] - mean))
         for rank, image in enumerate(ranked):
-            expected[image] = -abs(rank - 5.5)
+            expected[image] = -abs(rank - 5.5) / 12
     same(scores_of(Moderate, told), expected)
 
 
