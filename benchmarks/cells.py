@@ -165,7 +165,8 @@ class ColumnDescription(Closed):
         """The labels that sets are given, for people; empty where they keep theirs."""
         if self.labels is None:
             return ""
-        return f"{self.labels.words} of {in_words(self.labels.teachers)}"
+        by = f" of {in_words(self.labels.teachers)}" if self.labels.teachers else ""
+        return f"{self.labels.words}{by}"
 
 
 class Cell(Closed):

@@ -23,7 +23,7 @@ from condense.sets.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
-_IN_FOLDERS = ("cells/digits-*.json", "sets/digits-*", "sets/.*", "images/digits-*.png")
+_IN_FOLDERS = ("cells/digits-*.json", "choices/digits-*", "sets/digits-*", "sets/.*", "images/digits-*.png")
 _OWN = (_MARKER, "results.*", *_IN_FOLDERS, "*.tmp", "*.tmp/*")
 
 

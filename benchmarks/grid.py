@@ -200,7 +200,9 @@ class LabelsEntry(_WithOptions):
     """Labels that a teacher gives every set of a column before it is scored, as `condense relabel` does it."""
 
     labels: str = Field(description="which ones, as `condense relabel` calls them")
-    teacher: Weights = Field(description="its name in the grid, or those of several with their weights")
+    teacher: Weights | None = Field(
+        None, description="its name in the grid, or those of several with their weights; none for class indices"
+    )
     options: dict[str, Any] = Field({}, description="of `condense relabel`, other than the usual ones")
 
 

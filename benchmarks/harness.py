@@ -154,7 +154,7 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
         fields |= circumstances()
         return Record(status="failed", error=result, **fields)
     fields |= result
-    account, choosing = None, fields.pop("choosing", None)
+    account, choosing, training = None, fields.pop("choosing", None), fields.pop("training")
     if cell.has_set:
         account = read_account(cell, folder)
         fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
@@ -162,7 +162,7 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
     labelling = fields.pop("labelling", None)
     for name in ("seconds", "peak_memory"):
         fields[name] = Parts(making=getattr(account, name, None), evaluating=result[name])
-    fields["seconds"] = fields["seconds"].model_copy(update={"labelling": labelling})
+    fields["seconds"] = fields["seconds"].model_copy(update={"labelling": labelling, "training": training})
     if choosing is not None:
         fields["seconds"] = fields["seconds"].model_copy(update={"making": choosing})
     return Record(status="done", **fields)

@@ -147,6 +147,7 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "mean": fmean(accuracies),
         "std": deviation(accuracies),
         "seconds": sum(result.seconds for result in results),
+        "training": sum(result.training_seconds or 0.0 for result in results),
         "labelling": labelling if teacher is not None else None,
         **({"choosing": scored.choosing_seconds} if isinstance(scored, Baseline) else {}),
         "peak_memory": peak_memory(),
@@ -168,7 +169,8 @@ def _scored(
     _keep_choice(made, choice_path(cell, folder))
     if labels is None:
         return made, None
-    teacher = committee(labels.teachers, job.teachers, data, folder, progress=progress)
+    asked = labels.teachers
+    teacher = committee(asked, job.teachers, data, folder, progress=progress) if asked else None
     target = path.with_name(cell.labelled_name)
     if target.exists():
         return SyntheticSet.load(target), teacher

@@ -186,8 +186,11 @@ def _columns(column: ColumnEntry, data: RealData, grid: Grid, place: str) -> lis
 
 
 def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
-    settings = LabelSettings.of({"labels": entry.labels, **entry.options}).settled(mirror=data.mirror)
-    return LabelDescription(settings=settings, teachers=describe(entry.teacher, grid.teachers, data))
+    found = LabelSettings.of({"labels": entry.labels, **entry.options})
+    if found.by_teacher and entry.teacher is None:
+        raise CondenseError(f"labels {entry.labels} are given by a teacher: say which one, as `teacher`")
+    teachers = () if entry.teacher is None else describe(entry.teacher, grid.teachers, data)
+    return LabelDescription(settings=found.settled(mirror=data.mirror), teachers=teachers)
 
 
 def _made(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:

@@ -21,6 +21,7 @@ class Parts(Closed):
     making: int | float | None = None
     labelling: int | float | None = None
     evaluating: int | float | None = None
+    training: int | float | None = None
 
 
 class Record(Closed):
@@ -30,6 +31,7 @@ class Record(Closed):
     standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
     from training all networks of the cell (and seconds from labelling the set by a column's teacher, if it was not
     found), each piece of work in a process of its own (in the demo they share one).
+    `training` of the seconds are those of `evaluating` without the tests (None in old records).
     `images` are trained on, `stored_images` stored (None in old records: as many; for a training-time baseline those
     that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs;
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old

@@ -227,6 +227,7 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "expert_seconds": score.expert_seconds,
         "made_on": "; ".join(score.made_on),
         "evaluating_seconds": fmean(record.seconds.evaluating or 0.0 for record in records),
+        "training_seconds": fmean(record.seconds.training or record.seconds.evaluating or 0.0 for record in records),
     }
 
 

@@ -23,7 +23,7 @@ _MARKS = "osD^vP*X"
 def lines_of_baselines(table: Table) -> list[dict[str, Any]]:
     """One flat dictionary for each baseline in each column, then one for all data as the control in each.
 
-    Accuracies are fractions; seconds are those of one network: `choosing` once before it, `training` with its test.
+    Accuracies are fractions; seconds are those of one network: `choosing` once before it, `training` without its test.
     """
     lines = [_line_of(each) for each in as_dicts(table)]
     for (data, column), record in table.full.items():
@@ -42,7 +42,7 @@ def lines_of_baselines(table: Table) -> list[dict[str, Any]]:
                 "mean": record.mean,
                 "std": record.std,
                 "choosing_seconds": 0.0,
-                "training_seconds": (record.seconds.evaluating or 0.0) / networks,
+                "training_seconds": (record.seconds.training or record.seconds.evaluating or 0.0) / networks,
                 "unique_images": record.images,
                 "bytes": record.bytes,
             }
@@ -60,7 +60,7 @@ def _line_of(line: dict[str, Any]) -> dict[str, Any]:
         "details": line["details"],
         **{name: line[name] for name in kept},
         "choosing_seconds": line["making_seconds"],
-        "training_seconds": line["evaluating_seconds"] / line["networks"],
+        "training_seconds": line["training_seconds"] / line["networks"],
         "unique_images": line["stored_images"],
         "bytes": line["bytes"],
     }
@@ -87,7 +87,7 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
     heads = ["data", "at a time", "training", "column", "accuracy", "choosing", "training, s", "unique images", "bytes"]
     text = (
         "Training-time baselines, for which no set is stored: test accuracy in percent, seconds of choosing images "
-        "(evidence included) and of training and testing one network, and how many different images that network has "
+        "(evidence included) and of training one network, and how many different images that network has "
         "seen, which all have to be stored. The training of a teacher is not counted. Not comparable with sets of as "
         "many images; all data under the same rule is the control."
     )

@@ -1,11 +1,18 @@
 """Tests run two at a time, each on one thread: on small shapes more threads only wait for each other."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch are imported; the processes that tests start inherit it
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: runs in slices collect garbage after each, which need not go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ class NetworkResult:
         class_accuracies: by the name of each class with test images, the fraction of them that is right, mean over
             the networks.
         seconds: for training and testing all of them, label networks aside.
+        training_seconds: of `seconds` those of training.
         images: number of training images.
         stored_images: number of images that are stored; less, if each is decoded to several.
         bytes: what they cost to keep, labels included.
@@ -63,6 +64,7 @@ class NetworkResult:
     compiled: bool = False
     in_class: float | None = None
     weighted: bool | None = None
+    training_seconds: float | None = None
     calibration_error: float | None = None
     corrupted: dict[str, float] = field(default_factory=dict)
     corruptions_hash: str | None = None

@@ -198,6 +198,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         label_source=shared.trained_on.label_source,
         in_class=shared.trained_on.in_class,
         weighted=shared.trained_on.weighted,
+        training_seconds=sum(one.training_seconds for one in tested),
         calibration_error=_mean_of([one.calibration_error for one in tested]),
         corrupted={name: fmean(one.corrupted[name] for one in tested) for name in tested[0].corrupted},
         corruptions_hash=corruptions_hash() if shared.corruptions else None,
@@ -211,7 +212,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
 class _Tested:
     """A network's accuracy on the test images, how many of each class it has right, and whether it has learned.
 
-    Its calibration error, None where a logit is not finite; accuracies on corrupted images by their names.
+    Its calibration error, None where a logit is not finite; accuracies on corrupted images by their names; seconds.
     """
 
     accuracy: float
@@ -219,6 +220,7 @@ class _Tested:
     learned: bool  # its loss stayed finite, and it knows more than nothing
     calibration_error: float | None
     corrupted: dict[str, float]
+    training_seconds: float
 
 
 def _mean_of(errors: list[float | None]) -> float | None:
@@ -240,6 +242,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     info, device = shared.test.info, shared.device
     first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
     network = build_network(name, info.image_shape, len(info.classes), first)
+    started = time.perf_counter()
     try:
         train_network(
             network,
@@ -253,6 +256,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
         finite = True
     except Diverged:
         finite = False
+    training_seconds = time.perf_counter() - started
     logits, labels = predict(network, shared.test, device), shared.test.labels
     found = answers(logits)
     right = found == labels
@@ -263,4 +267,4 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     learned = finite and better_than_chance(sum(correct), answered, belong)
     error = calibration_error(torch.softmax(logits, 1), labels) if bool(logits.isfinite().all()) else None
     spoiled = corrupted_accuracies(network, shared.test, device) if shared.corruptions else {}
-    return _Tested(right.double().mean().item(), correct, learned, error, spoiled)
+    return _Tested(right.double().mean().item(), correct, learned, error, spoiled, training_seconds)

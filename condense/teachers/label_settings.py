@@ -120,6 +120,11 @@ class LabelSettings(Closed):
         return self.labels.partition(":")[0]
 
     @property
+    def by_teacher(self) -> bool:
+        """Whether a teacher gives them."""
+        return self.name not in ("hard", "smoothed")
+
+    @property
     def smoothing(self) -> float:
         """Of smoothed labels: the share of all classes."""
         return float(self.labels.partition(":")[2])

@@ -125,7 +125,7 @@ class _Making:
 
 def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | None, making: _Making) -> Labels:
     """The labels that are wanted; those of views are not made yet where they go to a file."""
-    if wanted.name in ("hard", "smoothed"):
+    if not wanted.by_teacher:
         if base.stored_classes is None:
             raise CondenseError(f"--labels {wanted.name} follow from classes, and these images have none; give others")
         if wanted.name == "hard":
