@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,25 @@ def untrained_teacher():
         return Teacher(Manifest(**about | changes), state)
 
     return made
+
+
+@pytest.fixture
+def run_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the examples of a page as they stand, one after the other, in one new folder; gives what they printed."""
+    from condense.cli.main import main
+
+    def run(page: str) -> str:
+        text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+        for language, example in re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", text, re.DOTALL):
+            if language == "python":
+                exec(compile(example, page, "exec"), {"__name__": "example"})
+                continue
+            for line in example.replace("\\\n", " ").strip().splitlines():
+                words = line.split()
+                assert words[0] == "condense"
+                assert main(words[1:]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run

@@ -1,33 +1,17 @@
 """The examples of docs/labels.md are run as they stand, and it tells of every kind of label and every codec."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from condense.cli.main import main
 from condense.labels.codecs import CODECS
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers.label_settings import LABELS
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "labels.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_every_example_works_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = ""
-    for language, text in EXAMPLES:
-        if language == "python":  # in a process of its own: its workers import what it defines
-            run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-            said += run.stdout
-            continue
-        for line in text.strip().splitlines():
-            assert main(line.split()[1:]) == 0, capsys.readouterr().err
+def test_every_example_works_as_written(run_examples, tmp_path: Path) -> None:
+    said = run_examples("docs/labels.md")
     accuracy = re.search(r"(\d+)% of the test images", said)
     assert accuracy is not None
     assert int(accuracy[1]) > 80

@@ -1,32 +1,16 @@
 """The examples of docs/recovery.md are run as they stand, one after the other, in one folder."""
 
-import re
 from pathlib import Path
 
-import pytest
-
-from condense.cli.main import main
 from condense.labels.kinds import HardLabels
 from condense.methods.registry import methods
 from condense.sets.synthetic_set import SyntheticSet
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "recovery.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_every_example_works_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for language, text in EXAMPLES:
-        if language == "python":
-            exec(compile(text, "docs/recovery.md", "exec"), {"__name__": "example"})
-            continue
-        for line in text.replace("\\\n", " ").strip().splitlines():
-            words = line.split()
-            assert words[0] == "condense"
-            assert main(words[1:]) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
+def test_every_example_works_as_written(run_examples, tmp_path: Path) -> None:
+    said = run_examples("docs/recovery.md")
     assert "(0.80" in said
     assert "(0.66" in said
     sets = {path.stem: SyntheticSet.load(path) for path in tmp_path.glob("*.h5")}

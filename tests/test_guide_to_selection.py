@@ -3,10 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from benchmarks.grid import parse_grid
-from condense.cli.main import main
 from condense.methods.registry import methods, training_time
 from condense.recipes.yaml12 import load_yaml
 from condense.runtime.registry import load_object
@@ -14,21 +11,10 @@ from condense.selection.base import Selector
 from condense.sets.synthetic_set import SyntheticSet
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "selection.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"<!-- test -->\n```(\w+)\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_every_example_works_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
-    for language, text in EXAMPLES:
-        if language == "python":
-            exec(compile(text, "docs/selection.md", "exec"), {"__name__": "example"})
-            continue
-        for line in text.strip().splitlines():
-            assert main(line.split()[1:]) == 0, capsys.readouterr().err
-    assert "after 144 images a round, 1,438 different ones" in capsys.readouterr().out
+def test_every_example_works_as_written(run_examples, tmp_path: Path) -> None:
+    assert "after 144 images a round, 1,438 different ones" in run_examples("docs/selection.md")
     assert len(SyntheticSet.load(tmp_path / "cut.h5")) == 72
 
 
