@@ -26,7 +26,11 @@ def write_plot(table: Table, path: Path, ending: str) -> None:
 
     A dashed line marks the full data. The SVG is the same for the same table.
     """
-    figure = draw(table)
+    save(draw(table), path, ending)
+
+
+def save(figure: Figure, path: Path, ending: str) -> None:
+    """Write a figure as `ending` (png or svg), the same bytes for the same figure."""
     metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "condense"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # of names in letters that the font lacks

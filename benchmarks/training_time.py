@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table, percent
+from benchmarks.plot import save
 from benchmarks.table import Table, as_dicts
 from condense.runtime.printing import for_plot
 
@@ -96,10 +95,7 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
 
 def write_time_plot(lines: Sequence[dict[str, Any]], path: Path, ending: str) -> None:
     """Accuracy against the seconds of choosing and training, a panel for each data set; png or svg."""
-    metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "condense"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # of names in letters that the font lacks
-        draw(lines).savefig(path, format=ending, dpi=150, metadata=metadata)
+    save(draw(lines), path, ending)
 
 
 def draw(lines: Sequence[dict[str, Any]]) -> Figure:

@@ -96,11 +96,6 @@ class Evidence:
         return self.training().network
 
     @property
-    def correct(self) -> Tensor:
-        """Whether each image was classified correctly after each epoch; bool [E, N]."""
-        return self.training().correct(self.labels)
-
-    @property
     def logits(self) -> Tensor:
         """After each epoch, float32 [E, N, K]."""
         return self.training().logits
