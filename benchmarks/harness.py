@@ -159,12 +159,13 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
         account = read_account(cell, folder)
         fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
         fields |= account.model_dump(include={"iterations", "expert_seconds"})
-    labelling = fields.pop("labelling", None)
-    for name in ("seconds", "peak_memory"):
-        fields[name] = Parts(making=getattr(account, name, None), evaluating=result[name])
-    fields["seconds"] = fields["seconds"].model_copy(update={"labelling": labelling, "training": training})
-    if choosing is not None:
-        fields["seconds"] = fields["seconds"].model_copy(update={"making": choosing})
+    fields["seconds"] = Parts(
+        making=getattr(account, "seconds", None) if choosing is None else choosing,
+        labelling=fields.pop("labelling", None),
+        evaluating=result["seconds"],
+        training=training,
+    )
+    fields["peak_memory"] = Parts(making=getattr(account, "peak_memory", None), evaluating=result["peak_memory"])
     return Record(status="done", **fields)
 
 

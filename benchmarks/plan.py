@@ -154,12 +154,13 @@ class _Column:
         return self._described(full(self.protocol), data, beside=PROTOCOLS.find(self.entry.protocol).name)
 
     def _described(self, protocol: Protocol, data: RealData, **fields: Any) -> ColumnDescription:
+        registered = protocol.name in PROTOCOLS.names()
         return ColumnDescription(
-            protocol=protocol.name if protocol.name in PROTOCOLS.names() else PROTOCOLS.find(self.entry.protocol).name,
+            protocol=protocol.name if registered else PROTOCOLS.find(self.entry.protocol).name,
             protocol_hash=protocol.hash,
             net=self.net,
             network=canonical_name(self.net, data.image_shape, protocol.network),
-            updates=None if protocol.name in PROTOCOLS.names() else self.entry.updates,
+            updates=None if registered else self.entry.updates,
             **fields,
         )
 
