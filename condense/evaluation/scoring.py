@@ -21,6 +21,7 @@ from condense.evaluation.results import Evaluation, NetworkResult
 from condense.evaluation.statistics import better_than_chance
 from condense.evaluation.training_set import TrainingSet, training_set
 from condense.labels import Labels
+from condense.labels.subclasses import OfClasses
 from condense.networks import NetworkLike, build_network, canonical_name, network_name, network_names
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
@@ -165,6 +166,11 @@ class _Conditions:
         rule, learned = self.protocol.rule, self.trained_on.learned_lr
         return rule.model_copy(update={"lr": learned}) if self.protocol.learned_lr and learned else rule
 
+    @property
+    def outputs(self) -> int:
+        """Of networks: one for each class, or for each part of one."""
+        return len(self.test.info.classes) * self.trained_on.parts
+
 
 def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
     """Train and test `runs` networks called `name`."""
@@ -178,6 +184,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         networks=runs,
         device=shared.device,
         compile=shared.compile,
+        outputs=shared.outputs,
     )
     with progress_bar(f"evaluating {name}", runs, enabled=shared.progress, unit="networks") as bar:
         for index in range(runs):
@@ -241,7 +248,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     """Network `index`, trained and tested."""
     info, device = shared.test.info, shared.device
     first, second = (derive_seed(shared.seed, f"evaluation {purpose}", index) for purpose in ("network", "training"))
-    network = build_network(name, info.image_shape, len(info.classes), first)
+    network = build_network(name, info.image_shape, shared.outputs, first)
     started = time.perf_counter()
     try:
         train_network(
@@ -257,7 +264,8 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     except Diverged:
         finite = False
     training_seconds = time.perf_counter() - started
-    logits, labels = predict(network, shared.test, device), shared.test.labels
+    tested = OfClasses(network, len(info.classes)) if shared.trained_on.parts > 1 else network
+    logits, labels = predict(tested, shared.test, device), shared.test.labels
     found = answers(logits)
     right = found == labels
     answered, belong, correct = (
@@ -266,5 +274,5 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
     )
     learned = finite and better_than_chance(sum(correct), answered, belong)
     error = calibration_error(torch.softmax(logits, 1), labels) if bool(logits.isfinite().all()) else None
-    spoiled = corrupted_accuracies(network, shared.test, device) if shared.corruptions else {}
+    spoiled = corrupted_accuracies(tested, shared.test, device) if shared.corruptions else {}
     return _Tested(right.double().mean().item(), correct, learned, error, spoiled, training_seconds)

@@ -34,7 +34,8 @@ class TrainingSet:
 
     `bytes` is what all of it costs to keep, `learned_lr` the learning rate that was learned with a set. `in_class` is
     the fraction of images whose soft label is largest for their own class, None where there is none to tell. `weighted`
-    tells whether images count by the weights of a set that has some. `notes` are sentences for the user.
+    tells whether images count by the weights of a set that has some. `parts` is how many subclasses each class has in
+    the labels. `notes` are sentences for the user.
     """
 
     source: TrainingSource
@@ -44,6 +45,7 @@ class TrainingSet:
     learned_lr: float | None = None
     in_class: float | None = None
     weighted: bool | None = None
+    parts: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -83,6 +85,7 @@ class _Chosen:
     label_source: str
     bytes: int = 0
     in_class: float | None = None
+    parts: int = 1
 
 
 def training_set(
@@ -130,6 +133,7 @@ def training_set(
         images.learned_lr,
         chosen.in_class,
         weighted,
+        chosen.parts,
         tuple(note for note in notes if note is not None),
     )
 
@@ -214,7 +218,7 @@ def _by_teacher(
     likeliest = labels.likeliest
     in_class = None if likeliest is None or classes is None else (likeliest == classes).double().mean().item()
     taken = labels.source(images.images, images.plain, images.info, weights=images.weights, advisers=teacher)
-    return _Chosen(taken, source + labels.describe(), cost, in_class)
+    return _Chosen(taken, source + labels.describe(), cost, in_class, labels.parts)
 
 
 def _static(

@@ -12,6 +12,7 @@ from condense.labels.kinds import (
 from condense.labels.labels import Labels
 from condense.labels.registry import labels_from_arrays
 from condense.labels.sources import classified, in_memory
+from condense.labels.subclasses import SubclassLabels
 from condense.labels.views import OnlineLabels, ViewLabels
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ProbabilityLabels",
     "RegressionLabels",
     "SmoothedLabels",
+    "SubclassLabels",
     "ViewLabels",
     "centred_one_hot",
     "classified",

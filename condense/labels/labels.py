@@ -34,11 +34,13 @@ class Labels(ABC):
 
     `kind` names what they are. `classes` (int64 [N]) is the class index of each image; None where images have none.
     `soft_per` tells whether they are soft labels, and whether there is one for each image or for each view of it.
+    `parts` is how many subclasses each class has: networks have an output for each of them.
     """
 
     kind: ClassVar[str]
     soft_per: ClassVar[Literal["image", "view"] | None] = None
     classes: Tensor | None
+    parts: int = 1
 
     @abstractmethod
     def __len__(self) -> int: ...

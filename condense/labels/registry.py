@@ -10,6 +10,7 @@ from torch import Tensor
 from condense.labels.interpolated import InterpolatedLabels
 from condense.labels.kinds import HardLabels, LogitLabels, ProbabilityLabels, RegressionLabels, SmoothedLabels
 from condense.labels.labels import Labels, Stored
+from condense.labels.subclasses import SubclassLabels
 from condense.labels.views import OnlineLabels, ViewLabels
 from condense.runtime.errors import CondenseError
 
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Labels]] = {
         ProbabilityLabels,
         LogitLabels,
         InterpolatedLabels,
+        SubclassLabels,
         RegressionLabels,
         ViewLabels,
         OnlineLabels,

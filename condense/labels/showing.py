@@ -154,14 +154,18 @@ class Showing(Closed):
 
     def shown(self, pixels: Tensor, place: Place, ids: Tensor) -> Tensor:
         """What is seen of the images `ids` (int64 [n]; `pixels` [n, C, H, W] in [0, 1]) at a place."""
-        channels, height, width = pixels.shape[1:]
-        shape, fill = (channels, height, width), torch.tensor(self.fill)
-        seen = see(pixels, draw_views(self.rule, shape, self.seed, place.views, ids), fill)
+        seen = self.seen(pixels, place.views, ids)
         if self.mix != "selfmix":
             return self.mixed(seen, place)
-        others = see(pixels, draw_views(self.rule, shape, self.seed, -1 - place.views, ids), fill)
+        others, (height, width) = self.seen(pixels, -1 - place.views, ids), pixels.shape[2:]
         drawn = zip(place.views.tolist(), ids.tolist(), strict=True)
         return pasted(seen, others, [window((height, width), *uniforms(3, self.seed, "selfmix", *of)) for of in drawn])
+
+    def seen(self, pixels: Tensor, views: Tensor, ids: Tensor) -> Tensor:
+        """The views (int64 [n], one of each) of images before anything is mixed."""
+        channels, height, width = pixels.shape[1:]
+        drawn = draw_views(self.rule, (channels, height, width), self.seed, views, ids)
+        return see(pixels, drawn, torch.tensor(self.fill))
 
     def mixed(self, values: Tensor, place: Place) -> Tensor:
         """Images [n, C, H, W] mixed as in this batch; or one number for each, [n, 1, H, W], in the same shares."""

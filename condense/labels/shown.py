@@ -100,7 +100,9 @@ class ShownBatches(BatchSource):
         """Some images (`plain`, bool [n]) as they are, with their class instead of what a teacher said of the view."""
         pixels, shown = images
         assert self.source.classes is not None, "labels want classes where images are seen as they are"
-        sure = _SURE * F.one_hot(self.source.classes[ids].to(self.device), logits.shape[1]).to(logits)
+        count = len(self.source.info.classes)
+        of_class = F.one_hot(self.source.classes[ids].to(self.device), count)
+        sure = _SURE * of_class.repeat_interleave(logits.shape[1] // count, 1).to(logits)  # nobody knows which part
         return torch.where(plain[:, None, None, None], pixels, shown), torch.where(plain[:, None], sure, logits)
 
     def _weights(self, place: Place, ids: Tensor, known: Tensor) -> Tensor | None:

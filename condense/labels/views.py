@@ -28,6 +28,7 @@ from condense.labels.plain import PlainImages
 from condense.labels.rows import RowArray
 from condense.labels.showing import Place, Showing
 from condense.labels.shown import Answer, Answers, ShownImages
+from condense.labels.subclasses import check_parts, read_parts
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import validated
 from condense.training.sources import ImageSource, Targets, TrainingSource
@@ -140,7 +141,7 @@ class ViewLabels(LabelsOfViews):
     """Stored logits of K `outputs`: rows [views * G, g, width] as a codec has them.
 
     View v of image i is `rows[v * G + i // g, i % g]`. G * g is at least the number of images; what is beyond them is
-    zero.
+    zero. There are as many outputs as classes, or where these are divided, `parts` times as many.
     """
 
     kind = "views"
@@ -156,6 +157,7 @@ class ViewLabels(LabelsOfViews):
         classes: Tensor | None = None,
         codec: Codec = DENSE,
         outputs: int | None = None,
+        parts: int = 1,
     ) -> None:
         super().__init__(showing, objective, teacher, images, count, classes)
         if rows.dtype != codec.dtype or len(rows.shape) != 3 or showing.views is None:
@@ -164,6 +166,10 @@ class ViewLabels(LabelsOfViews):
             )
         self.rows, self.group, self.codec = rows, rows.shape[1], codec
         self.outputs = rows.shape[2] if outputs is None else outputs
+        check_parts(parts, self.outputs)
+        self.parts = parts
+        if parts > 1 and (objective.class_weight or codec == DISTANCES):
+            raise CondenseError("labels of parts of classes are not trained on beside the class itself; leave it out")
         if rows.shape[2] != codec.width(self.outputs):
             raise CondenseError(
                 f"{codec.name} labels of {self.outputs} classes have {codec.width(self.outputs)} numbers for an image, "
@@ -190,9 +196,10 @@ class ViewLabels(LabelsOfViews):
 
     @property
     def attributes(self) -> Attributes:
-        """With the codec, and for how many classes it is, where logits are not stored as they are."""
+        """With the codec, and of how many logits it is, where they are not stored as they are; and parts of classes."""
         coded: Attributes = {} if self.codec == DENSE else {"codec": self.codec.name, "outputs": self.outputs}
-        return super().attributes | coded
+        divided: Attributes = {} if self.parts == 1 else {"parts": self.parts}
+        return super().attributes | coded | divided
 
     def logits(self, views: int | Tensor, ids: Tensor) -> Tensor:
         """Those of one view of the images `ids` (int64 [n]), or of one of each (int64 [n]): float32 [n, K]."""
@@ -205,15 +212,16 @@ class ViewLabels(LabelsOfViews):
         return _Stored(self)
 
     def check(self, images: int, classes: int) -> None:
-        """There must be a number for each class."""
+        """There must be a number for each class, or for each part of one."""
         super().check(images, classes)
-        if self.outputs != classes:
+        if self.outputs != classes * self.parts:
             raise CondenseError(f"labels of views have {self.outputs} numbers, for {classes} classes")
 
     def describe(self) -> str:
         """What they are, for people."""
         coded = "" if self.codec == DENSE else f" in {self.codec.name}"
-        return self._described(f"{self.showing.views} views per image{coded}")
+        divided = "" if self.parts == 1 else f", each class in {self.parts}"
+        return self._described(f"{self.showing.views} views per image{coded}{divided}")
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
@@ -225,7 +233,7 @@ class ViewLabels(LabelsOfViews):
             raise CondenseError(f"its labels of views lack {name} in rows; make it again")
         if codec != DENSE and (type(outputs) is not int or not 1 <= outputs <= _MOST_OUTPUTS):
             raise CondenseError("its labels of views do not tell of how many classes they are; make it again")
-        return cls(rows, *_parts(attributes), classes, codec, outputs)
+        return cls(rows, *_facts(attributes), classes, codec, outputs, read_parts(attributes))
 
 
 class OnlineLabels(LabelsOfViews):
@@ -260,7 +268,7 @@ class OnlineLabels(LabelsOfViews):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
         """What a file describes."""
-        return cls(*_parts(attributes), classes)
+        return cls(*_facts(attributes), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,7 +339,7 @@ class _Attributes(BaseModel):
     batch_size: int | None = None
 
 
-def _parts(attributes: Mapping[str, Any]) -> tuple[Showing, Objective, TeacherFacts, str, int]:
+def _facts(attributes: Mapping[str, Any]) -> tuple[Showing, Objective, TeacherFacts, str, int]:
     facts = validated(_Attributes, attributes)
     rule = validated(ViewRule, facts.model_dump(include=set(ViewRule.model_fields)))
     names = set(Showing.model_fields) - {"rule", "fill"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -40,11 +40,18 @@ class PixelClassifier(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    def embed(self, pixels: Tensor) -> Tensor:
+        """The features [N, D], as the network's classifier sees them."""
+        return self.network.embed(self._normalized(pixels))
+
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits."""
-        normalized = self.normalize(pixels).to(next(self.network.parameters()).dtype)
-        logits: Tensor = self.network(normalized)
+        logits: Tensor = self.network(self._normalized(pixels))
         return logits
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        normalized: Tensor = self.normalize(pixels)
+        return normalized.to(next(self.network.parameters()).dtype)
 
 
 @contextmanager
@@ -70,11 +77,9 @@ def logits_of(classifier: nn.Module, pixels: Tensor, *, batch_norm: str = "runni
     `batch_norm` says whose statistics BatchNorm takes: `running`, those of the training, or `batch`, those of exactly
     these images; then a label depends on the images beside it.
     """
-    with torch.no_grad(), drawing(classifier, pixels):
-        if batch_norm == "running":
-            return classifier(pixels)  # type: ignore[no-any-return]
-        with batch_statistics(classifier):
-            return classifier(pixels)  # type: ignore[no-any-return]
+    statistics = batch_statistics(classifier) if batch_norm == "batch" else nullcontext()
+    with torch.no_grad(), drawing(classifier, pixels), statistics:
+        return classifier(pixels)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)

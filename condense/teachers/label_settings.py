@@ -30,12 +30,13 @@ _OF_VIEWS = (
     "bn_groups",
     "seed",
 )
-_OF_STORED = ("codec", "distance_weight", "calibrate", "unreliable")
+_OF_CODED = ("codec", "distance_weight", "calibrate", "unreliable")
+_OF_STORED = (*_OF_CODED, "subclasses")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
 _UNUSED = {
     "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
     "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
-    "static": (*_OF_VIEWS, *_OF_STORED),
+    "static": (*_OF_VIEWS, *_OF_CODED),
     "interpolated": (*_OF_VIEWS, *_OF_STORED),
     "records": ("views", "pool", "batch_size", "teacher_bn", "bn_groups"),
     "online": ("pool", *_OF_STORED),
@@ -107,6 +108,10 @@ class LabelSettings(Closed):
         description="of codec distance: their weight beside the cross-entropy of classes",
     )
 
+    subclasses: int = Field(
+        1, ge=1, le=64, description="parts of each class that the teacher's features tell apart, for few classes (LELP)"
+    )
+
     @field_validator("labels")
     @classmethod
     def _known(cls, labels: str) -> str:
@@ -141,6 +146,8 @@ class LabelSettings(Closed):
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
         if found.codec == "distance":
             _check_distances(found)
+        if found.subclasses > 1:
+            _check_subclasses(found)
         return found
 
     @property
@@ -179,11 +186,8 @@ class LabelSettings(Closed):
         }
         unused = _UNUSED.get(self.name, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
-        usual = {
-            "codec": "dense",
-            "unreliable": "softened",
-            "distance_weight": 1.0,
-        }  # that came later: what is as before says nothing of it
+        # settings that came later: what is as before says nothing of them
+        usual = {"codec": "dense", "unreliable": "softened", "distance_weight": 1.0, "subclasses": 1}
         return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}
 
 
@@ -194,3 +198,12 @@ def _check_distances(found: LabelSettings) -> None:
     for name, usual in {"loss": "kl", "class_weight": 0.0, "calibrate": None}.items():
         if getattr(found, name) != usual:
             raise CondenseError(f"--codec distance has a loss of its own: leave {option_name(name)} out")
+
+
+def _check_subclasses(found: LabelSettings) -> None:
+    """Raise `CondenseError` for what labels of subclasses cannot have."""
+    usual = {"class_weight": 0.0, "calibrate": None, "teacher_bn": "running"}
+    for name in (name for name, value in usual.items() if getattr(found, name) != value):
+        raise CondenseError(f"{option_name(name)} has no meaning for parts of classes: leave it or --subclasses out")
+    if found.codec == "distance":
+        raise CondenseError("--codec distance is for whole classes; give --subclasses another codec")

@@ -24,9 +24,10 @@ from condense.labels import (
     LogitLabels,
     OnlineLabels,
     SmoothedLabels,
+    SubclassLabels,
     ViewLabels,
 )
-from condense.labels.advisers import TeacherFacts
+from condense.labels.advisers import TeacherFacts, Voter
 from condense.labels.codecs import DISTANCES, codec_named
 from condense.labels.costs import heavy_labels
 from condense.labels.objectives import DistanceObjective, Objective
@@ -45,6 +46,7 @@ from condense.sets.large import LARGE, StoredRows
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers.asking import ViewAsking, clean_logits
 from condense.teachers.committee import Committee
+from condense.teachers.dividing import divided
 from condense.teachers.label_settings import LabelSettings
 from condense.teachers.teacher import Teacher
 
@@ -141,21 +143,45 @@ def _labels(base: SyntheticSet, wanted: LabelSettings, committee: Committee | No
     objective = _objective(wanted)
     teacher = TeacherFacts.of(committee)
     if wanted.name in ("static", "interpolated"):
-        kind = LogitLabels if wanted.name == "static" else InterpolatedLabels
-        logits = clean_logits(plain, committee.classifiers(making.device), making.device)
-        trained = objective.temperature, objective.loss, objective.class_weight
-        return kind(logits, classes, *trained, teacher=teacher.described, images=plain.digest)
+        logits = clean_logits(plain, _voter(base, wanted, committee, None, making.device), making.device)
+        return _of_images(wanted, logits, classes, objective, teacher.described, plain.digest)
     showing = showing_of(wanted, base)
     showing.check(len(base))
     about = showing, objective, teacher, plain.digest, len(base), classes
     if wanted.name == "online":
         return OnlineLabels(*about)
-    voter, codec, outputs = committee.classifiers(making.device), codec_named(wanted.codec), len(base.info.classes)
-    indices = classes if codec == DISTANCES else None
+    voter, codec = _voter(base, wanted, committee, showing, making.device), codec_named(wanted.codec)
+    outputs, indices = len(base.info.classes) * wanted.subclasses, classes if codec == DISTANCES else None
     asking = ViewAsking(showing, plain, voter, outputs, making.device, codec, _calibration(wanted, classes), indices)
     rows = asking.rows(making.done)
     _check_room(base, rows, showing, making.target)
-    return ViewLabels(rows.held() if making.target is None else rows, *about, codec, outputs)
+    return ViewLabels(rows.held() if making.target is None else rows, *about, codec, outputs, wanted.subclasses)
+
+
+def _voter(
+    base: SyntheticSet, wanted: LabelSettings, committee: Committee, showing: Showing | None, device: torch.device
+) -> Voter:
+    """Who is asked: the teachers, or one whose classes are divided."""
+    if wanted.subclasses == 1:
+        return committee.classifiers(device)
+    classes = base.training_labels.classes
+    return divided(committee, wanted.subclasses, base.plain, classes, showing, device, wanted.seed)
+
+
+def _of_images(
+    wanted: LabelSettings,
+    logits: torch.Tensor,
+    classes: torch.Tensor | None,
+    objective: Objective,
+    teacher: str,
+    images: str,
+) -> Labels:
+    """Labels of images as they are."""
+    trained = objective.temperature, objective.loss
+    if wanted.subclasses > 1:
+        return SubclassLabels(logits, classes, wanted.subclasses, *trained, teacher=teacher, images=images)
+    kind = LogitLabels if wanted.name == "static" else InterpolatedLabels
+    return kind(logits, classes, *trained, objective.class_weight, teacher=teacher, images=images)
 
 
 def _objective(wanted: LabelSettings) -> Objective:

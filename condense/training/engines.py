@@ -16,12 +16,20 @@ from condense.training.rule import TrainingRule
 
 
 def training_engine(
-    name: str, info: DataInfo, images: int, rule: TrainingRule, *, networks: int, device: torch.device, compile: Asked
+    name: str,
+    info: DataInfo,
+    images: int,
+    rule: TrainingRule,
+    *,
+    networks: int,
+    device: torch.device,
+    compile: Asked,
+    outputs: int | None = None,
 ) -> Engine:
     """What trains `networks` networks called `name` on so many images: compiled where that is over sooner.
 
-    Whether it is follows from the planned work and the measured rates of this machine (`condense.compute.planning`), if
-    `compile` is `auto`; numbers differ by rounding only.
+    They have an output for each class, or `outputs`. Whether it is follows from the planned work and the measured rates
+    of this machine (`condense.compute.planning`), if `compile` is `auto`; numbers differ by rounding only.
     """
     plan = choose_plan(
         [],
@@ -32,7 +40,7 @@ def training_engine(
         precision="float32",
         compile=compile,
     )
-    network = build_network(name, info.image_shape, len(info.classes), seed=0)
+    network = build_network(name, info.image_shape, outputs or len(info.classes), seed=0)
     return Engine(network.to(device).train(), plan)
 
 

@@ -18,6 +18,7 @@ from condense.labels import (
     ProbabilityLabels,
     RegressionLabels,
     SmoothedLabels,
+    SubclassLabels,
     centred_one_hot,
     in_memory,
     labels_from_arrays,
@@ -43,7 +44,9 @@ OF_EACH_KIND: dict[str, Labels] = {
     "interpolated": InterpolatedLabels(random_rows(4, 3), CLASSES, 4.0),
     "regression": RegressionLabels(random_rows(4, 7), CLASSES),
     "smoothed": SmoothedLabels(CLASSES, 0.25, 3),
+    "subclasses": SubclassLabels(random_rows(4, 6), CLASSES, 2, 4.0),
 }
+OUTPUTS = {"regression": 7, "subclasses": 6}  # of networks that are trained on them; else 3
 OF_VIEWS = {"views", "online"}  # test_views.py has these
 
 
@@ -61,9 +64,9 @@ def naive_loss(kind: str, labels: Labels, outputs: Tensor) -> float:
         else:
             rows = labels.rows[row].double()
             target = rows if kind == "probabilities" else (rows / 4).exp() / (rows / 4).exp().sum()
-            if kind == "interpolated":
+            if kind in ("interpolated", "subclasses"):
                 log_softmax = output / 4 - (output / 4).exp().sum().log() - target.log()
-            losses.append(-sum(target[k] * log_softmax[k] for k in range(3)))
+            losses.append(-sum(target[k] * log_softmax[k] for k in range(len(target))))
     return float(sum(losses) / len(losses))
 
 
@@ -75,7 +78,7 @@ def test_there_is_an_example_of_every_kind() -> None:
 def test_the_loss_is_that_of_the_kind(kind: str) -> None:
     labels = OF_EACH_KIND[kind]
     targets = labels.for_batch(0, torch.arange(4))
-    outputs = random_rows(4, 7 if kind == "regression" else 3, seed=1)
+    outputs = random_rows(4, OUTPUTS.get(kind, 3), seed=1)
     assert targets.loss(outputs, targets.values).item() == pytest.approx(naive_loss(kind, labels, outputs), rel=1e-6)
     one = labels.at(torch.tensor([3])).for_batch(5, torch.tensor([0]))
     assert torch.equal(one.values[0], labels.for_batch(5, torch.tensor([3])).values[0])
@@ -88,7 +91,7 @@ def test_labels_are_what_files_hold_of_them(kind: str) -> None:
     everything = torch.arange(4)
     assert type(again) is type(labels)
     assert torch.equal(again.for_batch(0, everything).values, labels.for_batch(0, everything).values)
-    width = {"hard": 0, "smoothed": 0, "regression": 7}.get(kind, 3)
+    width = 0 if kind in ("hard", "smoothed") else OUTPUTS.get(kind, 3)
     assert labels.bytes == again.bytes == 4 * (8 + 4 * width)
     assert labels.describe()
 
@@ -122,7 +125,7 @@ def test_images_of_weight_zero_do_not_count() -> None:
 
 @pytest.mark.parametrize("kind", OF_EACH_KIND)
 def test_a_batch_without_weight_teaches_nothing(kind: str) -> None:
-    outputs = random_rows(4, 7 if kind == "regression" else 3, seed=1).requires_grad_()
+    outputs = random_rows(4, OUTPUTS.get(kind, 3), seed=1).requires_grad_()
     targets = Weighted(OF_EACH_KIND[kind], torch.zeros(4)).for_batch(0, torch.arange(4))
     loss = targets.loss(outputs, targets.values, targets.weights)
     loss.backward()
