@@ -33,6 +33,12 @@ class _Relabel(LabelSettings):
     teacher: str | None = Field(
         None, description="a teacher, a folder of them, or several as A:0.8,B:0.2; hard labels need none"
     )
+    encoder: Path | None = Field(
+        None, description="of a projector: the teacher that it adapts, of such images and any classes"
+    )
+    data: str | None = Field(
+        None, description="of a projector: the real data that it learns from [that which is labelled]"
+    )
     out: Path = Field(description="where to store the set, for example relabelled.h5")
     device: str = Field("auto", description="auto, cpu or cuda:N")
     threads: int | None = Field(None, ge=1, description="processor threads [what torch finds]")
@@ -66,6 +72,8 @@ def relabel(words: Sequence[str]) -> int:
             _source(options),
             teacher,
             **settings.model_dump(),
+            encoder=options.encoder,
+            data=_learned_from(options),
             device=options.device,
             out=options.out,
             overwrite=options.overwrite,
@@ -85,8 +93,24 @@ def _source(options: Any) -> SyntheticSet | RealData:
     if path.suffix == ".h5" and not path.exists():
         raise CondenseError(f"{options.source} does not exist; give the file of a set, or real data by name or path")
     if not is_set(path):
-        reading = DataOptions.model_construct(**{name: getattr(options, name) for name in given})
-        return load(options.source, reading)
-    if given:
+        if options.data is not None:
+            raise CondenseError(f"--data: {options.source} is real data itself, which is learned from; leave it out")
+        return _read(options.source, options)
+    if given and options.data is None:
         raise CondenseError(f"{option_name(given[0])} is for real data, and {options.source} is a set; leave it out")
     return SyntheticSet.load(path)
+
+
+def _learned_from(options: Any) -> RealData | None:
+    """The real data that a projector learns from."""
+    if options.data is None:
+        return None
+    if options.labels != "projector":
+        raise CondenseError(f"--data has no meaning for --labels {options.labels}; leave it out")
+    return _read(options.data, options)
+
+
+def _read(source: str, options: Any) -> RealData:
+    """Real data, read as the options say."""
+    given = options.model_fields_set & _READING.keys()
+    return load(source, DataOptions.model_construct(**{name: getattr(options, name) for name in given}))

@@ -212,6 +212,7 @@ def _by_teacher(
                 f"protocol {protocol.name} trains on a soft label for each {asked.per}, and the images have labels of "
                 f"the kind {labels.kind}; give --teacher, or relabel them (condense relabel)"
             )
+        teacher.check_matches(images.info)
         about = teacher, images.plain, images.info, classes
         labels, source = teacher_labels(*about, protocol.rule, asked, device), "of the teacher given: "
         cost = labels.bytes - (0 if classes is None else classes.numel() * classes.element_size())

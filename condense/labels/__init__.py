@@ -10,6 +10,7 @@ from condense.labels.kinds import (
     centred_one_hot,
 )
 from condense.labels.labels import Labels
+from condense.labels.projected import ProjectorLabels
 from condense.labels.registry import labels_from_arrays
 from condense.labels.sources import classified, in_memory
 from condense.labels.subclasses import SubclassLabels
@@ -22,6 +23,7 @@ __all__ = [
     "LogitLabels",
     "OnlineLabels",
     "ProbabilityLabels",
+    "ProjectorLabels",
     "RegressionLabels",
     "SmoothedLabels",
     "SubclassLabels",

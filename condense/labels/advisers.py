@@ -34,6 +34,9 @@ class Advisers(Protocol):
     def classifiers(self, device: torch.device) -> Voter:
         """Copies of them on a device."""
 
+    def adapted(self, values: Tensor, rank: int, outputs: int) -> Advisers:
+        """A projector: the only one of them as an encoder that these values (float32 [P]) adapt."""
+
 
 @dataclass(frozen=True)
 class TeacherFacts:

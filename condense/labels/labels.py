@@ -104,6 +104,11 @@ class Labels(ABC):
         return None
 
     @property
+    def asks(self) -> str | None:
+        """The hash of the teachers who are asked in a training on them; None where nobody is."""
+        return None
+
+    @property
     def bytes(self) -> int:
         """What they cost to keep: class indices and arrays at their dtypes."""
         parts = [*self.arrays.values(), *([] if self.classes is None else [self.classes])]

@@ -10,6 +10,7 @@ from torch import Tensor
 from condense.labels.interpolated import InterpolatedLabels
 from condense.labels.kinds import HardLabels, LogitLabels, ProbabilityLabels, RegressionLabels, SmoothedLabels
 from condense.labels.labels import Labels, Stored
+from condense.labels.projected import ProjectorLabels
 from condense.labels.subclasses import SubclassLabels
 from condense.labels.views import OnlineLabels, ViewLabels
 from condense.runtime.errors import CondenseError
@@ -26,6 +27,7 @@ KINDS: dict[str, type[Labels]] = {
         RegressionLabels,
         ViewLabels,
         OnlineLabels,
+        ProjectorLabels,
     )
 }
 

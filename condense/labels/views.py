@@ -114,6 +114,17 @@ class LabelsOfViews(Labels):
     def answers(self, advisers: Advisers | None) -> Answers:
         """Where logits come from in a training; raises `CondenseError` where the teachers are missing, or others."""
 
+    def checked(self, advisers: Advisers | None) -> Advisers:
+        """The teachers, who must be those that the labels name."""
+        by = f"labels are given in training by teacher {self.teacher.name}, hash {self.teacher.hash}"
+        if advisers is None:
+            raise CondenseError(f"{by}; give it as --teacher")
+        if advisers.hash != self.teacher.hash:
+            raise CondenseError(
+                f"{by}, and not by --teacher {advisers.name}, hash {advisers.hash}; give that one, or relabel"
+            )
+        return advisers
+
     def source(
         self,
         images: ImageSource,
@@ -233,7 +244,7 @@ class ViewLabels(LabelsOfViews):
             raise CondenseError(f"its labels of views lack {name} in rows; make it again")
         if codec != DENSE and (type(outputs) is not int or not 1 <= outputs <= _MOST_OUTPUTS):
             raise CondenseError("its labels of views do not tell of how many classes they are; make it again")
-        return cls(rows, *_facts(attributes), classes, codec, outputs, read_parts(attributes))
+        return cls(rows, *facts_of(attributes), classes, codec, outputs, read_parts(attributes))
 
 
 class OnlineLabels(LabelsOfViews):
@@ -245,20 +256,18 @@ class OnlineLabels(LabelsOfViews):
     kind = "online"
 
     @property
+    def asks(self) -> str:
+        """The teachers."""
+        return self.teacher.hash
+
+    @property
     def bytes(self) -> int:
         """Those of class indices and of the teachers."""
         return super().bytes + self.teacher.bytes
 
     def answers(self, advisers: Advisers | None) -> Answers:
-        """The teachers, which must be those that the labels name."""
-        by = f"labels are given in training by teacher {self.teacher.name}, hash {self.teacher.hash}"
-        if advisers is None:
-            raise CondenseError(f"{by}; give it as --teacher")
-        if advisers.hash != self.teacher.hash:
-            raise CondenseError(
-                f"{by}, and not by --teacher {advisers.name}, hash {advisers.hash}; give that one, or relabel"
-            )
-        return _Asked(self.showing, advisers)
+        """The teachers."""
+        return Asked(self.showing, self.checked(advisers))
 
     def describe(self) -> str:
         """What they are, for people."""
@@ -268,7 +277,7 @@ class OnlineLabels(LabelsOfViews):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Stored], attributes: Mapping[str, Any], classes: Tensor | None) -> Labels:
         """What a file describes."""
-        return cls(*_facts(attributes), classes)
+        return cls(*facts_of(attributes), classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +292,7 @@ class _Stored:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
     """Teachers that are asked about what is shown."""
 
     showing: Showing
@@ -339,7 +348,8 @@ class _Attributes(BaseModel):
     batch_size: int | None = None
 
 
-def _facts(attributes: Mapping[str, Any]) -> tuple[Showing, Objective, TeacherFacts, str, int]:
+def facts_of(attributes: Mapping[str, Any]) -> tuple[Showing, Objective, TeacherFacts, str, int]:
+    """What all labels of views are made from beside class indices, as a file tells it."""
     facts = validated(_Attributes, attributes)
     rule = validated(ViewRule, facts.model_dump(include=set(ViewRule.model_fields)))
     names = set(Showing.model_fields) - {"rule", "fill"}

@@ -89,6 +89,11 @@ class Voters:
     classifiers: tuple[PixelClassifier, ...]
     weights: tuple[float, ...]
 
+    def votes(self, pixels: Tensor) -> Tensor:
+        """As `logits` by running statistics, differentiable in the pixels."""
+        votes = [weight * classifier(pixels) for classifier, weight in zip(self.classifiers, self.weights)]
+        return torch.stack(votes).sum(0)
+
     def logits(self, pixels: Tensor, *, batch_norm: str = "running") -> Tensor:
         """The weighted mean of their logits, [N, K], of pixels [N, C, H, W] in [0, 1], without gradient.
 

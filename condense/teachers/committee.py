@@ -15,6 +15,7 @@ import torch
 from condense.data.info import DataInfo
 from condense.runtime.errors import CondenseError
 from condense.teachers.classifier import Voters
+from condense.teachers.projector import Projector
 from condense.teachers.teacher import Teacher, teacher_files
 
 
@@ -120,6 +121,12 @@ class Committee:
                     f"{purpose} needs the running statistics of BatchNorm, and teacher {member.manifest.network} has "
                     "none; give one with BatchNorm, such as convnet-bn or resnet18-bn"
                 )
+
+    def adapted(self, values: torch.Tensor, rank: int, outputs: int) -> Projector:
+        """A projector on its only member; raises `CondenseError` where there are several."""
+        if len(self) > 1:
+            raise CondenseError(f"a projector is on one encoder, and {self.name} are {len(self)}; give one")
+        return Projector(self.members[0], rank, outputs, values)
 
     def classifiers(self, device: torch.device) -> Voters:
         """Copies of all of them on a device, ready to be asked."""

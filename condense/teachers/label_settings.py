@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 from condense.runtime.errors import CondenseError, near_names
 from condense.runtime.validation import Closed, option_name, validated
 
-LABELS = ("hard", "smoothed:A", "static", "interpolated", "views", "records:N", "online")
-_LABELS = re.compile(r"hard|smoothed:(?:0?\.\d+|0)|static|interpolated|views|records:[1-9]\d{0,5}|online")
+LABELS = ("hard", "smoothed:A", "static", "interpolated", "views", "records:N", "online", "projector")
+_LABELS = re.compile(r"hard|smoothed:(?:0?\.\d+|0)|static|interpolated|views|records:[1-9]\d{0,5}|online|projector")
 _CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}|distance"
 _PLAIN = 0.01  # of the times that an image of records is shown: as it is, with its class (Dataset Reinforcement)
 
@@ -32,14 +32,17 @@ _OF_VIEWS = (
 )
 _OF_CODED = ("codec", "distance_weight", "calibrate", "unreliable")
 _OF_STORED = (*_OF_CODED, "subclasses")
+_OF_PROJECTORS = ("rank", "epochs", "image_updates")
 _OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
 _UNUSED = {
-    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
-    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED),
-    "static": (*_OF_VIEWS, *_OF_CODED),
-    "interpolated": (*_OF_VIEWS, *_OF_STORED),
-    "records": ("views", "pool", "batch_size", "teacher_bn", "bn_groups"),
-    "online": ("pool", *_OF_STORED),
+    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
+    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
+    "static": (*_OF_VIEWS, *_OF_CODED, *_OF_PROJECTORS),
+    "interpolated": (*_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
+    "views": _OF_PROJECTORS,
+    "records": ("views", "pool", "batch_size", "teacher_bn", "bn_groups", *_OF_PROJECTORS),
+    "online": ("pool", *_OF_STORED, *_OF_PROJECTORS),
+    "projector": ("pool", "teacher_bn", "bn_groups", *_OF_STORED),
 }
 
 
@@ -50,7 +53,8 @@ class LabelSettings(Closed):
         "static",
         description="hard: the class index; smoothed:A: A of it shared by all classes; static: one soft label an "
         "image; interpolated: the same, mixed with the images; views: one for each view, stored; records:N: N views, "
-        "of which one is drawn in each epoch; online: for each view, asked for in training",
+        "of which one is drawn in each epoch; online: for each view, asked for in training; projector: the same, by an "
+        "encoder that a few stored numbers adapt",
     )
     temperature: float | None = Field(
         None,
@@ -110,6 +114,12 @@ class LabelSettings(Closed):
 
     subclasses: int = Field(
         1, ge=1, le=64, description="parts of each class that the teacher's features tell apart, for few classes (LELP)"
+    )
+
+    rank: int = Field(4, ge=1, le=1024, description="of a projector: that of the factors of each layer")
+    epochs: int = Field(3, ge=1, description="of a projector: passes over the real data that it learns in")
+    image_updates: int = Field(
+        0, ge=0, description="of a projector: moves of the images towards what its teachers say of them"
     )
 
     @field_validator("labels")

@@ -47,7 +47,7 @@ OF_EACH_KIND: dict[str, Labels] = {
     "subclasses": SubclassLabels(random_rows(4, 6), CLASSES, 2, 4.0),
 }
 OUTPUTS = {"regression": 7, "subclasses": 6}  # of networks that are trained on them; else 3
-OF_VIEWS = {"views", "online"}  # test_views.py has these
+OF_VIEWS = {"views", "online", "projector"}  # test_views.py and test_projector.py have these
 
 
 def naive_loss(kind: str, labels: Labels, outputs: Tensor) -> float:
@@ -208,7 +208,7 @@ def test_nothing_outside_of_labels_names_the_kinds() -> None:
         "sets/imported_labels.py",
         "synthesizers/assigned_labels.py",
         "synthesizers/difficulty_alignment.py",
-        "teachers/relabel.py",
+        "teachers/labelling.py",
         "evaluation/teacher_labels.py",
     }
     assert users == makers_of_labels | {"evaluation/training_set.py", "training/records.py"}

@@ -245,7 +245,7 @@ def test_too_little_room_is_told_before_a_teacher_is_asked(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(CondenseError, match="not one would fit: give another --out"):
         condense.relabel(images, voter, "views", out=tmp_path / "set.h5")
-    monkeypatch.setattr("condense.teachers.relabel.available_memory", lambda device: 1000)
+    monkeypatch.setattr("condense.teachers.labelling.available_memory", lambda device: 1000)
     with pytest.raises(CondenseError, match=r"1,000 are free in memory; 13 views .* --views 13, or an out"):
         condense.relabel(images, voter, "views")
     assert not list(tmp_path.glob("*.h5"))
