@@ -252,10 +252,11 @@ def _slug(*words: str) -> str:
 
 class CellJob(Closed):
     """A cell with what it takes to compute it: the grid's data entry, which says where the data lies, the recipe, the
-    path of the set that images start from, if they start from one, and the grid's teachers."""
+    path of the set that images start from, if they start from one, the grid's teachers, and the path of an encoder."""
 
     cell: Cell
     source: DataEntry
     recipe: str | None = None
     initial_set: str | None = None
     teachers: dict[str, TeacherEntry] = {}  # noqa: RUF012  (pydantic copies defaults)
+    encoder: str | None = None

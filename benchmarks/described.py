@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from condense.runtime.validation import Closed
+from condense.teachers.label_settings import USUAL_VIEWS, LabelSettings
 
 
 class TeacherDescription(Closed):
@@ -20,28 +21,39 @@ class TeacherDescription(Closed):
 
 
 class LabelDescription(Closed):
-    """Labels that sets are given before they are scored: all settings, and who gives them (None for class indices)."""
+    """Labels that sets are given before they are scored: all settings, and who gives them (none for class indices).
+
+    `encoder` is what a projector adapts.
+    """
 
     settings: dict[str, Any]
     teachers: tuple[TeacherDescription, ...] = ()
+    encoder: TeacherDescription | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "encoder" or value is not None}
 
     @property
     def words(self) -> str:
-        """For the head of a column: what differs from one label of a single teacher at temperature 20."""
-        named = {"labels": None, "temperature": "T", "loss": None}
-        said = [
-            f"{word} {self.settings[name]:g}" if word else str(self.settings[name])
-            for name, word in named.items()
-            if name in self.settings
-        ]
-        usual = {"views": 300, "crop": "padded", "mix": "none", "teacher_bn": "running", "bn_groups": 1, "shuffle": 1}
-        usual |= {"codec": "dense"}
-        said += [
-            f"{name.replace('_', ' ')} {self.settings[name]}"
-            for name, value in usual.items()
-            if self.settings.get(name, value) != value
-        ]
-        return ", ".join(said)
+        """For the head of a column: kind, temperature and loss, then whatever is not as usual.
+
+        >>> LabelDescription(settings={"labels": "views", "temperature": 20.0, "loss": "kl", "pool": 0.1}).words
+        'views, T 20, kl, pool 0.1'
+        """
+        first = {"labels": "", "temperature": "T ", "loss": ""}
+        said = [f"{word}{_shown(self.settings[name])}" for name, word in first.items() if name in self.settings]
+        usual = {name: field.default for name, field in LabelSettings.model_fields.items()} | {"views": USUAL_VIEWS}
+        for name, value in usual.items():
+            given = self.settings.get(name, value)
+            if name not in (*first, "flip") and given != value:
+                said.append(f"{name.replace('_', ' ')} {_shown(given)}")
+        return ", ".join(said + ([f"on {self.encoder.name}"] if self.encoder else []))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def in_words(described: tuple[TeacherDescription, ...]) -> str:

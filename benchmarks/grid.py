@@ -203,6 +203,9 @@ class LabelsEntry(_WithOptions):
     teacher: Weights | None = Field(
         None, description="its name in the grid, or those of several with their weights; none for class indices"
     )
+    encoder: str | None = Field(
+        None, description="of a projector: the file of a teacher of such images, seen from the current folder"
+    )
     options: dict[str, Any] = Field({}, description="of `condense relabel`, other than the usual ones")
 
 

@@ -14,7 +14,7 @@ from benchmarks.cells import CHOOSER, CellJob, SetDescription
 from benchmarks.grid import DataEntry
 from benchmarks.plan import read_data
 from benchmarks.records import choice_path, set_path
-from benchmarks.teachers import committee
+from benchmarks.teachers import committee, encoder_of
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
 from condense.evaluation import evaluate
@@ -171,10 +171,16 @@ def _scored(
         return made, None
     asked = labels.teachers
     teacher = committee(asked, job.teachers, data, folder, progress=progress) if asked else None
+    adapted: dict[str, Any] = {}
+    advisers = teacher
+    if labels.encoder is not None:
+        assert job.encoder is not None, "the plan has its path"
+        advisers = encoder_of(labels.encoder, job.encoder)
+        adapted = {"encoder": advisers.members[0], "data": data}
     target = path.with_name(cell.labelled_name)
     if target.exists():
-        return SyntheticSet.load(target), teacher
-    return relabel(made, teacher, out=target, progress=progress, **labels.settings), teacher
+        return SyntheticSet.load(target), advisers
+    return relabel(made, teacher, out=target, progress=progress, **labels.settings, **adapted), advisers
 
 
 def _baseline(job: CellJob, made: SetDescription, data: RealData, folder: Path, *, progress: bool) -> Baseline[Any]:

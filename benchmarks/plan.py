@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.cells import CHOOSER, Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.described import LabelDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEntry
-from benchmarks.teachers import describe
+from benchmarks.teachers import describe, described_file
 from condense.baselines import Baseline
 from condense.baselines.making import baseline_settings
 from condense.data import RealData, load_data
@@ -101,6 +101,7 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
                         recipe=method.recipe,
                         initial_set=start,
                         teachers={name: grid.teachers[name] for name in grid.teachers if name in used},
+                        encoder=column.entry.labels.encoder if column.entry.labels else None,
                     )
     _check_named(grid, origin)
     for described in dict.fromkeys(column.of_all(data) for column in columns) if grid.full else ():
@@ -190,8 +191,11 @@ def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
     found = LabelSettings.of({"labels": entry.labels, **entry.options})
     if found.by_teacher and entry.teacher is None:
         raise CondenseError(f"labels {entry.labels} are given by a teacher: say which one, as `teacher`")
+    if (found.name == "projector") != (entry.encoder is not None):
+        raise CondenseError(f"an encoder is for labels projector, which need one, and these are {found.labels}")
     teachers = () if entry.teacher is None else describe(entry.teacher, grid.teachers, data)
-    return LabelDescription(settings=found.settled(mirror=data.mirror), teachers=teachers)
+    encoder = None if entry.encoder is None else described_file(entry.encoder)
+    return LabelDescription(settings=found.settled(mirror=data.mirror), teachers=teachers, encoder=encoder)
 
 
 def _made(entry: MethodEntry, data: RealData, size: Budget, grid: Grid) -> tuple[list[SetDescription], str | None]:

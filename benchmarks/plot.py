@@ -1,10 +1,10 @@
-"""The plot of a benchmark: one panel for each data set and column, bars grouped by method."""
+"""Plots of a benchmark: bars grouped by method, a panel for each data set and column; and accuracy against a cost."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,8 @@ from condense.runtime.printing import for_plot
 
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")  # Okabe & Ito
 _BAR = 0.19  # inches
-
-
-def write_plot(table: Table, path: Path, ending: str) -> None:
-    """Write the plot as `ending` (png or svg): bars are means, whiskers sample standard deviations, in percent.
-
-    A dashed line marks the full data. The SVG is the same for the same table.
-    """
-    save(draw(table), path, ending)
+_LINES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#333333", "#999933")  # after Okabe & Ito
+_MARKS = "osD^vP*X"
 
 
 def save(figure: Figure, path: Path, ending: str) -> None:
@@ -38,7 +32,10 @@ def save(figure: Figure, path: Path, ending: str) -> None:
 
 
 def draw(table: Table) -> Figure:
-    """The plot as a figure that belongs to no window."""
+    """Bars are means, whiskers sample standard deviations, in percent; a dashed line marks the full data.
+
+    The figure belongs to no window, as all of them here.
+    """
     data, columns = table.data, table.columns
     methods = list(dict.fromkeys(row.method for row in table.rows))
     sizes = sorted({row.size for row in table.rows}, key=lambda size: (size.ipc or 0, size.fraction or 0.0))
@@ -92,3 +89,48 @@ def _panel(
     axes.set_xlim(0, 105)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(for_plot(f"{data}: {column.protocol} ({table.hashes[column]}), {column.net}"), fontsize=9)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one line: a cost, a mean accuracy and its standard deviation, both fractions."""
+
+    label: str
+    points: list[tuple[float, float, float]]
+    dashed: bool = False
+
+
+def draw_lines(panels: Mapping[str, Sequence[Series]], cost: str) -> Figure:
+    """Accuracy against a cost on a logarithmic scale, a panel for each data set, as a figure that belongs to no window.
+
+    Series of one name look alike in all panels.
+    """
+    names = list(dict.fromkeys(series.label for shown in panels.values() for series in shown))
+    height = 0.4 + max(4.2, 0.7 + 0.22 * len(names)) * len(panels)
+    figure = Figure(figsize=(10.0, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    for name, axes in zip(panels, figure.subplots(len(panels), 1, squeeze=False)[:, 0], strict=True):
+        for series in panels[name]:
+            index = names.index(series.label)
+            costs, means, deviations = zip(*sorted(series.points), strict=True)
+            axes.errorbar(
+                costs,
+                [100 * mean for mean in means],
+                yerr=[100 * deviation for deviation in deviations],
+                label=for_plot(series.label),
+                color=_LINES[index % len(_LINES)],
+                marker=_MARKS[(index + index // len(_LINES)) % len(_MARKS)],
+                linestyle="--" if series.dashed else "-",
+                markersize=5,
+                linewidth=1.4,
+                capsize=2,
+                elinewidth=0.8,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(cost, fontsize=9)
+        axes.set_ylabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
+        axes.set_title(for_plot(name), fontsize=9)
+        axes.grid(which="both", color="#dddddd", linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

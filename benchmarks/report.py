@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.label_bytes import compares_labels
+from benchmarks.label_bytes import draw as draw_labels
 from benchmarks.markdown import markdown_table, percent
-from benchmarks.plot import write_plot
+from benchmarks.plot import draw, save
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
-from benchmarks.training_time import baselines_section, lines_of_baselines, write_time_plot
+from benchmarks.training_time import baselines_section, lines_of_baselines
+from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json, write_text
 
@@ -21,27 +24,29 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     """Write `results.md`, `.csv`, `.json`, and `.png` and `.svg` if anything was scored; return the table.
 
     Training-time baselines never stand beside sets: they have a table of their own in `results.md`, and `training.csv`,
-    `.png` and `.svg`. Raises `CondenseError` if two protocol hashes would come into one column.
+    `.png` and `.svg`. Where only labels differ, `labels.png` and `.svg` have accuracy against bytes. Raises
+    `CondenseError` if two protocol hashes would come into one column.
     """
     sets, baselines, references = _by_kind(records)
     table = build_table([*sets, *references] if sets or not baselines else [])
     of_baselines = build_table([*baselines, *references] if baselines else [])
-    training = lines_of_baselines(of_baselines)
+    lines, training = as_dicts(table), lines_of_baselines(of_baselines)
     write_text(folder / "results.md", markdown(table, records, of_baselines))
-    write_text(folder / "results.csv", comma_separated(as_dicts(table)))
+    write_text(folder / "results.csv", comma_separated(lines))
     content = as_json(table)
     failed = {each["cell"]: each for each in [*content["failed"], *as_json(of_baselines)["failed"]]}
     content["failed"] = list(failed.values())
     write_json(folder / "results.json", content | ({"training": training} if training else {}))
-    if table.scores:
-        for ending in ("png", "svg"):
-            with atomic_write(folder / f"results.{ending}") as path:
-                write_plot(table, path, ending)
+    figures = {"results": draw(table)} if table.scores else {}
     if training:
         write_text(folder / "training.csv", comma_separated(training))
+        figures["training"] = draw_baselines(training)
+    if compares_labels(lines):
+        figures["labels"] = draw_labels(lines)
+    for name, figure in figures.items():
         for ending in ("png", "svg"):
-            with atomic_write(folder / f"training.{ending}") as path:
-                write_time_plot(training, path, ending)
+            with atomic_write(folder / f"{name}.{ending}") as path:
+                save(figure, path, ending)
     return table
 
 

@@ -68,6 +68,20 @@ def describe(wanted: Weights, teachers: Teachers, data: RealData) -> tuple[Teach
     return tuple(found)
 
 
+def described_file(path: str) -> TeacherDescription:
+    """A teacher in a file of this project; raises `CondenseError` for another file."""
+    teacher = Teacher.open(path)
+    return TeacherDescription(name=Path(path).stem, network=teacher.manifest.network, weight=1.0, hash=teacher.hash)
+
+
+def encoder_of(described: TeacherDescription, path: str) -> Committee:
+    """The teacher that was described, alone; raises `CondenseError` where the file has become another one."""
+    teacher = Teacher.open(path)
+    if teacher.hash != described.hash:
+        raise CondenseError(f"{path} has changed since the benchmark started; start it again")
+    return Committee.of(teacher)
+
+
 def committee(
     described: tuple[TeacherDescription, ...], teachers: Teachers, data: RealData, folder: Path, *, progress: bool
 ) -> Committee:

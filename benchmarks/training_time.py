@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table, percent
-from benchmarks.plot import save
+from benchmarks.plot import Series, draw_lines
 from benchmarks.table import Table, as_dicts
-from condense.runtime.printing import for_plot
 
 CONTROL = "all data"
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#333333", "#999933")  # after Okabe & Ito
-_MARKS = "osD^vP*X"
 
 
 def lines_of_baselines(table: Table) -> list[dict[str, Any]]:
@@ -93,47 +88,20 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
     return f"{text}\n\n" + markdown_table(heads, rows)
 
 
-def write_time_plot(lines: Sequence[dict[str, Any]], path: Path, ending: str) -> None:
-    """Accuracy against the seconds of choosing and training, a panel for each data set; png or svg."""
-    save(draw(lines), path, ending)
-
-
 def draw(lines: Sequence[dict[str, Any]]) -> Figure:
-    """The plot as a figure that belongs to no window: a line for each baseline, a point for each of its lengths."""
-    data = list(dict.fromkeys(line["data"] for line in lines))
+    """Accuracy against the seconds of choosing and training: a line for each baseline, a point for each length."""
     names = list(dict.fromkeys(map(_series, lines)))
     several = len({(network, rule) for *_, network, rule in names}) > 1
-    figure = Figure(figsize=(10.0, 0.4 + 4.2 * len(data)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for name, axes in zip(data, figure.subplots(len(data), 1, squeeze=False)[:, 0], strict=True):
-        for index, series in enumerate(names):
-            of_one = (line for line in lines if (line["data"], _series(line)) == (name, series))
-            points = sorted((_seconds(line), 100 * line["mean"], 100 * (line["std"] or 0.0)) for line in of_one)
-            method, size, network, rule = series
-            if not points:
-                continue
-            seconds, means, errors = zip(*points, strict=True)
-            axes.errorbar(
-                seconds,
-                means,
-                yerr=errors,
-                label=for_plot(", ".join(filter(None, [method, size, *([network, rule] if several else [])]))),
-                color=_COLOURS[index % len(_COLOURS)],
-                marker=_MARKS[index % len(_MARKS)],
-                linestyle="--" if method == CONTROL else "-",
-                markersize=5,
-                linewidth=1.4,
-                capsize=2,
-                elinewidth=0.8,
-            )
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds of choosing and training", fontsize=9)
-        axes.set_ylabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
-        axes.set_title(for_plot(name), fontsize=9)
-        axes.grid(which="both", color="#dddddd", linewidth=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
+    panels: dict[str, list[Series]] = {}
+    for data in dict.fromkeys(line["data"] for line in lines):
+        for name in names:
+            of_one = [line for line in lines if (line["data"], _series(line)) == (data, name)]
+            points = [(_seconds(line), line["mean"], line["std"] or 0.0) for line in of_one]
+            method, size, *rest = name
+            label = ", ".join(filter(None, [method, size, *(rest if several else [])]))
+            if points:
+                panels.setdefault(data, []).append(Series(label, points, dashed=method == CONTROL))
+    return draw_lines(panels, "seconds of choosing and training")
 
 
 def _series(line: dict[str, Any]) -> tuple[str, str, str, str]:

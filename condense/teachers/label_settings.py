@@ -16,7 +16,7 @@ _LABELS = re.compile(r"hard|smoothed:(?:0?\.\d+|0)|static|interpolated|views|rec
 _CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}|distance"
 _PLAIN = 0.01  # of the times that an image of records is shown: as it is, with its class (Dataset Reinforcement)
 
-_USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
+USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
 _OF_VIEWS = (
     "views",
     "pool",
@@ -174,7 +174,7 @@ class LabelSettings(Closed):
         """Views of an image that labels are of; None for a new one in each epoch."""
         if self.name == "records":
             return int(self.labels.partition(":")[2])
-        views = _USUAL_VIEWS if self.views is None and self.name == "views" else self.views
+        views = USUAL_VIEWS if self.views is None and self.name == "views" else self.views
         return views if views is None or self.pool is None else max(1, round(self.pool * views))
 
     @property

@@ -1,17 +1,21 @@
 """Teachers of grids: which votes and labels a cell has, and that they are made by the grid's own command."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import condense
 from benchmarks.cells import Cell
+from benchmarks.described import LabelDescription
 from benchmarks.grid import parse_grid
 from benchmarks.harness import run_grid
 from benchmarks.plan import plan
 from benchmarks.records import read_records
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
+from condense.teachers.label_settings import LabelSettings
 
 
 def grid(data: Path, **changes):
@@ -84,3 +88,60 @@ def test_a_cell_knows_its_teachers_and_its_labels_and_others_are_as_before(digit
 def test_wrong_teachers_are_refused_before_any_work(digits_file: Path, changes, sentence: str):
     with pytest.raises(CondenseError, match=sentence):
         plan(grid(digits_file, **changes), "grid.yaml")
+
+
+def test_every_setting_of_labels_is_in_the_head_of_their_column() -> None:
+    """So that two columns which differ are never called the same."""
+    views, other = {"labels": "views", "batch_size": 8, "mix": "cutmix"}, {"labels": "projector"}
+    changes = {
+        "temperature": 4,
+        "loss": "kl-t2",
+        "views": 7,
+        "pool": 0.5,
+        "crop": "resized",
+        "least": 0.5,
+        "shuffle": 2,
+        "mix": "mixup",
+        "batch_size": 9,
+        "teacher_bn": "batch",
+        "seed": 1,
+        "calibrate": 0.1,
+        "codec": "int8",
+        "subclasses": 2,
+    }
+    more = {"rank": 5, "epochs": 1, "image_updates": 9}
+    of_others = {"labels", "flip", "class_weight", "bn_groups", "unreliable", "distance_weight"}  # need another beside
+    assert changes.keys() | more.keys() | of_others == LabelSettings.model_fields.keys()
+    settings = [views, *(views | {name: value} for name, value in changes.items())]
+    settings += [other, *(other | {name: value} for name, value in more.items())]
+    settings += [views | {"teacher_bn": "batch", "bn_groups": 2}, views | {"loss": "mse", "temperature": 1}]
+    settings += [views | {"loss": "mse", "temperature": 1, "class_weight": 0.5}, views | {"codec": "distance"}]
+    settings += [views | {"codec": "distance", "distance_weight": 0.5}]
+    settings += [views | {"calibrate": 0.1, "unreliable": "discarded"}]
+    words = [LabelDescription(settings=LabelSettings.of(each).settled(mirror=True)).words for each in settings]
+    assert len(set(words)) == len(words)
+    assert words[0] == "views, T 20, kl, mix cutmix, batch size 8"
+
+
+def test_labels_of_a_projector_in_a_grid(digits_file: Path, tmp_path: Path, untrained_teacher) -> None:
+    data = condense.load_data(digits_file)
+    path = tmp_path / "shared.safetensors"
+    untrained_teacher(replace(data.info, classes=("a", "b")), "convnet-d2-w4-bn").save(path)
+    labels = {"labels": "projector", "teacher": "small", "encoder": str(path), "options": {"epochs": 1, "rank": 2}}
+    columns = [{"protocol": "desk-soft", "nets": ["mlp"], "labels": labels}]
+    columns += [{"protocol": "desk-soft-static", "nets": ["mlp"], "labels": {"labels": "static", "teacher": "small"}}]
+    wanted = grid(digits_file, columns=columns, methods=[{"name": "random"}])
+    out = tmp_path / "out"
+    projected, static = run_grid(wanted, out, origin="grid.yaml", executor=here, progress=False)
+    assert projected.status == "done", projected.error
+    assert projected.label_source.startswith("own: given in training by a projector of rank 2")
+    assert projected.configuration.column.label_words == "projector, T 20, kl, rank 2, epochs 1, on shared of small"
+    assert projected.bytes > static.bytes > 0
+    assert str(tmp_path) not in next((out / "cells").glob("*desk-soft-mlp*.json")).read_text()
+    with Image.open(out / "labels.png") as picture:
+        assert min(picture.size) > 300
+    untrained_teacher(data.info, "convnet-d2-w4-bn", seed=1).save(path)
+    assert plan(wanted, "grid.yaml")[0].cell.key != projected.key
+    for wrong in [labels | {"encoder": None}, {"labels": "static", "teacher": "small", "encoder": str(path)}]:
+        with pytest.raises(CondenseError, match="an encoder is for labels projector, which need one"):
+            plan(grid(digits_file, columns=[{"protocol": "desk-soft", "nets": ["mlp"], "labels": wrong}]), "grid.yaml")
