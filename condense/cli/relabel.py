@@ -65,8 +65,9 @@ def relabel(words: Sequence[str]) -> int:
     settings = LabelSettings.of({name: getattr(options, name) for name in LabelSettings.model_fields})
     with claimed_output(options.out, "relabelling", suffix=".h5", overwrite=options.overwrite), threads_restored():
         set_threads(options.threads)
-        if options.out.exists() and Path(options.source).exists() and options.out.samefile(options.source):
-            raise CondenseError(f"--out {options.out} is the source itself; give another name")
+        for given in filter(None, (options.source, options.data)):
+            if options.out.exists() and Path(given).exists() and options.out.samefile(given):
+                raise CondenseError(f"--out {options.out} is {given} itself, which is read; give another name")
         teacher = None if options.teacher is None else Committee.open(options.teacher)
         made = make(
             _source(options),
@@ -93,8 +94,6 @@ def _source(options: Any) -> SyntheticSet | RealData:
     if path.suffix == ".h5" and not path.exists():
         raise CondenseError(f"{options.source} does not exist; give the file of a set, or real data by name or path")
     if not is_set(path):
-        if options.data is not None:
-            raise CondenseError(f"--data: {options.source} is real data itself, which is learned from; leave it out")
         return _read(options.source, options)
     if given and options.data is None:
         raise CondenseError(f"{option_name(given[0])} is for real data, and {options.source} is a set; leave it out")
@@ -103,11 +102,7 @@ def _source(options: Any) -> SyntheticSet | RealData:
 
 def _learned_from(options: Any) -> RealData | None:
     """The real data that a projector learns from."""
-    if options.data is None:
-        return None
-    if options.labels != "projector":
-        raise CondenseError(f"--data has no meaning for --labels {options.labels}; leave it out")
-    return _read(options.data, options)
+    return None if options.data is None else _read(options.data, options)
 
 
 def _read(source: str, options: Any) -> RealData:

@@ -95,11 +95,13 @@ def evaluate(
     train = TrainingData(data.train.source, data.train.labels, info)
     test = TestData(data.test.source, data.test.labels, info)
     committee = None if teacher is None else Committee.of(teacher)
-    asked = synthetic.stored_labels.asks if isinstance(synthetic, SyntheticSet) else None
-    if committee is not None and committee.hash != asked:  # the encoder of a projector may know other classes
+    encoder = synthetic.stored_labels.encoder if isinstance(synthetic, SyntheticSet) else None
+    if committee is not None and committee.hash != encoder:
         notes += committee.check_matches(data.info)
     trained_on = training_set(synthetic, train, found, teacher=committee, device=chosen, progress=progress)
     shared = _Conditions(trained_on, test, found, seed, chosen, compile, progress, corruptions)
+    for name in names if trained_on.parts > 1 else ():  # again: not every network can have as many outputs
+        build_network(name, data.image_shape, shared.outputs, seed)
     return Evaluation(tuple(_evaluate_one(name, count, shared) for name in names), notes + trained_on.notes)
 
 

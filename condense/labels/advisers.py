@@ -16,7 +16,18 @@ class Voter(Protocol):
         """The logits [n, K] of pixels [n, C, H, W] in [0, 1]."""
 
 
-class Advisers(Protocol):
+class Asking(Protocol):
+    """Who can be asked about views: teachers, or a projector."""
+
+    @property
+    def name(self) -> str:
+        """Who they are, for people."""
+
+    def classifiers(self, device: torch.device) -> Voter:
+        """Copies of them on a device."""
+
+
+class Advisers(Asking, Protocol):
     """Teachers that can be asked: a `condense.teachers.Committee`."""
 
     @property
@@ -24,17 +35,10 @@ class Advisers(Protocol):
         """Who they are."""
 
     @property
-    def name(self) -> str:
-        """The same for people."""
-
-    @property
     def bytes(self) -> int:
         """What they cost to keep."""
 
-    def classifiers(self, device: torch.device) -> Voter:
-        """Copies of them on a device."""
-
-    def adapted(self, values: Tensor, rank: int, outputs: int) -> Advisers:
+    def adapted(self, values: Tensor, rank: int, outputs: int) -> Asking:
         """A projector: the only one of them as an encoder that these values (float32 [P]) adapt."""
 
 

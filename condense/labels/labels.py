@@ -104,8 +104,8 @@ class Labels(ABC):
         return None
 
     @property
-    def asks(self) -> str | None:
-        """The hash of the teachers who are asked in a training on them; None where nobody is."""
+    def encoder(self) -> str | None:
+        """The hash of the encoder of whom labels are asked in a training, whatever classes it knows; None for none."""
         return None
 
     @property

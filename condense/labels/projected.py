@@ -17,13 +17,13 @@ from condense.labels.labels import Attributes, Labels, Stored, read_text, settle
 from condense.labels.objectives import Objective
 from condense.labels.showing import Showing
 from condense.labels.shown import Answers
-from condense.labels.views import Asked, LabelsOfViews, facts_of
+from condense.labels.views import Asked, AskedLabels, facts_of
 from condense.runtime.errors import CondenseError
 
 _MOST = 2**20  # outputs, or the rank
 
 
-class ProjectorLabels(LabelsOfViews):
+class ProjectorLabels(AskedLabels):
     """The `values` of a projector, float32 [P], which `condense.teachers.projector` knows by their order.
 
     `teacher` is the encoder, who is asked in training and is a part of what labels cost, public or not. The projector
@@ -46,15 +46,15 @@ class ProjectorLabels(LabelsOfViews):
         taught_by: str,
     ) -> None:
         super().__init__(showing, objective, teacher, images, count, classes)
-        self.values_of_projector = settled(values, "the values of a projector", torch.float32, 1)
+        self.projector = settled(values, "the values of a projector", torch.float32, 1)
         self.rank, self.outputs, self.taught_by = rank, outputs, taught_by
-        if not torch.isfinite(self.values_of_projector).all():
+        if not torch.isfinite(self.projector).all():
             raise CondenseError("the values of a projector are not finite; the training that made them diverged")
 
     @property
     def arrays(self) -> dict[str, Stored]:
         """The values."""
-        return {"values": self.values_of_projector}
+        return {"projector": self.projector}
 
     @property
     def attributes(self) -> Attributes:
@@ -62,19 +62,14 @@ class ProjectorLabels(LabelsOfViews):
         return super().attributes | {"rank": self.rank, "outputs": self.outputs, "taught_by": self.taught_by}
 
     @property
-    def asks(self) -> str:
+    def encoder(self) -> str:
         """The encoder."""
         return self.teacher.hash
-
-    @property
-    def bytes(self) -> int:
-        """Those of class indices, of the values and of the encoder."""
-        return super().bytes + self.teacher.bytes
 
     def answers(self, advisers: Advisers | None) -> Answers:
         """The projector on the encoder, which must be the one that it was made for."""
         encoder = self.checked(advisers)
-        return Asked(self.showing, encoder.adapted(self.values_of_projector, self.rank, self.outputs))
+        return Asked(self.showing, encoder.adapted(self.projector, self.rank, self.outputs))
 
     def check(self, images: int, classes: int) -> None:
         """It must know as many classes."""
@@ -85,7 +80,7 @@ class ProjectorLabels(LabelsOfViews):
     def describe(self) -> str:
         """What they are, for people."""
         return self._described(
-            f"given in training by a projector of rank {self.rank}, {self.values_of_projector.numel():,} numbers, that "
+            f"given in training by a projector of rank {self.rank}, {self.projector.numel():,} numbers, that "
             f"learned from {self.taught_by}"
         )
 
@@ -96,7 +91,7 @@ class ProjectorLabels(LabelsOfViews):
         if taught_by is None:
             raise CondenseError("its labels do not tell who their projector learned from; make it again")
         numbers = _number(attributes, "rank"), _number(attributes, "outputs")
-        return cls(whole(arrays, "values"), *facts_of(attributes), classes, *numbers, taught_by)
+        return cls(whole(arrays, "projector"), *facts_of(attributes), classes, *numbers, taught_by)
 
 
 def _number(attributes: Mapping[str, Any], name: str) -> int:

@@ -5,9 +5,10 @@ Projections of Teacher Embeddings for Few-Class Distillation", arXiv 2409.20449)
 directions of its features, and trains networks on the subclasses; the probability of a class is the sum of those of its
 parts.
 
-The directions are those of what the logits do not see (the null space of the classifier), as in the paper, of which no
-code was found. Ours is the rest: the directions of a class are turned by a random rotation, so that no part has more
-variance than another, and are scaled so that the places of its images along them have variance 1.
+The directions are those of what the logits do not see (the null space of the classifier), as in the paper. Of the rest
+no code was found, and what the sources at hand leave open is done so: the directions of a class are turned by a random
+rotation, so that no part has more variance than another, and are scaled so that the places of its images along them
+have variance 1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from condense.labels.labels import Attributes, Labels, Stored, read_number, read
 from condense.labels.objectives import Objective
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
+
+_NOISE = 1e-12  # of the sum of squares of features: what rounding leaves in directions that there are not
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +57,16 @@ def find_subclasses(features: Tensor, classes: Tensor, weight: Tensor, parts: in
     vary only in what the logits see, has parts that are all alike.
     """
     features, weight = features.double(), weight.double()
-    unseen = torch.eye(weight.shape[1], dtype=weight.dtype) - torch.linalg.pinv(weight) @ weight  # [D, D]
+    inverse = torch.linalg.pinv(weight)  # [D, K]
     centres, directions = [], []
     for label in range(len(weight)):
         own = features[classes == label]
         centre = own.mean(0) if len(own) else features.mean(0)
+        away = own - centre
         rotation = _rotation(parts, generator(seed, "subclasses", label))
         centres.append(centre)
-        directions.append(rotation @ _principal((own - centre) @ unseen, parts))
+        unseen = away - away @ inverse @ weight  # what is left is orthogonal to the rows of the weight
+        directions.append(rotation @ _principal(unseen, parts, least=_NOISE * away.square().sum()))
     return Subclasses(torch.stack(directions).float(), torch.stack(centres).float())
 
 
@@ -129,6 +134,8 @@ class SubclassLabels(LogitLabels):
         """The rows, of how many parts they are, and how they are trained on."""
         rows, temperature = whole(arrays, "values"), read_number(attributes, "temperature")
         objective = Objective.from_attributes(attributes, temperature, cls.usual_loss)
+        if "parts" not in attributes or objective.class_weight:
+            raise CondenseError("its labels of parts of classes do not tell of how many, or have a loss of classes")
         known = {name: read_text(attributes, name) for name in ("teacher", "images")}
         return cls(rows, classes, read_parts(attributes), temperature, objective.loss, **known)
 
@@ -160,17 +167,19 @@ class OfClasses(nn.Module):
         return merged(self.network(images), self.classes)
 
 
-def _principal(deviations: Tensor, count: int) -> Tensor:
+def _principal(deviations: Tensor, count: int, least: Tensor) -> Tensor:
     """The first principal directions of deviations [n, D], divided by the root of their mean variance: [count, D].
 
-    Zero where there are fewer. Of a direction and its opposite it is the one whose largest number is positive.
+    Zero where there are fewer whose sum of squares is more than `least`. Of a direction and its opposite it is the one
+    whose largest number is positive.
     """
-    variances, vectors = torch.linalg.eigh(deviations.mT @ deviations / max(1, len(deviations)))  # ascending
-    variances, vectors = variances.flip(0)[:count], vectors.mT.flip(0)[:count]  # [count], [count, D]
-    vectors = vectors * vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
-    there = variances > 1e-9 * variances.sum().clamp_min(1e-30)
-    vectors = vectors * there[:, None] / (variances * there).mean().sqrt().clamp_min(1e-15)
-    return torch.cat([vectors, vectors.new_zeros(count - len(vectors), vectors.shape[1])])
+    _, lengths, vectors = torch.linalg.svd(deviations, full_matrices=False)  # descending
+    vectors = vectors[lengths.square() > least][:count]
+    if not len(vectors):
+        return deviations.new_zeros(count, deviations.shape[1])
+    signs = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
+    variance = lengths[: len(vectors)].square().sum() / len(deviations) / count
+    return torch.cat([signs * vectors / variance.sqrt(), vectors.new_zeros(count - len(vectors), vectors.shape[1])])
 
 
 def _rotation(size: int, source: torch.Generator) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from condense.augmentation.views import ViewRule
 from condense.data.info import DataInfo
-from condense.labels.advisers import Advisers, TeacherFacts
+from condense.labels.advisers import Advisers, Asking, TeacherFacts
 from condense.labels.codecs import DENSE, DISTANCES, Codec, codec_named
 from condense.labels.labels import Attributes, Labels, Stored, read_text, settled
 from condense.labels.objectives import DistanceObjective, Objective
@@ -60,10 +60,7 @@ class LabelsOfViews(Labels):
         self.classes = None if classes is None else settled(classes, "class indices", torch.int64, 1)
         if self.classes is not None and len(self.classes) != count:
             raise CondenseError(f"there are labels of views of {count} images but {len(self.classes)} class indices")
-        if self.classes is None and (objective.class_weight or isinstance(objective, DistanceObjective)):
-            raise CondenseError(
-                f"the loss {objective.loss} with classes in it needs the class of each image; give it, or another loss"
-            )
+        check_classes(objective, self.classes)
         if showing.plain and (self.classes is None or objective.temperature != 1):
             raise CondenseError("images that are seen as they are need their classes, and labels at temperature 1")
         showing.check(count)
@@ -114,17 +111,6 @@ class LabelsOfViews(Labels):
     def answers(self, advisers: Advisers | None) -> Answers:
         """Where logits come from in a training; raises `CondenseError` where the teachers are missing, or others."""
 
-    def checked(self, advisers: Advisers | None) -> Advisers:
-        """The teachers, who must be those that the labels name."""
-        by = f"labels are given in training by teacher {self.teacher.name}, hash {self.teacher.hash}"
-        if advisers is None:
-            raise CondenseError(f"{by}; give it as --teacher")
-        if advisers.hash != self.teacher.hash:
-            raise CondenseError(
-                f"{by}, and not by --teacher {advisers.name}, hash {advisers.hash}; give that one, or relabel"
-            )
-        return advisers
-
     def source(
         self,
         images: ImageSource,
@@ -146,6 +132,14 @@ class LabelsOfViews(Labels):
 
     def _described(self, how_many: str) -> str:
         return f"{how_many} ({self.objective.describe()}, teacher {self.teacher.described}; {self.showing.describe()})"
+
+
+def check_classes(objective: Objective, classes: Tensor | None) -> None:
+    """Raise `CondenseError` for a loss that needs the classes of images which have none."""
+    if classes is None and (objective.class_weight or isinstance(objective, DistanceObjective)):
+        raise CondenseError(
+            f"the loss {objective.loss} with classes in it needs the class of each image; give it, or another loss"
+        )
 
 
 class ViewLabels(LabelsOfViews):
@@ -247,23 +241,43 @@ class ViewLabels(LabelsOfViews):
         return cls(rows, *facts_of(attributes), classes, codec, outputs, read_parts(attributes))
 
 
-class OnlineLabels(LabelsOfViews):
-    """Nothing is stored: the teachers are asked about every view while a network is trained.
+class AskedLabels(LabelsOfViews):
+    """Labels that are asked for while a network is trained: those who give them are part of what the set costs."""
 
-    They are part of what the set costs.
-    """
-
-    kind = "online"
-
-    @property
-    def asks(self) -> str:
-        """The teachers."""
-        return self.teacher.hash
+    def __init__(
+        self,
+        showing: Showing,
+        objective: Objective,
+        teacher: TeacherFacts,
+        images: str,
+        count: int,
+        classes: Tensor | None,
+    ) -> None:
+        super().__init__(showing, objective, teacher, images, count, classes)
+        if isinstance(objective, DistanceObjective):
+            raise CondenseError("distances are stored, and not asked for in training; give another loss")
 
     @property
     def bytes(self) -> int:
-        """Those of class indices and of the teachers."""
+        """Those of what is stored, and of who is asked."""
         return super().bytes + self.teacher.bytes
+
+    def checked(self, advisers: Advisers | None) -> Advisers:
+        """The teachers, who must be those that the labels name; raises `CondenseError` for others."""
+        by = f"labels are given in training by teacher {self.teacher.name}, hash {self.teacher.hash}"
+        if advisers is None:
+            raise CondenseError(f"{by}; give it as --teacher")
+        if advisers.hash != self.teacher.hash:
+            raise CondenseError(
+                f"{by}, and not by --teacher {advisers.name}, hash {advisers.hash}; give that one, or relabel"
+            )
+        return advisers
+
+
+class OnlineLabels(AskedLabels):
+    """Nothing is stored: the teachers are asked about every view."""
+
+    kind = "online"
 
     def answers(self, advisers: Advisers | None) -> Answers:
         """The teachers."""
@@ -296,7 +310,7 @@ class Asked:
     """Teachers that are asked about what is shown."""
 
     showing: Showing
-    advisers: Advisers
+    advisers: Asking
 
     def on(self, device: torch.device) -> Answer:
         """Copies of them on the device."""

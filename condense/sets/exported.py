@@ -47,6 +47,7 @@ class _Metadata(BaseModel):
     loss: str | None = None
     class_weight: float | None = None
     teacher: str | None = None
+    parts: int | None = None
     learned_lr: float | None
     augmentation: dict[str, Any] | None
     protocol: str | None
@@ -133,7 +134,7 @@ def _arguments(
         "stored_labels": labels_from_arrays(
             metadata.label_kind,
             {} if targets is None else {"values": targets},
-            metadata.model_dump(include={"temperature", "loss", "class_weight", "teacher"}, exclude_none=True),
+            metadata.model_dump(include={"temperature", "loss", "class_weight", "teacher", "parts"}, exclude_none=True),
             labels,
         ),
     }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from condense.networks import Network
 from condense.networks.layers import batch_norms
+from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import drawing
 
 
@@ -52,6 +53,15 @@ class PixelClassifier(nn.Module):
     def _normalized(self, pixels: Tensor) -> Tensor:
         normalized: Tensor = self.normalize(pixels)
         return normalized.to(next(self.network.parameters()).dtype)
+
+
+def linear_head(network: Network, name: str) -> nn.Linear:
+    """The last layer, on features; raises `CondenseError` for a network whose features are its outputs."""
+    if not isinstance(network.classifier, nn.Linear):
+        raise CondenseError(
+            f"{name} has no linear layer at its end, whose features are wanted; give a teacher with one"
+        )
+    return network.classifier
 
 
 @contextmanager

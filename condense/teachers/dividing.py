@@ -13,7 +13,7 @@ from condense.labels.subclasses import Subclasses, find_subclasses
 from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import drawing
 from condense.runtime.seeds import generator
-from condense.teachers.classifier import PixelClassifier
+from condense.teachers.classifier import PixelClassifier, linear_head
 from condense.teachers.committee import Committee
 
 _MOST_VIEWS = 20_000  # that principal directions are found from
@@ -35,7 +35,9 @@ class DividedTeacher:
         """
         assert batch_norm == "running", "label settings refuse the other one"
         features = _features(self.classifier, pixels)
-        return self.subclasses.divided(self.classifier.network.classifier(features).detach(), features)
+        with torch.no_grad():
+            logits: Tensor = self.classifier.network.classifier(features)
+        return self.subclasses.divided(logits, features)
 
 
 def divided(
@@ -56,7 +58,14 @@ def divided(
         raise CondenseError(f"--subclasses are parts of the classes of one teacher, and there are {len(committee)}")
     if classes is None:
         raise CondenseError("--subclasses are found class by class, and these images have no classes; leave it out")
-    classifier = committee.members[0].classifier(device)
+    teacher = committee.members[0]
+    classifier = teacher.classifier(device)
+    weight = linear_head(classifier.network, teacher.name).weight.detach().cpu()
+    if torch.linalg.matrix_rank(weight.double()) >= weight.shape[1]:
+        raise CondenseError(
+            f"--subclasses are where features vary and logits do not: the logits of {teacher.name} see all of its "
+            f"{weight.shape[1]} features; give a teacher with more features than classes, or leave it out"
+        )
     rows = torch.randperm(len(plain), generator=generator(seed, "images for subclasses"))[:_MOST_VIEWS].sort().values
     views = 1 if showing is None else max(1, min(_VIEWS, showing.views or _VIEWS, _MOST_VIEWS // len(rows)))
     features = []
@@ -65,7 +74,6 @@ def divided(
             pixels = plain.read(ids).to(device)
             seen = pixels if showing is None else showing.seen(pixels, torch.full_like(ids, view), ids)
             features.append(_features(classifier, seen).cpu())
-    weight = classifier.network.classifier.weight.detach().cpu()
     return DividedTeacher(
         classifier, find_subclasses(torch.cat(features), classes[rows].repeat(views), weight, parts, seed)
     )

@@ -31,15 +31,24 @@ def updated_images(
     logits of the same view of the image as it was, by Adam, within [0, 1]. Raises `CondenseError` for a set that has
     no pixel of each image: one that is decoded, or kept in another space.
     """
+    check_movable(base)
+    moved = [
+        _in_8_bits(_moved(base.plain.read(ids).to(device), ids, projector, teachers, showing, updates))
+        for ids in torch.arange(len(base)).split(_AT_ONCE)
+    ]
+    return replace(base, stored=torch.cat(moved), source_indices=None, scores=None)  # they are no copies any more
+
+
+def check_movable(base: SyntheticSet) -> None:
+    """Raise `CondenseError` for a set whose images cannot be moved."""
     if base.decoder is not None or base.stored.dtype != torch.uint8:
         raise CondenseError(
             "--image-updates changes pixels of 8 bits, and these images are stored in another form; leave it out"
         )
-    moved = [
-        _moved(base.plain.read(ids).to(device), ids, projector, teachers, showing, updates)
-        for ids in torch.arange(len(base)).split(_AT_ONCE)
-    ]
-    return replace(base, stored=torch.cat(moved).mul(255).round().to(torch.uint8).cpu())
+
+
+def _in_8_bits(pixels: Tensor) -> Tensor:
+    return pixels.mul(255).round().to(torch.uint8).cpu()
 
 
 def _moved(pixels: Tensor, ids: Tensor, projector: Voters, teachers: Voter, showing: Showing, updates: int) -> Tensor:
@@ -50,7 +59,7 @@ def _moved(pixels: Tensor, ids: Tensor, projector: Voters, teachers: Voter, show
         views = torch.full_like(ids, update)
         wanted = teachers.logits(showing.seen(pixels, views, ids))
         loss = F.mse_loss(projector.votes(showing.seen(moved, views, ids)), wanted)
-        (moved.grad,) = torch.autograd.grad(loss * len(ids), moved)
+        (moved.grad,) = torch.autograd.grad(loss, moved)
         optimizer.step()
         with torch.no_grad():
             moved.clamp_(0, 1)

@@ -151,7 +151,7 @@ class LabelSettings(Closed):
         Raises `CondenseError` for unknown ones, for values out of range, and for those that the labels do not have.
         """
         found = validated(cls, values, spell=option_name)
-        for name in _UNUSED.get(found.name, ()):
+        for name in found._unused:
             if getattr(found, name) != cls.model_fields[name].default:
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
         if found.codec == "distance":
@@ -187,6 +187,12 @@ class LabelSettings(Closed):
         """How often an image is shown as it is, with its class."""
         return _PLAIN if self.name == "records" else 0.0
 
+    @property
+    def _unused(self) -> tuple[str, ...]:
+        """What has no meaning for them; images as they are have a seed only where their classes are divided."""
+        names = _UNUSED.get(self.name, ())
+        return tuple(name for name in names if name != "seed") if self.subclasses > 1 else names
+
     def settled(self, *, mirror: bool) -> dict[str, Any]:
         """All that decides the labels of images whose mirror images keep their class, or do not: JSON-able."""
         used = {
@@ -194,11 +200,10 @@ class LabelSettings(Closed):
             "views": self.used_views if self.pool is None else self.views,
             "flip": mirror if self.flip is None else self.flip,
         }
-        unused = _UNUSED.get(self.name, ())
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
         # settings that came later: what is as before says nothing of them
         usual = {"codec": "dense", "unreliable": "softened", "distance_weight": 1.0, "subclasses": 1}
-        return {name: value for name, value in values.items() if name not in unused and value != usual.get(name)}
+        return {name: value for name, value in values.items() if name not in self._unused and value != usual.get(name)}
 
 
 def _check_distances(found: LabelSettings) -> None:

@@ -27,9 +27,11 @@ from condense.labels import (
 from condense.labels.advisers import TeacherFacts, Voter
 from condense.labels.codecs import DISTANCES, codec_named
 from condense.labels.objectives import DistanceObjective, Objective
+from condense.labels.plain import PlainImages
 from condense.labels.reliability import Calibration
 from condense.labels.rows import RowsToMake
 from condense.labels.showing import Showing, colour_beyond
+from condense.labels.views import check_classes
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import DIGEST_BYTES
 from condense.runtime.memory import available_memory
@@ -39,18 +41,20 @@ from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers.asking import ViewAsking, clean_logits
 from condense.teachers.committee import Committee
 from condense.teachers.dividing import divided
-from condense.teachers.image_update import updated_images
+from condense.teachers.image_update import check_movable, updated_images
 from condense.teachers.label_settings import LabelSettings
 from condense.teachers.projector import fit_projector
+from condense.teachers.teacher import Teacher
 
 _HEAD = 2**20  # bytes of a file beside images and labels, about
+_ASKED_FOR_NOTE = 1_000  # images that a projector and its teachers are compared on
 
 
 @dataclass(frozen=True)
 class Adapting:
     """What a projector adapts, and the real data that it learns from."""
 
-    encoder: Committee
+    encoder: Teacher
     data: RealData
 
 
@@ -106,8 +110,9 @@ class Labelling:
     def _of_views(self, base: SyntheticSet) -> Labels:
         """Labels of what is shown of the images, stored or asked for in training."""
         teachers, wanted, classes = self._teachers(base), self.wanted, base.training_labels.classes
-        showing = self._showing(base)
-        about = showing, self._objective, TeacherFacts.of(teachers), base.plain.digest, len(base), classes
+        showing, objective = self._showing(base), self._objective
+        check_classes(objective, classes)
+        about = showing, objective, TeacherFacts.of(teachers), base.plain.digest, len(base), classes
         if wanted.name == "online":
             return OnlineLabels(*about)
         codec, outputs = codec_named(wanted.codec), len(base.info.classes) * wanted.subclasses
@@ -129,10 +134,15 @@ class Labelling:
         """Labels by a projector, which is made now, of images that are perhaps moved."""
         assert self.adapting is not None, "there is no projector without an encoder and data"
         encoder, data, teachers, wanted = self.adapting.encoder, self.adapting.data, self._teachers(base), self.wanted
-        base.check_matches(data.info)
-        showing = self._showing(base)
+        note = base.check_matches(data.info)
+        if note is not None:
+            say(f"note: {note}")
+        showing, objective, classes = self._showing(base), self._objective, base.training_labels.classes
+        check_classes(objective, classes)
+        if wanted.image_updates:
+            check_movable(base)
         projector = fit_projector(
-            encoder.members[0],
+            encoder,
             teachers,
             data.train,
             rank=wanted.rank,
@@ -144,17 +154,18 @@ class Labelling:
         fitted, voter = projector.classifiers(self.device), teachers.classifiers(self.device)
         if wanted.image_updates:
             base = updated_images(base, fitted, voter, showing, wanted.image_updates, self.device)
-        said, meant = (clean_logits(base.plain, each, self.device).argmax(1) for each in (fitted, voter))
+        some = PlainImages(min(len(base), _ASKED_FOR_NOTE), base.plain.read)
+        said, meant = (clean_logits(some, each, self.device).argmax(1) for each in (fitted, voter))
         same = (said == meant).double().mean().item()
         say(f"note: projector and teacher take {same:.0%} of the images for the same class")
         return base, ProjectorLabels(
             projector.values,
             showing,
-            self._objective,
-            TeacherFacts.of(encoder),
+            objective,
+            TeacherFacts.of(Committee.of(encoder)),
             base.plain.digest,
             len(base),
-            base.training_labels.classes,
+            classes,
             rank=projector.rank,
             outputs=projector.outputs,
             taught_by=teachers.name,

@@ -1,18 +1,17 @@
 """Projectors: a frozen encoder that low-rank factors and a new head turn into a teacher of other classes.
 
 The idea of HeLlO (Yu et al., "Heavy Labels Out!", arXiv 2408.08201), whose encoder is CLIP's and whose head begins as
-embeddings of class names. Here the encoder is any teacher, so that this is not HeLlO, and the head begins as the mean
-features of the classes. It is kept whole; the paper has factors of it, which pay only for thousands of classes.
+embeddings of class names, so that factors are all that is kept of it too. Here the encoder is any teacher, so that this
+is not HeLlO, and the head begins as the mean features of the classes in the real data: it is kept whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, parametrize, vector_to_parameters
 
@@ -29,19 +28,22 @@ from condense.networks import build_network
 from condense.runtime.cache import found_or_made
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
-from condense.teachers.classifier import Normalize, PixelClassifier, Voters
+from condense.teachers.classifier import Normalize, PixelClassifier, Voters, linear_head
 from condense.teachers.teacher import Teacher
-from condense.training.loop import train_network
+from condense.training.loop import Diverged, train_network
 from condense.training.prediction import images_at_once
 from condense.training.rule import TrainingRule
 
 REVISION = 1  # to be raised when equal arguments give other projectors: those in caches are not believed any more
-_LR, _BATCH, _CLASS_WEIGHT = 1e-3, 128, 0.1  # of Adam; of the class beside the logits of the teachers
+_RULE = TrainingRule(optimizer="adam", lr=1e-3, batch_size=128, epochs=1, schedule="cosine")
+_OBJECTIVE = Objective("mse", class_weight=0.1)
 _MOST_FOR_MEANS = 5_000  # images
 
 
 class LowRank(nn.Module):
     """W + A B of a frozen weight W [o, ...]: A [o, r] begins as zeros, B [r, i] as normal numbers over the root of i.
+
+    A rank r above o or i would say nothing more, and is cut to the smaller one.
 
     >>> weight = torch.ones(2, 3, 1, 1)
     >>> torch.equal(LowRank(weight, 1, torch.Generator())(weight), weight)
@@ -51,6 +53,7 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, rank: int, source: torch.Generator) -> None:
         super().__init__()
         outputs, inputs = len(weight), weight[0].numel()
+        rank = min(rank, outputs, inputs)
         self.left = nn.Parameter(torch.zeros(outputs, rank))
         self.right = nn.Parameter(torch.randn(rank, inputs, generator=source) / inputs**0.5)
 
@@ -62,18 +65,21 @@ class LowRank(nn.Module):
 class AdaptedEncoder(PixelClassifier):
     """The encoder of a teacher with factors of every convolution and linear layer, and a head for so many classes.
 
-    Only these are trained. BatchNorm keeps the statistics of the encoder, in training too.
+    Only these are trained. BatchNorm keeps the statistics of the encoder, in training too. Raises `CondenseError` for a
+    network without a linear layer at its end.
     """
 
     def __init__(self, encoder: Teacher, rank: int, outputs: int, seed: int = 0) -> None:
         manifest, source = encoder.manifest, generator(seed, "projector")
-        network = build_network(manifest.network, manifest.image_shape, outputs, seed)
+        network = build_network(manifest.network, manifest.image_shape, outputs, seed=0)
+        head = linear_head(network, encoder.name)
         known = {name: value for name, value in encoder.state.items() if not name.startswith("classifier.")}
-        network.load_state_dict(known, strict=False)
+        network.load_state_dict(known | {f"classifier.{name}": value for name, value in head.state_dict().items()})
         super().__init__(Normalize(manifest.mean, manifest.std), network)
+        self.name = f"a projector on {encoder.name}"
         for layer in [part for part in network.features.modules() if isinstance(part, nn.Conv2d | nn.Linear)]:
             parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank, source))
-        network.classifier.requires_grad_(True)
+        head.requires_grad_(True)
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -87,7 +93,7 @@ class AdaptedEncoder(PixelClassifier):
 
 @dataclass(frozen=True, eq=False)
 class Projector:
-    """An encoder and the `values` of what was trained on it, float32 [P]: teachers that can be asked.
+    """An encoder and the `values` of what was trained on it, float32 [P]: a teacher of `outputs` classes.
 
     Raises `CondenseError` where there are not as many values as such a projector has.
     """
@@ -98,33 +104,17 @@ class Projector:
     values: Tensor
 
     def __post_init__(self) -> None:
-        wanted = parameters_to_vector(AdaptedEncoder(self.encoder, self.rank, self.outputs).trained).numel()
+        wanted = sum(value.numel() for value in AdaptedEncoder(self.encoder, self.rank, self.outputs).trained)
         if self.values.shape != (wanted,):
             raise CondenseError(
                 f"a projector of rank {self.rank} for {self.outputs} classes on {self.encoder.name} has {wanted:,} "
                 f"numbers, not {self.values.numel():,}; relabel the images"
             )
 
-    @cached_property
-    def hash(self) -> str:
-        """16 hex digits of encoder and values."""
-        digest = hashlib.blake2b(self.encoder.hash.encode(), digest_size=8)
-        digest.update(self.values.numpy().tobytes())
-        return digest.hexdigest()
-
     @property
     def name(self) -> str:
         """For people."""
         return f"projector of rank {self.rank} on {self.encoder.name}"
-
-    @property
-    def bytes(self) -> int:
-        """Those of the encoder and of the values."""
-        return self.encoder.bytes + self.values.numel() * self.values.element_size()
-
-    def adapted(self, values: Tensor, rank: int, outputs: int) -> Projector:
-        """The same encoder with other values."""
-        return Projector(self.encoder, rank, outputs, values)
 
     def classifiers(self, device: torch.device) -> Voters:
         """A copy of it on a device, as fast as the encoder: factors are multiplied out."""
@@ -150,42 +140,47 @@ def fit_projector(
 
     It descends the mean of (z - z')^2 over logits plus a tenth of the cross-entropy of the class (the form of HeLlO's
     objective; the weight is ours), by Adam at 0.001 along a cosine. It is kept in the cache folder, by the data,
-    encoder, teachers and settings. Raises `CondenseError` for an encoder of another image shape, and for one whose
-    network is not known here.
+    encoder, teachers and settings. Raises `CondenseError` for an encoder of another image shape or without a linear
+    layer at its end, and where the training diverges.
     """
-    info, outputs = replace(train.info, preprocessing=None_()), len(train.info.classes)
-    if encoder.manifest.image_shape != info.image_shape:
+    if encoder.manifest.image_shape != train.info.image_shape:
         raise CondenseError(
-            f"the encoder is for images of shape {list(encoder.manifest.image_shape)} but {info.name} has "
-            f"{list(info.image_shape)}; give another one"
+            f"the encoder is for images of shape {list(encoder.manifest.image_shape)} but {train.info.name} has "
+            f"{list(train.info.image_shape)}; give another one"
         )
-    plain = plain_pixels(train)
+    outputs, rule = len(train.info.classes), _RULE.model_copy(update={"epochs": epochs})
 
     def fitted() -> tuple[dict[str, Tensor], float]:
         adapted = AdaptedEncoder(encoder, rank, outputs, seed).to(device)
-        with torch.no_grad():
-            adapted.network.classifier.weight.copy_(_mean_features(adapted, train, device, seed))
-            nn.init.zeros_(adapted.network.classifier.bias)
-        showing = Showing(
-            seed=derive_seed(seed, "views of a projector"), rule=ViewRule(flip=info.mirror), fill=colour_beyond(info)
-        )
-        rule = TrainingRule(optimizer="adam", lr=_LR, batch_size=_BATCH, epochs=epochs, schedule="cosine")
-        objective = Objective("mse", class_weight=_CLASS_WEIGHT)
-        source = ShownImages(showing, objective, Asked(showing, teachers), plain, info, train.labels)
-        train_network(adapted, source, rule, seed=seed, device=device, progress=progress)
+        _begin_head(adapted, train, device, seed)
+        try:
+            train_network(adapted, _shown(train, teachers, seed), rule, seed=seed, device=device, progress=progress)
+        except Diverged as error:
+            raise CondenseError(f"{error.args[0].partition(';')[0]}; give another encoder or teacher") from error
         return {"values": parameters_to_vector(adapted.trained).detach().cpu()}, 0.0
 
-    parts = info.identity, encoder.hash, teachers.hash, rank, epochs, seed, REVISION
-    kept = found_or_made("projectors", info.name, parts, fitted, what="projectors")
+    parts = train.info.identity, encoder.hash, teachers.hash, rank, epochs, seed, REVISION
+    kept = found_or_made("projectors", train.info.name, parts, fitted, what="projectors")
     return Projector(encoder, rank, outputs, kept.tensors["values"])
 
 
-def _mean_features(adapted: AdaptedEncoder, train: TrainingData, device: torch.device, seed: int) -> Tensor:
-    """The mean features of each class, of length 1: [K, D]; of a part of the images where there are many."""
+def _shown(train: TrainingData, teachers: Advisers, seed: int) -> ShownImages:
+    """Views of the real images as pixels, and what the teachers say of them."""
+    info, rule = train.info, ViewRule(flip=train.info.mirror)
+    showing = Showing(seed=derive_seed(seed, "views of a projector"), rule=rule, fill=colour_beyond(info))
+    as_pixels = replace(info, preprocessing=None_())
+    return ShownImages(showing, _OBJECTIVE, Asked(showing, teachers), plain_pixels(train), as_pixels, train.labels)
+
+
+def _begin_head(adapted: AdaptedEncoder, train: TrainingData, device: torch.device, seed: int) -> None:
+    """The head begins as the mean features of each class, of length 1; of a part of the images where there are many."""
     plain, (_, height, width) = plain_pixels(train), train.info.image_shape
     order = torch.randperm(len(train), generator=generator(seed, "images for a head"))[:_MOST_FOR_MEANS]
-    batches = order.split(images_at_once(height, width))
-    features = torch.cat([adapted.embed(plain.read(ids).to(device)) for ids in batches])  # [n, D]
-    classes = train.labels[order].to(device)
-    sums = features.new_zeros(len(train.info.classes), features.shape[1]).index_add(0, classes, features)
-    return torch.nn.functional.normalize(sums)
+    head = adapted.network.classifier
+    with torch.no_grad():
+        batches = order.split(images_at_once(height, width))
+        features = torch.cat([adapted.embed(plain.read(ids).to(device)).cpu() for ids in batches])  # [n, D]
+        sums = torch.zeros(head.weight.shape).index_add(0, train.labels[order], features)
+        head.weight.copy_(F.normalize(sums))
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)

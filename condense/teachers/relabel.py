@@ -64,7 +64,7 @@ def relabel(
     """
     wanted = LabelSettings.of({"labels": labels, **settings})
     committee = None if teacher is None else Committee.of(teacher)
-    adapting = _adapting(wanted, encoder, given if isinstance(given, RealData) else data)
+    adapting = _adapting(wanted, encoder, given, data)
     target = None if out is None else Path(out)
     with nullcontext() if target is None else claimed_output(target, "relabelling", suffix=".h5", overwrite=overwrite):
         base = given if isinstance(given, SyntheticSet) else _whole(given)
@@ -99,17 +99,27 @@ def _whole(data: RealData) -> SyntheticSet:
     )
 
 
-def _adapting(wanted: LabelSettings, encoder: Teacher | str | Path | None, data: RealData | None) -> Adapting | None:
+def _adapting(
+    wanted: LabelSettings,
+    encoder: Teacher | str | Path | None,
+    given: SyntheticSet | RealData,
+    data: RealData | None,
+) -> Adapting | None:
     """For labels of a projector; None for others, which need neither."""
     if wanted.name != "projector":
-        if encoder is not None:
-            raise CondenseError(f"--encoder has no meaning for --labels {wanted.name}; leave it out")
+        for name, value in {"encoder": encoder, "data": data}.items():
+            if value is not None:
+                raise CondenseError(f"--{name} has no meaning for --labels {wanted.name}; leave it out")
         return None
     if encoder is None:
         raise CondenseError("--labels projector adapts an encoder: give --encoder, a teacher of such images")
+    if isinstance(given, RealData):
+        if data is not None:
+            raise CondenseError("--data: what is labelled is real data itself, which is learned from; leave it out")
+        data = given
     if data is None:
         raise CondenseError("a projector learns from real data, not from a set: give it as --data")
-    return Adapting(Committee.of(encoder), data)
+    return Adapting(encoder if isinstance(encoder, Teacher) else Teacher.open(encoder), data)
 
 
 def _record(base: SyntheticSet, asked: Labelling, *, data: bool) -> dict[str, Any]:
@@ -118,8 +128,9 @@ def _record(base: SyntheticSet, asked: Labelling, *, data: bool) -> dict[str, An
     words = {"teacher": ",".join(_word(committee, row) for row in range(len(committee)))} if committee else {}
     adapted: dict[str, Any] = {}
     if asked.adapting is not None:
-        encoder, learned_from = asked.adapting.encoder, asked.adapting.data
-        words |= {"encoder": _word(encoder, 0)} | ({} if data else {"data": learned_from.name})
+        encoder, learned_from = Committee.of(asked.adapting.encoder), asked.adapting.data
+        words |= {"encoder": _word(encoder, 0)}
+        words |= {} if data else data_options(learned_from.info) | dict(learned_from.reading_options)
         adapted = {"encoder": encoder.recorded[0], "learned_from": learned_from.fingerprint}
     reading = dict(base.provenance["configuration"]) if data else {}
     source = reading.pop("data", "set.h5")

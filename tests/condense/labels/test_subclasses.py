@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 
 import condense
+from condense.augmentation.views import draw_views, see
 from condense.cli.main import main
 from condense.evaluation import PROTOCOLS, evaluate
 from condense.labels import SubclassLabels
@@ -16,13 +17,18 @@ from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers import Committee
 from condense.teachers.classifier import logits_of
+from condense.training.rule import TrainingRule
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def labelled(untrained_teacher):
-    data = condense.load_data("digits")
+def data():
+    return condense.load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def labelled(data, untrained_teacher):
     return condense.distill("random", data, 3), untrained_teacher(data.info, "convnet-d2-w8-bn")
 
 
@@ -85,7 +91,7 @@ def test_equal_arguments_give_equal_subclasses_and_classes_with_one_image_have_e
     ("name", "settings"),
     [("static", {}), ("views", {"views": 3}), ("views", {"views": 3, "codec": "int8"}), ("records:2", {})],
 )
-def test_a_set_with_them_is_stored_and_evaluated(labelled, name: str, settings: dict, tmp_path: Path) -> None:
+def test_a_set_with_them_is_stored_and_evaluated(data, labelled, name: str, settings: dict, tmp_path: Path) -> None:
     images, teacher = labelled
     out = tmp_path / "set.h5"
     made = condense.relabel(images, teacher, name, subclasses=3, out=out, **settings)
@@ -102,9 +108,70 @@ def test_a_set_with_them_is_stored_and_evaluated(labelled, name: str, settings: 
         assert len(made.first(1)) == 10
     protocol = PROTOCOLS.find("desk-soft-static" if name == "static" else "desk-soft")
     short = protocol.model_copy(update={"rule": protocol.rule.model_copy(update={"epochs": 2})})
-    scored = evaluate(made, condense.load_data("digits"), ["convnet-w8-bn"], 1, short)
+    scored = evaluate(made, data, ["convnet-w8-bn"], 1, short)
     assert 0 <= scored.results[0].accuracies[0] <= 1
     assert "each class in 3" in scored.results[0].label_source
+
+
+def test_networks_that_learn_parts_are_asked_about_classes(data) -> None:
+    teacher = condense.train_teacher(data, "convnet-d2-w8-bn", epochs=3, lr=0.05)
+    made = condense.relabel(condense.distill("random", data, 10), teacher, "static", subclasses=3, temperature=1)
+    scored = evaluate(made, data, ["convnet-w16-bn"], 1, "desk-soft-static").results[0]
+    assert scored.accuracies[0] > 0.3  # a tenth where the parts themselves are taken for classes
+
+
+@pytest.mark.parametrize("name", ["static", "views"])
+def test_they_are_found_in_what_is_labelled(labelled, name: str) -> None:
+    """Images as they are, or each of their views; with the class of each."""
+    images, teacher = labelled
+    made = condense.relabel(images, teacher, name, subclasses=2, seed=5, **({"views": 3} if name == "views" else {}))
+    labels, classifier, ids = made.stored_labels, teacher.classifier(CPU), torch.arange(30)
+    shown = [images.plain.read(ids)]
+    if name == "views":
+        rule, fill = labels.showing.rule, torch.tensor(labels.showing.fill)
+        shown = [see(shown[0], draw_views(rule, (1, 8, 8), 5, view, ids), fill) for view in range(3)]
+    features = torch.cat([classifier.embed(pixels) for pixels in shown])
+    found = find_subclasses(
+        features, torch.cat([images.labels] * len(shown)), classifier.network.classifier.weight, 2, 5
+    )
+    expected = found.divided(classifier(shown[0]), classifier.embed(shown[0]))
+    rows = labels.rows if name == "static" else labels.logits(0, ids)
+    torch.testing.assert_close(rows, expected, atol=2e-2, rtol=2e-3)
+
+
+def test_an_image_that_is_seen_as_it_is_may_be_any_part_of_its_class(labelled) -> None:
+    images, teacher = labelled
+    labels = condense.relabel(images, teacher, "records:2", subclasses=3).stored_labels
+    labels.showing = labels.showing.model_copy(update={"plain": 0.9})
+    rule, ids = TrainingRule(lr=0.1, batch_size=30, epochs=1), torch.arange(30)
+    batch = labels.source(None, images.plain, images.info).presented(rule, 0, CPU).batch(0, 0, ids)
+    plain = labels.showing.seen_plain(0, ids)
+    assert plain.sum() > 20
+    shares = torch.softmax(batch.targets.values[plain], 1).unflatten(1, (10, 3))
+    expected = torch.nn.functional.one_hot(images.labels[plain], 10)[:, :, None].expand(-1, -1, 3) / 3
+    torch.testing.assert_close(shares, expected)
+
+
+def test_no_parts_are_found_in_rounding(data, labelled, untrained_teacher) -> None:
+    features, classes, _ = some_features()
+    weight = torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
+    found = find_subclasses(features, classes, weight, 4, seed=0)
+    assert torch.equal(found.directions, torch.zeros(12, 4, 12))
+    few = untrained_teacher(data.info, "convnet-d2-w2-bn")  # 8 features for 10 classes
+    with pytest.raises(CondenseError, match="see all of its 8 features"):
+        condense.relabel(labelled[0], few, "static", subclasses=2)
+
+
+@pytest.mark.parametrize("form", ["torch", "folder"])
+def test_exports_can_be_read_again(labelled, form: str, tmp_path: Path) -> None:
+    images, teacher = labelled
+    made = condense.relabel(images, teacher, "static", subclasses=2)
+    out = tmp_path / ("set.pt" if form == "torch" else "set")
+    made.export(out, form)
+    assert main(["import", str(out), "--data", "digits", "--out", str(tmp_path / "again.h5")]) == 0
+    again = SyntheticSet.load(tmp_path / "again.h5").stored_labels
+    assert again.parts == 2
+    torch.testing.assert_close(again.rows, made.stored_labels.rows)
 
 
 def test_a_network_of_subclasses_is_right_where_the_sum_is() -> None:

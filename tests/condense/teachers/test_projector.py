@@ -12,14 +12,16 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 import condense
+from condense.augmentation.views import draw_views, see
 from condense.cli.main import main
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS, evaluate
 from condense.labels import ProjectorLabels
+from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers import Committee, Teacher
-from condense.teachers.classifier import logits_of
+from condense.teachers.classifier import linear_head, logits_of
 from condense.teachers.projector import AdaptedEncoder, Projector, fit_projector
 from condense.training.rule import TrainingRule
 
@@ -68,7 +70,6 @@ def test_it_is_the_encoder_with_products_of_factors_added(encoder: Teacher) -> N
     expected = features @ weight.view(10, -1).T + bias
     torch.testing.assert_close(made(pixels).double(), expected, atol=1e-4, rtol=1e-4)
     assert not [value for value in made.parameters() if value.requires_grad]
-    assert projector.bytes == encoder.bytes + 4 * len(projector.values)
 
 
 def test_only_factors_and_head_are_trained(encoder: Teacher) -> None:
@@ -113,6 +114,35 @@ def test_it_learns_what_its_teachers_say(
     assert list(tmp_path.rglob("*.safetensors")) == kept
 
 
+def test_how_it_is_trained(encoder: Teacher, teacher: Teacher, data: RealData, monkeypatch) -> None:
+    """On views as sets of this data have them, beside the class, from a head of mean features."""
+    seen = {}
+
+    def spy(network, source, rule, **more):
+        seen.update(network=network, source=source, rule=rule, head=network.network.classifier.weight.detach().clone())
+
+    monkeypatch.setattr("condense.teachers.projector.train_network", spy)
+    fit_projector(encoder, teacher, data.train, rank=2, epochs=3, seed=0, device=CPU)
+    source, fill = seen["source"], data.preprocessing.mean
+    assert (source.showing.rule.flip, source.showing.rule.crop) == (data.mirror, "padded")
+    assert source.showing.fill == pytest.approx(fill, abs=1e-6)
+    assert source.objective.describe() == "mse + 0.1 cross-entropy of the class"
+    assert torch.equal(source.classes, data.train.labels)
+    assert (seen["rule"].optimizer, seen["rule"].epochs) == ("adam", 3)
+    features = encoder.classifier(CPU).embed(data.train.pixels(torch.arange(len(data.train))).float() / 255)
+    means = torch.stack([features[data.train.labels == label].mean(0) for label in range(10)])
+    torch.testing.assert_close(seen["head"], F.normalize(means), atol=1e-4, rtol=1e-4)
+
+
+def test_teachers_are_a_part_of_what_it_is_kept_by(encoder, teacher, untrained_teacher, data) -> None:
+    few = data.train.subset(torch.arange(100))
+    one, two = (
+        fit_projector(encoder, each, few, rank=1, epochs=1, seed=0, device=CPU).values
+        for each in (teacher, untrained_teacher(data.info, seed=3))
+    )
+    assert not torch.equal(one, two)
+
+
 def labelled(images: SyntheticSet, teacher: Teacher, encoder: Teacher, data: RealData, **more) -> SyntheticSet:
     return condense.relabel(images, teacher, "projector", encoder=encoder, data=data, rank=2, epochs=1, **more)
 
@@ -127,7 +157,7 @@ def test_a_set_asks_the_encoder_in_training(
     made = SyntheticSet.load(out)
     labels = made.stored_labels
     assert isinstance(labels, ProjectorLabels)
-    assert labels.bytes == 12 * 8 + 4 * labels.values_of_projector.numel() + encoder.bytes
+    assert labels.bytes == 12 * 8 + 4 * labels.projector.numel() + encoder.bytes
     assert "projector of rank 2" in made.describe()["labels"]
     assert teacher.name in made.describe()["labels"]
     about = made.provenance["relabelled"]
@@ -137,7 +167,7 @@ def test_a_set_asks_the_encoder_in_training(
     rule, asked = TrainingRule(lr=0.1, batch_size=6, epochs=2), Committee.of(encoder)
     shown = made.training_labels.source(None, made.plain, made.info, advisers=asked).presented(rule, 0, CPU)
     batch = shown.batch(1, 0, torch.arange(6))
-    projector = Projector(encoder, 2, 10, labels.values_of_projector)
+    projector = Projector(encoder, 2, 10, labels.projector)
     said = projector.classifiers(CPU).logits(made.info.preprocessing.invert(batch.images))
     torch.testing.assert_close(batch.targets.values, said, atol=1e-4, rtol=1e-4)
     protocol = PROTOCOLS.find("desk-soft")
@@ -165,15 +195,60 @@ def test_images_move_towards_what_teachers_said_of_them(images, teacher, encoder
     assert moved.stored.dtype == torch.uint8
     assert not torch.equal(moved.stored, images.stored)
     assert torch.equal(moved.labels, images.labels)
-    assert torch.equal(moved.stored_labels.values_of_projector, still.stored_labels.values_of_projector)
-    projector = Projector(encoder, 2, 10, still.stored_labels.values_of_projector).classifiers(CPU)
+    assert torch.equal(moved.stored_labels.projector, still.stored_labels.projector)
+    projector = Projector(encoder, 2, 10, still.stored_labels.projector).classifiers(CPU)
     said = logits_of(teacher.classifier(CPU), images.plain.read(torch.arange(12)))
     far, near = (F.mse_loss(projector.logits(each.plain.read(torch.arange(12))), said) for each in (still, moved))
     assert near < 0.9 * far
     assert moved.training_labels.source(None, moved.plain, moved.info, advisers=Committee.of(encoder))
+    assert still.source_indices is not None
+    assert moved.source_indices is None  # they are no copies any more
     floating = replace(images, stored=images.images, space="preprocessed")
     with pytest.raises(CondenseError, match="--image-updates changes pixels of 8 bits"):
         labelled(floating, teacher, encoder, data, image_updates=1)
+
+
+def test_a_move_against_the_definition(images, teacher, encoder, data) -> None:
+    moved = labelled(images, teacher, encoder, data, image_updates=3)
+    labels, was = moved.stored_labels, images.plain.read(torch.arange(12))
+    (projector,) = Projector(encoder, 2, 10, labels.projector).classifiers(CPU).classifiers
+    now = was.clone().requires_grad_()
+    optimizer = torch.optim.Adam([now], lr=0.01)
+    for update in range(3):
+        views = [
+            see(
+                pixels,
+                draw_views(labels.showing.rule, (1, 8, 8), 0, update, torch.arange(12)),
+                torch.tensor(labels.showing.fill),
+            )
+            for pixels in (now, was)
+        ]
+        optimizer.zero_grad()
+        (projector(views[0]) - teacher.classifier(CPU)(views[1])).square().mean().backward()
+        optimizer.step()
+        now.data.clamp_(0, 1)
+    assert (moved.stored.int() - (now.detach() * 255).round().int()).abs().max() <= 1
+
+
+def test_what_cannot_be_is_told_before_anything_is_trained(images, teacher, encoder, data, monkeypatch) -> None:
+    monkeypatch.setattr("condense.teachers.labelling.fit_projector", None)
+    floating = replace(images, stored=images.images, space="preprocessed")
+    for given, settings, message in [
+        (floating, {"image_updates": 1}, "--image-updates changes pixels of 8 bits"),
+        (images, {"loss": "mse", "temperature": 5.0}, "the loss mse has none"),
+        (images, {"class_weight": 0.1}, "belongs to the loss mse"),
+        (images, {"data": None}, "give it as --data"),
+        (images, {"encoder": None}, "give --encoder"),
+        (data, {}, "is real data itself"),
+    ]:
+        with pytest.raises(CondenseError, match=message):
+            condense.relabel(given, teacher, "projector", **({"encoder": encoder, "data": data} | settings))
+    with pytest.raises(CondenseError, match="--data has no meaning for --labels static"):
+        condense.relabel(images, teacher, "static", data=data)
+    blind = build_network("mlp", (1, 8, 8), 10, seed=0)
+    blind.classifier = torch.nn.Identity()
+    with pytest.raises(CondenseError, match="has no linear layer at its end"):
+        linear_head(blind, "it")
 
 
 def test_the_command(images, teacher, encoder, data, tmp_path, capsys, monkeypatch) -> None:
@@ -181,6 +256,9 @@ def test_the_command(images, teacher, encoder, data, tmp_path, capsys, monkeypat
     images.save("set.h5")
     teacher.save("t.safetensors")
     encoder.save("e.safetensors")
+    Path("both").mkdir()
+    teacher.save("both/a.safetensors")
+    encoder.save("both/b.safetensors")
     words = ["--teacher", "t.safetensors", "--labels", "projector", "--epochs", "1", "--rank", "2"]
     full = ["relabel", "set.h5", *words, "--encoder", "e.safetensors", "--data", "digits", "--out", "out.h5"]
     assert main(full) == 0
@@ -193,8 +271,29 @@ def test_the_command(images, teacher, encoder, data, tmp_path, capsys, monkeypat
         (["relabel", "set.h5", "--teacher", "t.safetensors", "--encoder", "e.safetensors"], "--encoder has no meaning"),
         (["relabel", "set.h5", "--teacher", "t.safetensors", "--data", "digits"], "--data has no meaning"),
         (["relabel", "set.h5", "--teacher", "t.safetensors", "--rank", "3"], "--rank has no meaning"),
+        (["relabel", "set.h5", *words, "--encoder", "both", "--data", "digits"], "has 2 teachers; give one of"),
         (["relabel", "digits", *words, "--encoder", "e.safetensors", "--data", "digits"], "is real data itself"),
     ]:
         assert main([*wrong, "--out", "no.h5"]) == 2
         assert message in capsys.readouterr().err
         assert not Path("no.h5").exists()
+    assert main(["pack", "digits", "--out", "pack.h5"]) == 0
+    packed = Path("pack.h5").read_bytes()
+    onto = [
+        "relabel",
+        "set.h5",
+        *words,
+        "--encoder",
+        "e.safetensors",
+        "--data",
+        "pack.h5",
+        "--out",
+        "pack.h5",
+        "--overwrite",
+    ]
+    assert main(onto) == 2
+    assert "is pack.h5 itself, which is read" in capsys.readouterr().err
+    assert Path("pack.h5").read_bytes() == packed
+    for form in ("torch", "folder"):
+        assert main(["export", "out.h5", "--to", form, "--out", f"exported-{form}"]) == 2
+        assert "are not one row an image" in capsys.readouterr().err

@@ -314,7 +314,7 @@ def test_the_command(images: SyntheticSet, voter: Teacher, data: RealData, tmp_p
     assert main(["relabel", "set.h5", "--labels", "hard", "--image-size", "8", "--out", "x.h5"]) == 2
     assert "--image-size is for real data, and set.h5 is a set; leave it out" in capsys.readouterr().err
     assert main([*words, "--out", "set.h5", "--overwrite"]) == 2
-    assert "--out set.h5 is the source itself" in capsys.readouterr().err
+    assert "--out set.h5 is set.h5 itself, which is read" in capsys.readouterr().err
     assert main(["relabel", "sett.h5", *words[2:], "--out", "x.h5"]) == 2
     assert "sett.h5 does not exist; give the file of a set, or real data" in capsys.readouterr().err
 
