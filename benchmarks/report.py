@@ -192,7 +192,7 @@ def _components(table: Table) -> str:
     for line, (row, column) in zip(as_dicts(table), places, strict=True):
         score = table.scores[row, column]
         parts = [line["std_between_sets"], line["std_between_networks"]]
-        if len(score.records) > 1:
+        if len(score.records) > 1 and any(part is not None for part in parts):
             shown = ["" if part is None else f"{100 * part:.2f}" for part in parts]
             lines.append(
                 [line["data"], row.size.short, line["method"], f"{line['protocol']} {line['network']}", *shown]

@@ -61,7 +61,7 @@ class Codec(ABC):
 
 @dataclass(frozen=True)
 class Dense(Codec):
-    """Every logit in half precision: within 2^-11 of what it was."""
+    """Every number in half precision: within 2^-11 of what it was."""
 
     dtype = np.dtype(np.float16)
 
@@ -84,7 +84,7 @@ class Dense(Codec):
 
     def nothing(self, classes: int) -> np.ndarray:
         """No number for any class."""
-        return np.full(classes, np.nan, self.dtype)
+        return np.full(self.width(classes), np.nan, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -192,14 +192,13 @@ class Largest(Codec):
 
 
 @dataclass(frozen=True)
-class Distances(Codec):
+class Distances(Dense):
     """Two numbers of a distribution p: -log p of the class of an image, and of the one that it is mixed with.
 
-    They are cut off at 10, which half precision holds well and no probability that matters is beyond. What is decoded
-    are the two numbers: all other classes are lost (the distance-based representation of NRR-DD, arXiv 2503.18267).
+    They are cut off at 10, which half precision holds well and no probability that matters is beyond. They stand where other
+    codecs have logits: all other classes are lost (the distance-based representation of NRR-DD, arXiv 2503.18267).
     """
 
-    dtype = np.dtype(np.float16)
     temperature = 1.0
 
     @property
@@ -210,18 +209,6 @@ class Distances(Codec):
     def width(self, classes: int) -> int:
         """Two."""
         return 2
-
-    def encode(self, logits: Tensor) -> np.ndarray:
-        """Distances float32 [n, 2], as `distances` gives them, rounded."""
-        return _halved(logits)
-
-    def decode(self, rows: np.ndarray, classes: int) -> Tensor:
-        """The two numbers, [n, 2]."""
-        return torch.from_numpy(rows.astype(np.float32))
-
-    def nothing(self, classes: int) -> np.ndarray:
-        """No numbers."""
-        return np.full(2, np.nan, self.dtype)
 
 
 def distances(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
