@@ -195,8 +195,8 @@ class Largest(Codec):
 class Distances(Dense):
     """Two numbers of a distribution p: -log p of the class of an image, and of the one that it is mixed with.
 
-    They are cut off at 10, which half precision holds well and no probability that matters is beyond. They stand where other
-    codecs have logits: all other classes are lost (the distance-based representation of NRR-DD, arXiv 2503.18267).
+    They are cut off at 10, which half precision holds well and no probability that matters is beyond. They are kept in
+    the place of logits; all other classes are lost (the distance-based representation of NRR-DD, arXiv 2503.18267).
     """
 
     temperature = 1.0
