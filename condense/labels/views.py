@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class LabelsOfViews(Labels):
     """
 
     soft_per = "view"
+    stored: ClassVar[bool] = False  # whether there is a row for each view
 
     def __init__(
         self,
@@ -61,6 +62,8 @@ class LabelsOfViews(Labels):
         if self.classes is not None and len(self.classes) != count:
             raise CondenseError(f"there are labels of views of {count} images but {len(self.classes)} class indices")
         check_classes(objective, self.classes)
+        if isinstance(objective, DistanceObjective) and not self.stored:
+            raise CondenseError("distances are stored, and not asked for in training; give another loss")
         if showing.plain and (self.classes is None or objective.temperature != 1):
             raise CondenseError("images that are seen as they are need their classes, and labels at temperature 1")
         showing.check(count)
@@ -150,6 +153,7 @@ class ViewLabels(LabelsOfViews):
     """
 
     kind = "views"
+    stored = True
 
     def __init__(
         self,
@@ -243,19 +247,6 @@ class ViewLabels(LabelsOfViews):
 
 class AskedLabels(LabelsOfViews):
     """Labels that are asked for while a network is trained: those who give them are part of what the set costs."""
-
-    def __init__(
-        self,
-        showing: Showing,
-        objective: Objective,
-        teacher: TeacherFacts,
-        images: str,
-        count: int,
-        classes: Tensor | None,
-    ) -> None:
-        super().__init__(showing, objective, teacher, images, count, classes)
-        if isinstance(objective, DistanceObjective):
-            raise CondenseError("distances are stored, and not asked for in training; give another loss")
 
     @property
     def bytes(self) -> int:
