@@ -11,7 +11,7 @@ import condense
 from condense.augmentation.views import draw_views, see
 from condense.cli.main import main
 from condense.evaluation import PROTOCOLS, evaluate
-from condense.labels import SubclassLabels
+from condense.labels import SubclassLabels, labels_from_arrays
 from condense.labels.subclasses import OfClasses, find_subclasses, merged
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
@@ -160,6 +160,19 @@ def test_no_parts_are_found_in_rounding(data, labelled, untrained_teacher) -> No
     few = untrained_teacher(data.info, "convnet-d2-w2-bn")  # 8 features for 10 classes
     with pytest.raises(CondenseError, match="see all of its 8 features"):
         condense.relabel(labelled[0], few, "static", subclasses=2)
+
+
+@pytest.mark.parametrize("parts", [0, -3, 7, 2**60, 3.0, "3", None])
+@pytest.mark.parametrize("name", ["static", "views"])
+def test_labels_of_a_file_with_wrong_parts_are_refused(labelled, name: str, parts) -> None:
+    images, teacher = labelled
+    labels = condense.relabel(
+        images, teacher, name, subclasses=3, **({"views": 2} if name == "views" else {})
+    ).stored_labels
+    attributes = {key: value for key, value in labels.attributes.items() if key != "parts"}
+    attributes |= {} if parts is None else {"parts": parts}
+    with pytest.raises(CondenseError):
+        labels_from_arrays(labels.kind, labels.arrays, attributes, labels.classes).check(30, 10)
 
 
 @pytest.mark.parametrize("form", ["torch", "folder"])

@@ -16,7 +16,7 @@ from condense.augmentation.views import draw_views, see
 from condense.cli.main import main
 from condense.data import RealData
 from condense.evaluation import PROTOCOLS, evaluate
-from condense.labels import ProjectorLabels
+from condense.labels import ProjectorLabels, labels_from_arrays
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
@@ -187,6 +187,25 @@ def test_another_encoder_is_refused(images, teacher, encoder, data, untrained_te
         evaluate(made, data, ["mlp"], 1, "desk-soft-static", teacher=encoder)
     with pytest.raises(CondenseError, match=r"has \d+ numbers, not 7"):
         Projector(encoder, 2, 10, torch.zeros(7))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank": 2**60}, "whose rank is"),
+        ({"rank": 0}, "whose rank is 0"),
+        ({"outputs": 2.5}, "whose outputs is 2.5"),
+        ({"taught_by": 3}, "taught_by 3, which is no text"),
+        ({"loss": "distance", "temperature": 1.0}, "distances are stored, and not asked for"),
+        ({"values": torch.full((9,), torch.nan)}, "not finite"),
+        ({"values": torch.zeros(3, 3)}, "must be float32 of 1 dimension"),
+    ],
+)
+def test_labels_of_a_file_that_are_none_are_refused(images, teacher, encoder, data, changes, message: str) -> None:
+    labels = labelled(images, teacher, encoder, data).stored_labels
+    arrays = {"projector": changes.pop("values")} if "values" in changes else labels.arrays
+    with pytest.raises(CondenseError, match=message):
+        labels_from_arrays("projector", arrays, labels.attributes | changes, labels.classes)
 
 
 def test_images_move_towards_what_teachers_said_of_them(images, teacher, encoder, data) -> None:
