@@ -17,32 +17,19 @@ _CODECS = r"dense|int8|int4|topk:[1-9]\d{0,4}|distance"
 _PLAIN = 0.01  # of the times that an image of records is shown: as it is, with its class (Dataset Reinforcement)
 
 USUAL_VIEWS = 300  # epochs of the trainings that labels are made for
-_OF_VIEWS = (
-    "views",
-    "pool",
-    "crop",
-    "least",
-    "flip",
-    "shuffle",
-    "mix",
-    "batch_size",
-    "teacher_bn",
-    "bn_groups",
-    "seed",
-)
-_OF_CODED = ("codec", "distance_weight", "calibrate", "unreliable")
-_OF_STORED = (*_OF_CODED, "subclasses")
-_OF_PROJECTORS = ("rank", "epochs", "image_updates")
-_OF_SOFT_LABELS = ("temperature", "loss", "class_weight")
-_UNUSED = {
-    "hard": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
-    "smoothed": (*_OF_SOFT_LABELS, *_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
-    "static": (*_OF_VIEWS, *_OF_CODED, *_OF_PROJECTORS),
-    "interpolated": (*_OF_VIEWS, *_OF_STORED, *_OF_PROJECTORS),
-    "views": _OF_PROJECTORS,
-    "records": ("views", "pool", "batch_size", "teacher_bn", "bn_groups", *_OF_PROJECTORS),
-    "online": ("pool", *_OF_STORED, *_OF_PROJECTORS),
-    "projector": ("pool", "teacher_bn", "bn_groups", *_OF_STORED),
+_SOFT = ("temperature", "loss", "class_weight")
+_SHOWN = ("crop", "least", "flip", "shuffle", "mix", "seed")
+_STORED = ("codec", "distance_weight", "calibrate", "unreliable", "subclasses")
+_BY_BATCH = ("batch_size", "teacher_bn", "bn_groups")
+_MEANT = {  # which settings each kind of labels has
+    "hard": (),
+    "smoothed": (),
+    "static": (*_SOFT, "subclasses"),
+    "interpolated": _SOFT,
+    "views": (*_SOFT, *_SHOWN, *_BY_BATCH, "views", "pool", *_STORED),
+    "records": (*_SOFT, *_SHOWN, *_STORED),
+    "online": (*_SOFT, *_SHOWN, *_BY_BATCH, "views"),
+    "projector": (*_SOFT, *_SHOWN, "batch_size", "views", "rank", "epochs", "image_updates"),
 }
 
 
@@ -151,8 +138,8 @@ class LabelSettings(Closed):
         Raises `CondenseError` for unknown ones, for values out of range, and for those that the labels do not have.
         """
         found = validated(cls, values, spell=option_name)
-        for name in found._unused:
-            if getattr(found, name) != cls.model_fields[name].default:
+        for name, field in cls.model_fields.items():
+            if name not in found._meant and getattr(found, name) != field.default:
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
         if found.codec == "distance":
             _check_distances(found)
@@ -188,10 +175,10 @@ class LabelSettings(Closed):
         return _PLAIN if self.name == "records" else 0.0
 
     @property
-    def _unused(self) -> tuple[str, ...]:
-        """What has no meaning for them; images as they are have a seed only where their classes are divided."""
-        names = _UNUSED.get(self.name, ())
-        return tuple(name for name in names if name != "seed") if self.subclasses > 1 else names
+    def _meant(self) -> set[str]:
+        """The settings that they have; images as they are need a seed only where their classes are divided."""
+        divided = ("seed",) if self.subclasses > 1 else ()
+        return {"labels", *_MEANT[self.name], *divided}
 
     def settled(self, *, mirror: bool) -> dict[str, Any]:
         """All that decides the labels of images whose mirror images keep their class, or do not: JSON-able."""
@@ -203,7 +190,7 @@ class LabelSettings(Closed):
         values = self.model_copy(update=used).model_dump(mode="json", exclude_none=True)
         # settings that came later: what is as before says nothing of them
         usual = {"codec": "dense", "unreliable": "softened", "distance_weight": 1.0, "subclasses": 1}
-        return {name: value for name, value in values.items() if name not in self._unused and value != usual.get(name)}
+        return {name: value for name, value in values.items() if name in self._meant and value != usual.get(name)}
 
 
 def _check_distances(found: LabelSettings) -> None:
