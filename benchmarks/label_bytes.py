@@ -23,13 +23,16 @@ def compares_labels(lines: Sequence[dict[str, Any]]) -> bool:
 def draw(lines: Sequence[dict[str, Any]]) -> Figure:
     """Accuracy against bytes: a panel for each data set, a series for each kind, a point for each size."""
     panels: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    of_one = len({line["network"] for line in lines}) == 1
     for line in lines:
-        points = panels.setdefault(f"{line['data']}, {line['method']} images", {}).setdefault(_series(line), [])
+        title = f"{line['data']}, {line['method']} images" + (f", {line['network']}" if of_one else "")
+        points = panels.setdefault(title, {}).setdefault(_series(line, with_network=not of_one), [])
         points.append((line["bytes"], line["mean"], line["std"] or 0.0))
     shown = {name: [Series(label, points) for label, points in series.items()] for name, series in panels.items()}
     return draw_lines(shown, "bytes of images, labels and whatever training needs")
 
 
-def _series(line: dict[str, Any]) -> str:
-    labels = line.get("labels") or "class indices"
-    return f"{labels} ({line['protocol']}, {line['network']})"
+def _series(line: dict[str, Any], *, with_network: bool = True) -> str:
+    """Labels and protocol, and perhaps the network."""
+    under = ", ".join([line["protocol"], *([line["network"]] if with_network else [])])
+    return f"{line.get('labels') or 'class indices'} ({under})"

@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from benchmarks.table import Column, Row, Table
 from condense.data.budget import Budget
@@ -127,6 +128,9 @@ def draw_lines(panels: Mapping[str, Sequence[Series]], cost: str) -> Figure:
                 elinewidth=0.8,
             )
         axes.set_xscale("log")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(EngFormatter(sep=""))
+        axes.tick_params(axis="x", which="both", labelsize=8)
         axes.set_xlabel(cost, fontsize=9)
         axes.set_ylabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
         axes.set_title(for_plot(name), fontsize=9)
