@@ -103,7 +103,8 @@ def untrained_teacher():
         from condense.networks import build_network
         from condense.networks.names import canonical_name
         from condense.teachers import Teacher
-        from condense.teachers.teacher import Manifest, batch_norm_of
+        from condense.teachers.manifest import Manifest
+        from condense.teachers.teacher import batch_norm_of
 
         name = canonical_name(network, info.image_shape)
         about = {

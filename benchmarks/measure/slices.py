@@ -36,7 +36,8 @@ from condense.runtime.seeds import generator
 from condense.runtime.validation import Closed
 from condense.sets.large import LARGE
 from condense.teachers import Teacher
-from condense.teachers.teacher import Manifest, batch_norm_of
+from condense.teachers.manifest import Manifest
+from condense.teachers.teacher import batch_norm_of
 
 Way = Literal["noise", "sre2l"]
 _WAYS: tuple[Way, ...] = ("noise", "sre2l")

@@ -54,10 +54,10 @@ class Baseline(Configured[SettingsT], ABC):
     def unique_images(self, rule: TrainingRule) -> int:
         """How many different images a training by this rule sees."""
 
-    def bytes(self, rule: TrainingRule) -> int:
-        """What has to be stored for such a training: pixels at one byte, int64 labels, and a teacher if it is asked."""
+    def bytes(self, images: int) -> int:
+        """What has to be stored of so many images: pixels at one byte, int64 labels, and a teacher if it is asked."""
         teacher = 0 if self.job.teacher is None else self.job.teacher.bytes
-        return self.unique_images(rule) * (math.prod(self.info.image_shape) + 8) + teacher
+        return images * (math.prod(self.info.image_shape) + 8) + teacher
 
     @property
     def choosing_seconds(self) -> float:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from condense.baselines.base import Baseline
 from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.data.info import DataInfo
-from condense.data.sampling import sample
+from condense.data.sampling import check_enough, sample
 from condense.labels import classified
 from condense.methods.interface import MethodSettings
 from condense.runtime.seeds import generator
@@ -89,20 +90,28 @@ class Rounds:
 
     def unique(self, updates: int, size: int) -> int:
         """How many different images so many updates in batches of so many see."""
-        shown: list[Tensor] = []
-        number = 0
-        while len(shown) < updates:
-            shown += self.batches(number, size)[: updates - len(shown)]
-            number += 1
-        return self.seen(torch.cat(shown))
+        seen, number, left = torch.zeros(len(self.data), dtype=torch.bool), 0, updates
+        while left:
+            batches = self.batches(number, size)[:left]
+            seen[torch.cat(batches)] = True
+            number, left = number + 1, left - len(batches)
+        return int(seen.count_nonzero())
 
-    def seen(self, shown: Tensor) -> int:
-        """How many different images these are, int64 [n]."""
-        return int(torch.bincount(shown, minlength=len(self.data)).count_nonzero())
+    def unique_in(self, rounds: int) -> int:
+        """How many different images so many whole rounds have."""
+        seen = torch.zeros(len(self.data), dtype=torch.bool)
+        for number in range(rounds):
+            seen[self.at(number)] = True
+        return int(seen.count_nonzero())
 
 
 class RandomRounds(Baseline[RoundSettings]):
     """A fresh random part of the data in every round, from the seed of the baseline: networks see the same rounds."""
+
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: RoundSettings) -> None:
+        """No round takes as many images of each class: only their number counts."""
+        check_enough(data, budget.model_copy(update={"balanced": False}))
 
     @property
     def rounds(self) -> Rounds:
@@ -118,7 +127,7 @@ class RandomRounds(Baseline[RoundSettings]):
         """Those of all rounds of the training, counted."""
         rounds = self.rounds
         if rule.updates is None:
-            return rounds.seen(torch.cat([rounds.at(number) for number in range(rule.epochs_run(rounds.size))]))
+            return rounds.unique_in(rule.epochs_run(rounds.size))
         return rounds.unique(rule.updates_run(rounds.size), rule.batch_size)
 
 

@@ -36,8 +36,8 @@ class NetworkResult:
         in_class: fraction of the training images whose soft label is largest for their own class; None for hard labels.
             Where it is low, the labels and the classes that images were made for contradict each other.
         weighted: whether images counted by the weights of the set; None where it has none.
-        calibration_error: expected calibration error on the test images, a fraction, mean over the networks; None where
-            a logit is not finite (see `condense.evaluation.calibration`).
+        calibration_error: expected calibration error on the test images, a fraction, mean over the networks (see
+            `condense.evaluation.calibration`); None where a logit is not finite, and under regression, which has none.
         corrupted: accuracy by corruption (see `condense.evaluation.corruptions`), mean over strengths and networks;
             empty where it was not asked for.
         corruptions_hash: of what these corruptions are; only equal ones may be compared.

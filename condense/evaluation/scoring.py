@@ -277,6 +277,7 @@ def _train_and_test(name: str, index: int, engine: Engine, shared: _Conditions) 
         for values in (found[found >= 0], labels, labels[right])
     )
     learned = finite and better_than_chance(sum(correct), answered, belong)
-    error = calibration_error(torch.softmax(logits, 1), labels) if bool(logits.isfinite().all()) else None
+    probable = shared.protocol.labels != "regression" and bool(logits.isfinite().all())
+    error = calibration_error(torch.softmax(logits, 1), labels) if probable else None
     spoiled = corrupted_accuracies(tested, shared.test, device) if shared.corruptions else {}
     return _Tested(right.double().mean().item(), correct, learned, error, spoiled, training_seconds)

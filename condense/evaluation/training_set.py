@@ -12,14 +12,13 @@ from torch import Tensor
 from condense.baselines.base import Baseline
 from condense.data import TrainingData
 from condense.data.info import DataInfo
-from condense.evaluation.label_networks import static_logits
+from condense.evaluation.label_networks import corrected_logits, static_logits
 from condense.evaluation.protocols import Protocol, StaticLabels, TeacherLabels
 from condense.evaluation.teacher_labels import teacher_labels
 from condense.labels import HardLabels, Labels, ProbabilityLabels, centred_one_hot
 from condense.labels.combined import Switched, Weighted
 from condense.labels.costs import heavy_labels
 from condense.labels.plain import PlainImages, plain_pixels
-from condense.labels.static import corrected_logits
 from condense.networks import canonical_name
 from condense.runtime.errors import CondenseError
 from condense.sets.synthetic_set import SyntheticSet
@@ -86,6 +85,7 @@ class _Chosen:
     bytes: int = 0
     in_class: float | None = None
     parts: int = 1
+    asked: bool = False  # whether the teacher gave labels, or gives them in training
 
 
 def training_set(
@@ -108,7 +108,7 @@ def training_set(
     width than the outputs of networks, which are one for each class, and where a teacher is needed that is not there.
     """
     if isinstance(given, Baseline):
-        return _of_baseline(given, protocol)
+        return _of_baseline(given, protocol, _unused(teacher, protocol))
     images, weighted = _images(given, train.info, weighted=protocol.weighted), None
     match protocol.labels:
         case "hard":
@@ -125,6 +125,7 @@ def training_set(
         weighted = protocol.weighted
         if not weighted:
             notes.append(f"protocol {protocol.name} leaves out the weights of the set: all of its images count alike")
+    notes += [] if chosen.asked else _unused(teacher, protocol)
     return TrainingSet(
         chosen.source,
         images.stored_images,
@@ -138,19 +139,27 @@ def training_set(
     )
 
 
-def _of_baseline(given: Baseline[Any], protocol: Protocol) -> TrainingSet:
+def _unused(teacher: Committee | None, protocol: Protocol) -> list[str]:
+    """A sentence for the user who gave a teacher that nobody asks."""
+    if teacher is None:
+        return []
+    return [f"protocol {protocol.name} asks no teacher about these images: {teacher.name} is not used"]
+
+
+def _of_baseline(given: Baseline[Any], protocol: Protocol, notes: list[str]) -> TrainingSet:
     if protocol.labels != "hard":
         raise CondenseError(
             f"protocol {protocol.name} has labels of its own, and baselines train on class indices; choose one that "
             "does, such as fraction"
         )
-    rule, weighted = protocol.rule, protocol.weighted if given.has_weights else None
+    weighted, images = protocol.weighted if given.has_weights else None, given.unique_images(protocol.rule)
     return TrainingSet(
         given.source(weighted=protocol.weighted),
-        given.unique_images(rule),
+        images,
         given.label_source,
-        given.bytes(rule),
+        given.bytes(images),
         weighted=weighted,
+        notes=tuple(notes),
     )
 
 
@@ -173,7 +182,7 @@ def _images(given: SyntheticSet | TrainingData, info: DataInfo, *, weighted: boo
 
 @dataclass(frozen=True)
 class _ImagesOf:
-    """The preprocessed images of a set, prepared when a training first asks for one."""
+    """The preprocessed images of a set, prepared when a training asks for them."""
 
     synthetic: SyntheticSet
 
@@ -182,7 +191,7 @@ class _ImagesOf:
 
     def images(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [n])."""
-        return self.synthetic.images[indices]
+        return self.synthetic.images_at(indices)
 
 
 def _bytes(real: TrainingData) -> int:
@@ -219,7 +228,8 @@ def _by_teacher(
     likeliest = labels.likeliest
     in_class = None if likeliest is None or classes is None else (likeliest == classes).double().mean().item()
     taken = labels.source(images.images, images.plain, images.info, weights=images.weights, advisers=teacher)
-    return _Chosen(taken, source + labels.describe(), cost, in_class, labels.parts)
+    by_it = labels.asks or labels is not images.labels
+    return _Chosen(taken, source + labels.describe(), cost, in_class, labels.parts, by_it)
 
 
 def _static(

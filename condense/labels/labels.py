@@ -34,13 +34,15 @@ class Labels(ABC):
 
     `kind` names what they are. `classes` (int64 [N]) is the class index of each image; None where images have none.
     `soft_per` tells whether they are soft labels, and whether there is one for each image or for each view of it.
-    `parts` is how many subclasses each class has: networks have an output for each of them.
+    `parts` is how many subclasses each class has: networks have an output for each of them. `asks` tells whether labels
+    are asked for while a network is trained.
     """
 
     kind: ClassVar[str]
     soft_per: ClassVar[Literal["image", "view"] | None] = None
     classes: Tensor | None
     parts: int = 1
+    asks: ClassVar[bool] = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -130,7 +132,7 @@ class Labels(ABC):
         """Raise `CondenseError` unless they are those of so many images, of so many classes."""
         if len(self) != images:
             raise CondenseError(f"{images} images need as many labels, not {len(self)}")
-        if self.classes is None:
+        if self.classes is None or not len(self.classes):
             return
         lowest, highest = int(self.classes.min()), int(self.classes.max())
         if lowest < 0 or highest >= classes:

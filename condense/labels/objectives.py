@@ -105,10 +105,11 @@ class Objective:
     ) -> Objective:
         """What a file describes; raises `CondenseError` for what is none."""
         loss, weight = attributes.get("loss", default), attributes.get("class_weight", 0.0)
-        if loss == "distance":
-            return DistanceObjective(temperature=temperature, weight=float(attributes.get("distance_weight", 1.0)))
-        if not isinstance(loss, str) or not isinstance(weight, float):
+        distances = attributes.get("distance_weight", 1.0)
+        if not isinstance(loss, str) or not isinstance(weight, float) or not isinstance(distances, float):
             raise CondenseError("its labels do not tell their loss; make it again")
+        if loss == "distance":
+            return DistanceObjective(temperature=temperature, weight=distances)
         return cls(loss, temperature, weight)
 
     def describe(self) -> str:

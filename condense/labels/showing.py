@@ -6,6 +6,7 @@ label was made for can be shown again, the very same pixels, in whatever order, 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -109,13 +110,9 @@ class Showing(Closed):
         return epoch if self.views is None else epoch % self.views
 
     def _drawn_batches(self, images: int, epoch: int) -> list[tuple[int, int]]:
-        """Which batches of which views an epoch shows: as many as a view has, drawn from all of them, none twice."""
         assert self.views is not None, "views are drawn among a number of them"
         assert self.batch_size is not None, "batches are part of it"
-        count = -(-images // self.batch_size)
-        chances = uniforms(self.views * count, self.seed, "pool", epoch)
-        order = sorted(range(self.views * count), key=chances.__getitem__)
-        return [divmod(which, count) for which in order[:count]]
+        return _drawn_batches(self.seed, self.views, -(-images // self.batch_size), epoch)
 
     def check(self, images: int) -> None:
         """Raise `CondenseError` where a batch, or a part of one that the teacher is asked about, would be one image."""
@@ -219,6 +216,14 @@ class Showing(Closed):
         if self.batch_norm == "batch":
             words.append("batch statistics" + (f" of {self.bn_groups} groups" if self.bn_groups > 1 else ""))
         return ", ".join(words)
+
+
+@functools.lru_cache(maxsize=1)  # every batch of an epoch asks
+def _drawn_batches(seed: int, views: int, count: int, epoch: int) -> list[tuple[int, int]]:
+    """Which batches of which views an epoch shows: as many as a view has, drawn from all of them, none twice."""
+    chances = uniforms(views * count, seed, "pool", epoch)
+    order = sorted(range(views * count), key=chances.__getitem__)
+    return [divmod(which, count) for which in order[:count]]
 
 
 def colour_beyond(info: DataInfo) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from condense.augmentation.views import ViewRule
@@ -131,6 +131,11 @@ class LabelsOfViews(Labels):
     ) -> ShownImages:
         """Images as they are shown, with their labels; raises `CondenseError` for other ones than were labelled."""
         plain.check(self.images, self.count)
+        if len(self.showing.fill) != info.image_shape[0]:
+            raise CondenseError(
+                f"its labels have {len(self.showing.fill)} numbers for what lies beyond an image of "
+                f"{info.image_shape[0]} channels; make them again"
+            )
         return ShownImages(self.showing, self.objective, self.answers(advisers), plain, info, self.classes, weights)
 
     def _described(self, how_many: str) -> str:
@@ -248,6 +253,8 @@ class ViewLabels(LabelsOfViews):
 class AskedLabels(LabelsOfViews):
     """Labels that are asked for while a network is trained: those who give them are part of what the set costs."""
 
+    asks = True
+
     @property
     def bytes(self) -> int:
         """Those of what is stored, and of who is asked."""
@@ -332,11 +339,11 @@ class _Attributes(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    count: int
+    count: int = Field(ge=1)
     images: str
     teacher: str
     teacher_hash: str
-    teacher_bytes: int
+    teacher_bytes: int = Field(ge=0)
     temperature: float
     seed: int
     crop: str

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from condense.data.info import DataInfo
+from condense.data.preprocessing import Whitening
 from condense.labels import HardLabels, Labels
 from condense.labels.plain import PlainImages
 from condense.runtime.errors import CondenseError
@@ -119,7 +120,20 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         """
         if self._rows is None and not self.stored.is_floating_point():
             return self.pictures_at(indices)
+        if self._by_rows and not isinstance(self.info.preprocessing, Whitening):  # which depends on what is beside
+            return self.pictures_at(indices).clamp(0, 1)
         return self._clipped[indices]
+
+    def images_at(self, indices: Tensor) -> Tensor:
+        """The training-ready images at `indices` (int64 [n]), float32 [n, C, H, W]; of a large set, these are read."""
+        if self._by_rows:
+            return SPACES[self.space].prepared(self.stored[indices], self.info.preprocessing)
+        return self.images[indices]
+
+    @property
+    def _by_rows(self) -> bool:
+        """Whether images stay in files, each training image one of them."""
+        return isinstance(self.stored, StoredRows) and self._rows is None
 
     def pictures_at(self, rows: Tensor) -> Tensor:
         """The stored images at `rows` (int64 [n]), preprocessing undone: float32 [n, C, H, W] in about [0, 1].

@@ -182,6 +182,8 @@ def _read_pictures(folder: Path, metadata: _Metadata) -> tuple[Tensor, Tensor]:
     for label, name in enumerate(metadata.folders):
         for file in sorted((folder / name).glob("*.png")):
             if re.fullmatch(r"[0-9]{5,9}", file.stem):
+                if int(file.stem) in files:
+                    raise CondenseError(f"its picture of row {int(file.stem)} is there twice; give {_EXPORT}")
                 files[int(file.stem)] = (file, label)
     missing = next((row for row in range(len(files)) if row not in files), None)
     if missing is not None or not files:

@@ -65,19 +65,20 @@ def _to_torch(synthetic: SetContent, path: Path) -> None:
         raise CondenseError(f"--out {path} is a folder; give the name of a file, for example {path / 'set.pt'}")
     preprocessing = synthetic.info.preprocessing
     arrays = preprocessing.to_arrays().items()
-    content = {
+    content: dict[str, Any] = _targets(synthetic) | {
         **metadata(synthetic),
         "images": synthetic.images,
         "labels": synthetic.training_labels.classes,
         "preprocessing": {"kind": preprocessing.kind, **{name: torch.from_numpy(array) for name, array in arrays}},
     }
-    content |= _targets(synthetic) | synthetic.of_training_images()
+    content |= synthetic.of_training_images()
     # torch writes the name of a path into the file, but not that of an open file
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
 
 
 def _to_folder(synthetic: SetContent, path: Path) -> None:
+    targets = _targets(synthetic)
     with _new_folder(path) as folder:
         names = folder_names(synthetic.info.classes)
         for name in names:
@@ -85,12 +86,12 @@ def _to_folder(synthetic: SetContent, path: Path) -> None:
         for row, (image, label) in enumerate(zip(synthetic.plain_images, synthetic.labels.tolist())):
             to_picture(image).save(folder / names[label] / f"{row:05d}.png")
         _write_preprocessing(folder, synthetic.info.preprocessing)
-        for values in _targets(synthetic).values():
+        for values in targets.values():
             np.save(folder / TARGETS, values.numpy())
         for name, values in synthetic.of_training_images().items():
             np.save(folder / f"{name}.npy", values.numpy())
         _write_metadata(folder, {**metadata(synthetic), "folders": names})
-        rows = ", and in the labels of targets.npy [images, numbers]" if _targets(synthetic) else ""
+        rows = ", and in the labels of targets.npy [images, numbers]" if targets else ""
         rows += "".join(f", and in {name}.npy [images]" for name in synthetic.of_training_images())
         readme = _README.format(images=len(synthetic), data=synthetic.info.name, rows=rows)
         (folder / "README.txt").write_text(readme, encoding="utf-8")
@@ -104,7 +105,7 @@ def _to_huggingface(synthetic: SetContent, path: Path) -> None:
             "--to huggingface needs the package datasets, which is not installed; "
             f"pip install '{DISTRIBUTION}[huggingface]', or give --to folder or --to torch"
         ) from error
-    info = synthetic.info
+    info, targets = synthetic.info, _targets(synthetic)
     features = {
         "image": datasets.Image(),
         "pixel_values": datasets.Array3D(shape=info.image_shape, dtype="float32"),
@@ -115,7 +116,7 @@ def _to_huggingface(synthetic: SetContent, path: Path) -> None:
         "pixel_values": synthetic.images.numpy(),
         "label": synthetic.labels.tolist(),
     }
-    for values in _targets(synthetic).values():
+    for values in targets.values():
         features["target"] = datasets.Sequence(datasets.Value("float32"), length=values.shape[1])
         columns["target"] = values.tolist()
     for name, values in synthetic.of_training_images().items():
@@ -199,8 +200,8 @@ def _write_metadata(folder: Path, content: dict[str, Any]) -> None:
 def _new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place when the block ends well.
 
-    Only an earlier export is ever replaced. Raises `CondenseError` for anything else at `path` and where the operating
-    system refuses.
+    Only an earlier export is ever replaced; killed between two renames, it is in a hidden folder beside. Raises
+    `CondenseError` for anything else at `path` and where the operating system refuses.
     """
     if os.path.lexists(path) and not _is_export(path):
         raise CondenseError(f"--out {path} is no earlier export, so it is not replaced; give another name")

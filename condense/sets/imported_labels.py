@@ -42,7 +42,7 @@ def imported_labels(labels: Tensor | None, targets: Tensor | None, images: int, 
 def _class_indices(labels: Tensor, info: DataInfo) -> Tensor:
     if _are_one_hot(labels, info):
         return labels.long().argmax(1)
-    if labels.is_floating_point() or tuple(labels.shape) not in ((len(labels),), (len(labels), 1)):
+    if labels.is_floating_point() or not labels.ndim or tuple(labels.shape) not in ((len(labels),), (len(labels), 1)):
         raise CondenseError(
             f"its labels have shape {list(labels.shape)} and {labels.dtype}; {info.name} needs integers [N] or soft "
             f"labels [N, {len(info.classes)}]"

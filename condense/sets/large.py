@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Rows
 
 _PIECE_BYTES = 2**20
@@ -27,7 +28,7 @@ class StoredRows:
     @classmethod
     def of(cls, rows: Rows) -> StoredRows:
         """Those of one array of a file."""
-        return gathered([rows], [(0, row) for row in range(len(rows))])
+        return cls(rows.shape, _torch_type(rows.dtype), lambda indices: np.stack(rows.each(*indices)))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -73,7 +74,6 @@ Images = Tensor | StoredRows
 def gathered(files: Sequence[Rows], places: Sequence[tuple[int, int]]) -> StoredRows:
     """Images of several files as one array: `places` tells the file and the row of each."""
     shape = (len(places), *files[0].shape[1:])
-    dtype = torch.from_numpy(np.empty(0, files[0].dtype)).dtype
 
     def read(indices: Sequence[int]) -> np.ndarray:
         rows = np.empty((len(indices), *shape[1:]), files[0].dtype)
@@ -82,7 +82,15 @@ def gathered(files: Sequence[Rows], places: Sequence[tuple[int, int]]) -> Stored
             rows[target] = files[file].read((row, row + 1))[0]
         return rows
 
-    return StoredRows(shape, dtype, read)
+    return StoredRows(shape, _torch_type(files[0].dtype), read)
+
+
+def _torch_type(dtype: np.dtype) -> torch.dtype:
+    """Raises `CondenseError` for texts, and numbers that torch does not have."""
+    try:
+        return torch.from_numpy(np.empty(0, dtype)).dtype
+    except (TypeError, ValueError) as error:
+        raise CondenseError(f"its images are {dtype}; make it again") from error
 
 
 def in_memory(images: Images) -> Tensor:

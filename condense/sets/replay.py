@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from condense.compute.losses import Loss
 from condense.labels.shown import ShownBatches, ShownImages
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
+from condense.training.sources import Batch
 
 Key = tuple[int, int]  # an epoch, and an image or a batch of it
 
@@ -31,18 +31,21 @@ Key = tuple[int, int]  # an epoch, and an image or a batch of it
 class ReplayDataset(Dataset[tuple[Tensor, Tensor]]):
     """Views with their labels, by (epoch, image): a float32 image [C, H, W], and what its outputs are compared with.
 
-    Where `by_batch` is true, whole batches by (epoch, number): images [n, C, H, W] and as many targets. An item is the
-    same bits in whatever process, order and batch it is asked for.
+    A view whose label was discarded has targets that are not numbers. Where `by_batch` is true, whole batches by
+    (epoch, number): images [n, C, H, W] and as many targets. An item is the same bits in whatever process, order and
+    batch it is asked for.
     """
 
     def __init__(self, source: ShownImages) -> None:
         self.source, self.by_batch = source, source.showing.by_batch
         self._epoch: tuple[int, list[Tensor]] | None = None  # the last one that batches were asked of, with all of them
 
-    @property
-    def loss(self) -> Loss:
-        """Of `outputs` [n, K] and n targets: a mean over images."""
-        return self.source.objective.function
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of `outputs` [n, K] and n targets: a mean over images; those whose target is not a number do not count."""
+        known = ~targets.isnan().any(1)
+        if not known.any():
+            return 0 * outputs.sum()
+        return self.source.objective.function(outputs[known], targets[known])
 
     def __len__(self) -> int:
         return len(self.source)
@@ -53,18 +56,22 @@ class ReplayDataset(Dataset[tuple[Tensor, Tensor]]):
             raise CondenseError("views are found by (epoch, image); give the sampler that came with them to DataLoader")
         epoch, number = key
         if not self.by_batch:
-            batch = self._batches.batch(epoch, 0, torch.tensor([number]))
-            return batch.images[0], batch.targets.values[0]
+            images, targets = _with_targets(self._batches.batch(epoch, 0, torch.tensor([number])))
+            return images[0], targets[0]
         if self._epoch is None or self._epoch[0] != epoch:
             batches = self._batches.batches(epoch)
             assert batches is not None, "labels of batches have batches"
             self._epoch = epoch, batches
-        batch = self._batches.batch(epoch, number, self._epoch[1][number])
-        return batch.images, batch.targets.values
+        return _with_targets(self._batches.batch(epoch, number, self._epoch[1][number]))
 
     @cached_property
     def _batches(self) -> ShownBatches:
         return ShownBatches(self.source, torch.device("cpu"))
+
+
+def _with_targets(batch: Batch) -> tuple[Tensor, Tensor]:
+    targets, weights = batch.targets.values, batch.targets.weights
+    return batch.images, targets if weights is None else torch.where(weights[:, None] > 0, targets, torch.nan)
 
 
 class ReplaySampler(Sampler[Key]):

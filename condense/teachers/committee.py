@@ -126,7 +126,7 @@ class Committee:
         """A projector on its only member; raises `CondenseError` where there are several."""
         if len(self) > 1:
             raise CondenseError(f"a projector is on one encoder, and {self.name} are {len(self)}; give one")
-        return Projector(self.members[0], rank, outputs, values)
+        return self.members[0].adapted(values, rank, outputs)
 
     def classifiers(self, device: torch.device) -> Voters:
         """Copies of all of them on a device, ready to be asked."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from condense.networks.base import describe_shape
-from condense.teachers.teacher import Manifest, Measured, Teacher
+from condense.teachers.manifest import Manifest, Measured
+from condense.teachers.teacher import Teacher
 
 _LISTED = 12  # classes that are shown
 

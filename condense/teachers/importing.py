@@ -22,8 +22,9 @@ from condense.runtime.locks import claimed_output
 from condense.runtime.provenance import versions
 from condense.runtime.tensor_files import load_tensors
 from condense.runtime.torch_files import load_torch_file, plain_tensor
+from condense.teachers.manifest import Manifest, Measured
 from condense.teachers.naming import renamed
-from condense.teachers.teacher import SUFFIX, Manifest, Measured, Teacher, batch_norm_of
+from condense.teachers.teacher import SUFFIX, Teacher, batch_norm_of
 from condense.training.prediction import accuracy
 
 _FORMS = "a .safetensors, or a .pt or .pth of a state dict"

@@ -21,8 +21,9 @@ from condense.runtime.provenance import circumstances
 from condense.runtime.seeds import derive_seed, generator
 from condense.runtime.tensor_files import load_if_whole, save_tensors
 from condense.runtime.validation import validated
+from condense.teachers.manifest import Manifest, Measured
 from condense.teachers.rule import TeacherRule
-from condense.teachers.teacher import Manifest, Measured, Teacher
+from condense.teachers.teacher import Teacher
 from condense.training.engines import engine_of_jobs
 from condense.training.epochs import EpochTraining
 from condense.training.prediction import accuracy

@@ -18,7 +18,8 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, write_json
 from condense.runtime.locks import only_writer
 from condense.teachers.job import Trained
-from condense.teachers.teacher import SUFFIX, Manifest, Teacher
+from condense.teachers.manifest import Manifest
+from condense.teachers.teacher import SUFFIX, Teacher
 
 
 def teacher_file(manifest: Manifest) -> str:

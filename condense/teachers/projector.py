@@ -7,8 +7,9 @@ is not HeLlO, and the head begins as the mean features of the classes in the rea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ from condense.runtime.cache import found_or_made
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed, generator
 from condense.teachers.classifier import Normalize, PixelClassifier, Voters, linear_head
-from condense.teachers.teacher import Teacher
+from condense.teachers.manifest import Manifest
 from condense.training.loop import Diverged, train_network
 from condense.training.prediction import images_at_once
 from condense.training.rule import TrainingRule
@@ -38,6 +39,26 @@ REVISION = 1  # to be raised when equal arguments give other projectors: those i
 _RULE = TrainingRule(optimizer="adam", lr=1e-3, batch_size=128, epochs=1, schedule="cosine")
 _OBJECTIVE = Objective("mse", class_weight=0.1)
 _MOST_FOR_MEANS = 5_000  # images
+
+
+class Encoder(Protocol):
+    """A teacher (`condense.teachers.Teacher`) as a projector needs it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its network, image shape and normalisation."""
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The values of the network."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def hash(self) -> str:
+        """Of all that decides what it says."""
 
 
 class LowRank(nn.Module):
@@ -69,7 +90,7 @@ class AdaptedEncoder(PixelClassifier):
     network without a linear layer at its end.
     """
 
-    def __init__(self, encoder: Teacher, rank: int, outputs: int, seed: int = 0) -> None:
+    def __init__(self, encoder: Encoder, rank: int, outputs: int, seed: int = 0) -> None:
         manifest, source = encoder.manifest, generator(seed, "projector")
         network = build_network(manifest.network, manifest.image_shape, outputs, seed=0)
         head = linear_head(network, encoder.name)
@@ -98,7 +119,7 @@ class Projector:
     Raises `CondenseError` where there are not as many values as such a projector has.
     """
 
-    encoder: Teacher
+    encoder: Encoder
     rank: int
     outputs: int
     values: Tensor
@@ -126,7 +147,7 @@ class Projector:
 
 
 def fit_projector(
-    encoder: Teacher,
+    encoder: Encoder,
     teachers: Advisers,
     train: TrainingData,
     *,

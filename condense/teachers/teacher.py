@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from condense.data.info import DataInfo
@@ -22,46 +21,12 @@ from condense.networks.layers import batch_norms
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import parse_json
 from condense.runtime.tensor_files import load_tensors, save_tensors
-from condense.runtime.validation import Closed, validated
+from condense.runtime.validation import validated
 from condense.teachers.classifier import Normalize, PixelClassifier, Voters
+from condense.teachers.manifest import SCHEMA, Manifest
+from condense.teachers.projector import Projector
 
 SUFFIX = ".safetensors"
-_SCHEMA = 1
-
-
-class Measured(Closed):
-    """An accuracy, a fraction, and the images that it was measured on."""
-
-    accuracy: float = Field(ge=0, le=1)
-    images: int = Field(ge=1)
-
-
-class Manifest(Closed):
-    """What a teacher is and where it comes from.
-
-    `held_out` are training images that it was not trained on: what may decide anything about it. `test` are the test
-    images of its data, which may not. Either is None where nobody measured it, as for most imported networks.
-    `batch_norm` says in which mode accuracies were measured and labels are made unless somebody asks for another one:
-    `running` statistics, or `none` where the network has no BatchNorm.
-    """
-
-    format: Literal["condense teacher"] = "condense teacher"
-    schema_version: int = Field(default=_SCHEMA, strict=True)
-    network: str = Field(description="full name")
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    classes: tuple[str, ...] = Field(min_length=2)
-    mean: tuple[float, ...] = Field(description="of its normalisation, a channel each, in units of [0, 1] pixels")
-    std: tuple[float, ...]
-    batch_norm: Literal["running", "none"]
-    origin: Literal["trained", "imported"]
-    data: str | None = Field(default=None, description="base name of the data that it was trained on, if known")
-    fingerprint: str | None = None
-    held_out: Measured | None = None
-    test: Measured | None = None
-    training: dict[str, Any] = Field(default_factory=dict, description="its rule, if known")
-    seed: int | None = None
-    source: str | None = Field(default=None, description="base name of the file that it was imported from")
-    versions: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +79,8 @@ class Teacher:
         try:
             content = parse_json(facts["condense"])
             manifest = validated(Manifest, content if isinstance(content, dict) else {})
-            if manifest.schema_version > _SCHEMA:
-                raise CondenseError(f"has schema {manifest.schema_version}, later than {_SCHEMA}; upgrade condense")
+            if manifest.schema_version > SCHEMA:
+                raise CondenseError(f"has schema {manifest.schema_version}, later than {SCHEMA}; upgrade condense")
             return cls(manifest, tensors, files[0])
         except (KeyError, ValueError) as error:  # a CondenseError is a ValueError
             raise CondenseError(f"{files[0]} is no teacher of condense ({error}); give one, or import it") from error
@@ -153,6 +118,10 @@ class Teacher:
         network = build_network(manifest.network, manifest.image_shape, len(manifest.classes), seed=0)
         network.load_state_dict(dict(self.state))
         return PixelClassifier(Normalize(manifest.mean, manifest.std), network).to(device)
+
+    def adapted(self, values: Tensor, rank: int, outputs: int) -> Projector:
+        """A projector on it, of these values."""
+        return Projector(self, rank, outputs, values)
 
     def classifiers(self, device: torch.device) -> Voters:
         """It alone, as those of a committee."""

@@ -24,9 +24,10 @@ from condense.runtime.progress import progress_bar, say
 from condense.runtime.provenance import versions
 from condense.runtime.validation import option_name, validated
 from condense.teachers.job import TeacherJob, Trained, begun, held_out_part, train, train_on_worker
+from condense.teachers.manifest import Manifest
 from condense.teachers.output import check_same, claimed_teacher, is_finished, partial_path, store, teacher_file
 from condense.teachers.rule import TeacherRule
-from condense.teachers.teacher import SUFFIX, Manifest, Teacher, batch_norm_of
+from condense.teachers.teacher import SUFFIX, Teacher, batch_norm_of
 from condense.training.engines import training_engine
 
 _LAST_BITS = ("device", "compile", "threads")  # of a training: they decide the rounding and nothing else

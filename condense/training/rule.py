@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -168,7 +168,3 @@ class TrainingRule(Closed):
     def _first_after_drop(self) -> int:
         assert self.epochs is not None, "drops come after epochs"
         return self.epochs // 2 + 2
-
-    def as_dict(self) -> dict[str, Any]:
-        """Every field, JSON-able."""
-        return self.model_dump(mode="json")

@@ -201,7 +201,7 @@ def test_the_loss_of_distillation_against_its_definition(share: float, weighted:
     ("name", "given", "message"),
     [
         ("rs2", {"fraction": 0.1, "variant": "often"}, "rs2: --variant 'often': should be 'with-replacement'"),
-        ("rs2", {"ipc": 10**6}, "is more than the"),
+        ("rs2", {"ipc": 10**6}, "are more than the 1438 training images"),
         ("rs2", {}, "a set needs a size"),
         ("rs3", {"ipc": 1}, "unknown training-time baseline 'rs3'.* did you mean rs2"),
         ("pruned", {"ipc": 1, "choice": "dm"}, "--choice dm: it makes images; give a method that chooses real ones"),
@@ -236,3 +236,10 @@ def test_baselines_train_on_class_indices_of_their_own_data(digits):
     assert condense.evaluate(made, other, ["mlp"], 1, QUICK).results[0].images == 10
     with pytest.raises(CondenseError, match="the training images are of another data set or split"):
         condense.evaluate(made, foreign, ["mlp"], 1, QUICK)
+
+
+def test_rounds_take_more_than_the_smallest_class_has(digits):
+    """No variant takes as many images of each class."""
+    smallest = min(digits.train.class_counts())
+    baseline = condense.baseline("rs2", digits, smallest + 1)
+    assert baseline.rounds.size == 10 * (smallest + 1)

@@ -17,7 +17,6 @@ from condense.evaluation.label_networks import static_logits
 from condense.evaluation.protocols import StaticLabels
 from condense.evaluation.training_set import training_set
 from condense.labels import LogitLabels, ProbabilityLabels, RegressionLabels, centred_one_hot
-from condense.labels.static import averaged_logits
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
@@ -398,16 +397,6 @@ def test_a_subset_has_label_networks_of_its_own(digits, small):
     assert not torch.equal(of_all, of_some)
     few = digits.train.subset(torch.arange(50))
     assert evaluate(few, fewer, protocol=STATIC, nets=["mlp"], runs=1).results[0].images == 50
-
-
-def test_averaged_logits_against_a_loop():
-    networks = [build_network("convnet-w4-bn", (1, 8, 8), 3, seed).eval() for seed in range(3)]
-    images = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    logits = averaged_logits(networks, images)
-    for row, image in zip(logits, images):
-        expected = sum(network(image[None])[0] for network in networks) / 3
-        assert torch.allclose(row, expected, atol=1e-6)
-    assert not logits.requires_grad
 
 
 # Refusals

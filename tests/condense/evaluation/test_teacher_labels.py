@@ -72,6 +72,29 @@ def test_every_protocol_takes_a_set_without_soft_labels(
         evaluate(images, digits, protocol=protocol)
 
 
+def test_a_teacher_that_nobody_asks_is_told(images: SyntheticSet, digits: RealData, teacher: Teacher) -> None:
+    own = condense.relabel(images, teacher, "static")
+    rounds = condense.baseline("rs2", digits, fraction=0.1)
+    for given, name, told in [
+        (images, "desk", True),
+        (own, "desk-soft-static", True),
+        (images, "desk-soft-static", False),
+        (condense.relabel(images, teacher, "online"), "desk-soft", False),
+        (rounds, "desk", True),
+    ]:
+        notes = evaluate(given, digits, protocol=quick(name), teacher=teacher).notes
+        said = [note for note in notes if f"asks no teacher about these images: {teacher.name} is not used" in note]
+        assert len(said) == told, (name, notes)
+
+
+@pytest.mark.parametrize("changes", [{"augmentation": "dsa"}, {"cutmix": 0.5}, {"mixup": 0.2}])
+def test_rules_whose_images_are_no_views_are_refused(images, digits: RealData, teacher: Teacher, changes: dict) -> None:
+    protocol = quick("desk-soft")
+    other = protocol.model_copy(update={"rule": protocol.rule.model_copy(update=changes)})
+    with pytest.raises(CondenseError, match="labels of views"):
+        evaluate(images, digits, protocol=other, teacher=teacher)
+
+
 def test_results_say_what_is_seen(images: SyntheticSet, digits: RealData, teacher: Teacher) -> None:
     seen = {
         "desk-soft": "padded crops, flips",

@@ -14,7 +14,7 @@ from torch import Tensor
 from condense.augmentation.views import ViewRule
 from condense.data.info import DataInfo
 from condense.data.preprocessing import Normalization, Whitening
-from condense.labels import OnlineLabels, ViewLabels
+from condense.labels import OnlineLabels, SmoothedLabels, ViewLabels, labels_from_arrays
 from condense.labels.advisers import TeacherFacts
 from condense.labels.codecs import codec_named
 from condense.labels.objectives import Objective
@@ -358,3 +358,22 @@ def test_rows_of_another_kind_are_refused() -> None:
         ViewLabels.from_arrays({"logits": torch.zeros(3, COUNT, CLASSES)}, labels.attributes, INDICES)
     with pytest.raises(CondenseError, match="float16 of 3 dimensions"):
         ViewLabels.from_arrays({"logits": HeldRows(np.zeros((3, COUNT)))}, labels.attributes, INDICES)
+
+
+@pytest.mark.parametrize("changes", [{"count": -5}, {"count": 0}, {"teacher_bytes": -1}, {"distance_weight": "x"}])
+def test_numbers_that_cannot_be_are_refused(changes: dict) -> None:
+    attributes = {**online(showing()).attributes, **changes}
+    attributes |= {"loss": "distance", "temperature": 1.0} if "distance_weight" in changes else {}
+    with pytest.raises(CondenseError):
+        labels_from_arrays("online", {}, attributes, None)
+
+
+def test_what_lies_beyond_an_image_has_its_channels() -> None:
+    labels = stored(showing())
+    labels.showing = labels.showing.model_copy(update={"fill": (*labels.showing.fill, 0.5)})
+    with pytest.raises(CondenseError, match="numbers for what lies beyond an image of"):
+        labels.source(None, PLAIN, INFO)
+
+
+def test_no_labels_are_those_of_no_images() -> None:
+    SmoothedLabels(torch.zeros(0, dtype=torch.int64), 0.1, 3).check(0, 3)

@@ -20,7 +20,6 @@ from condense.compute.plan import Plan
 from condense.compute.planning import choose_plan
 from condense.evaluation import PROTOCOLS
 from condense.labels import HardLabels, in_memory
-from condense.labels.static import averaged_logits
 from condense.networks import build_network, network_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.global_draws import global_generators, global_states, network_draws
@@ -182,7 +181,6 @@ def test_a_network_that_draws_in_evaluation_mode_too_predicts_the_same_twice(sou
     network = build_network(network_name(module(Always()), SHAPE, CLASSES), SHAPE, CLASSES, 0)
     assert network.draws
     assert torch.equal(predict(network, source.base, CPU), predict(network, source.base, CPU))
-    assert torch.equal(averaged_logits([network], source.base.values), averaged_logits([network], source.base.values))
 
 
 def test_the_mixed_product_is_of_the_gradient_with_the_same_draws(source):

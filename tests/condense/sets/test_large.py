@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,24 @@ def test_a_large_set_stays_in_its_file_and_is_written_from_others(stored: Stored
         assert torch.equal(read.first(2).images, plain.first(2).images)
     in_file.save(tmp_path / "again.h5")
     assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "set.h5").read_bytes()
+
+
+@pytest.mark.parametrize("space", ["pixels", "unit"])
+def test_large_sets_are_trained_on_by_the_images_that_are_asked_for(tmp_path: Path, space: str):
+    """Preprocessed, and as pixels for views and teachers: never all of them at once."""
+    info = DataInfo("d", ("a", "b"), SHAPE, False, "", Normalization((0.4,) * 3, (0.2,) * 3))
+    pixels = PIXELS if space == "pixels" else PIXELS.float() / 200 - 0.1
+    labels = torch.arange(10) % 2
+    rows = StoredRows.of(written(tmp_path / "rows.h5", pixels))
+    large, small = (SyntheticSet(stored=each, stored_labels=labels, info=info, space=space) for each in (rows, pixels))
+    chosen = torch.tensor([7, 0, 3])
+    assert torch.equal(large.images_at(chosen), small.images[chosen])
+    assert torch.equal(large.pixels_at(chosen), small.pixels_at(chosen))
+    assert large.plain.digest == small.plain.digest
+    assert not large.__dict__.keys() & {"images", "_clipped"}
+
+
+def test_images_of_texts_are_refused(tmp_path: Path):
+    rows = written(tmp_path / "rows.h5", PIXELS)
+    with pytest.raises(CondenseError, match="its images are"):
+        StoredRows.of(replace(rows, dtype=np.dtype("S3")))

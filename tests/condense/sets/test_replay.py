@@ -18,6 +18,8 @@ from condense.teachers import Committee
 from condense.training.loop import Step, descend, train_network
 from condense.training.rule import TrainingRule
 
+CPU = torch.device("cpu")
+
 EPOCHS = 5
 
 
@@ -78,9 +80,27 @@ def test_loaders_see_what_trainings_see(images, untrained_teacher, tmp_path: Pat
             for (seen, targets), (image, target) in zip(batches, expected[epoch]):
                 assert torch.equal(seen, image)
                 assert torch.equal(targets, target)
-    labels = made.training_labels
-    assert dataset.loss == labels.objective.function
-    assert dataset.loss(torch.zeros(len(targets), 10), targets).isfinite()
+    outputs = torch.randn(len(targets), 10, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(dataset.loss(outputs, targets), made.training_labels.objective.function(outputs, targets))
+
+
+def test_views_without_a_label_do_not_count(images, untrained_teacher) -> None:
+    """As in the trainings of an evaluation."""
+    settings = {"views": 3, "temperature": 1.0, "calibrate": 0.1, "unreliable": "discarded"}
+    made = condense.relabel(images, untrained_teacher(images.info), "views", **settings)
+    dataset, _ = made.replay()
+    seen, targets = map(torch.stack, zip(*(dataset[1, number] for number in range(22))))
+    lost = targets.isnan().all(1)
+    assert 0 < lost.sum() < 22
+    source = made.training_labels.source(None, made.plain, made.info)
+    batch = source.presented(TrainingRule(lr=0.1, batch_size=22, epochs=2), 0, CPU).batch(1, 0, torch.arange(22))
+    outputs = torch.randn(22, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = batch.targets.loss(outputs, batch.targets.values, batch.targets.weights)
+    torch.testing.assert_close(dataset.loss(outputs, targets), expected)
+    (gradient,) = torch.autograd.grad(dataset.loss(outputs, targets), outputs)
+    assert torch.equal(gradient[lost], torch.zeros_like(gradient[lost]))
+    assert dataset.loss(outputs[lost], targets[lost]) == 0
+    assert seen.shape == (22, *images.info.image_shape)
 
 
 def test_the_batch_size_of_a_loader_makes_no_difference(images, untrained_teacher) -> None:

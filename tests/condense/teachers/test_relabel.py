@@ -196,7 +196,7 @@ from condense.networks import build_network
 from condense.runtime.provenance import peak_memory
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers import Teacher
-from condense.teachers.teacher import Manifest
+from condense.teachers.manifest import Manifest
 from condense.training.loop import train_network
 from condense.training.rule import TrainingRule
 

@@ -23,7 +23,8 @@ from condense.runtime.tensor_files import load_facts, load_tensors, save_tensors
 from condense.teachers import Teacher
 from condense.teachers.classifier import logits_of
 from condense.teachers.description import describe_teacher, teacher_line
-from condense.teachers.teacher import Manifest, Measured, batch_norm_of
+from condense.teachers.manifest import Manifest, Measured
+from condense.teachers.teacher import batch_norm_of
 from condense.training.prediction import answers, predict
 from condense.training.sources import Tensors
 
