@@ -57,6 +57,8 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     made = job.cell.made
     assert made is not None, "the full data is not made"
     path = set_path(job.cell, folder)
+    for labelled in path.parent.glob(f"{path.stem}-labels-*.h5"):  # of an earlier set, which may have been another one
+        labelled.unlink()
     settings = made.settings | made.options
     if job.initial_set is not None:
         settings["initialization"] = job.initial_set

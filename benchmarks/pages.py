@@ -116,7 +116,8 @@ def sizes_table(lines: Sequence[Line]) -> str:
 def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     """Accuracies of one data set at one size in every column, in the order of the grid: columns are never compared.
 
-    A column is a protocol and the labels that sets were given for it; bytes are those of the set itself.
+    A column is a protocol and the labels that sets were given for it; bytes are those of the set itself, where it is
+    scored without such labels.
     """
     here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
     columns = list(dict.fromkeys((line["protocol"], line.get("labels", "")) for line in here))
@@ -126,8 +127,9 @@ def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     headings = [f"{protocol} ({labels})" if labels else protocol for protocol, labels in columns]
     table = []
     for name, scores in rows.items():
-        own = min(scores.values(), key=lambda line: int(line["bytes"]))
-        table.append([name, *_accuracies(scores, columns), *_costs(own)])
+        own = next((line for (_, labels), line in scores.items() if not labels), None)
+        line = own or {**next(iter(scores.values())), "bytes": ""}
+        table.append([name, *_accuracies(scores, columns), *_costs(line)])
     return markdown_table(["method", *headings, "iterations", "images", "bytes", "seconds to make"], table)
 
 
@@ -166,7 +168,7 @@ def _costs(line: Line) -> list[str]:
     return [
         f"{int(line['iterations']):,}" if line["iterations"].isdigit() else line["iterations"],
         stored if stored == line["images"] else f"{line['images']} from {stored}",
-        f"{int(line['bytes']):,}",
+        f"{int(line['bytes']):,}" if line["bytes"] else "",
         f"{float(line['making_seconds']):.0f}",
     ]
 

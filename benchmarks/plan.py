@@ -191,6 +191,8 @@ def _labels(entry: LabelsEntry, data: RealData, grid: Grid) -> LabelDescription:
     found = LabelSettings.of({"labels": entry.labels, **entry.options})
     if found.by_teacher and entry.teacher is None:
         raise CondenseError(f"labels {entry.labels} are given by a teacher: say which one, as `teacher`")
+    if entry.teacher is not None and not found.by_teacher:
+        raise CondenseError(f"labels {entry.labels} follow from classes, and no teacher is asked: leave it out")
     if (found.name == "projector") != (entry.encoder is not None):
         raise CondenseError(f"an encoder is for labels projector, which need one, and these are {found.labels}")
     teachers = () if entry.teacher is None else describe(entry.teacher, grid.teachers, data)

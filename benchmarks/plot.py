@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,7 +90,8 @@ def _panel(
     axes.set_xlabel("test accuracy, % (mean ± standard deviation)", fontsize=9)
     axes.set_xlim(0, 105)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(for_plot(f"{data}: {column.protocol} ({table.hashes[column]}), {column.net}"), fontsize=9)
+    title = f"{data}: {column.protocol} ({table.hashes[column]}), {column.net}"
+    axes.set_title("\n".join(map(for_plot, [title, *textwrap.wrap(column.labels, 60)])), fontsize=9)
 
 
 @dataclass(frozen=True)

@@ -163,11 +163,14 @@ def _cell(row: Row, column: Column, table: Table) -> str:
 
 
 def _costs(row: Row, table: Table) -> list[str]:
-    score = next(table.scores[row, column] for column in table.columns if (row, column) in table.scores)
+    scores = {column: table.scores[row, column] for column in table.columns if (row, column) in table.scores}
+    score = next(iter(scores.values()))
+    own = next((score for column, score in scores.items() if not column.labels), None)  # without labels given to it
+    size = "" if own is None else f"{own.records[0].bytes or 0:,}"
     seconds = "" if score.making_seconds is None else f"{score.making_seconds:.1f}"
     if score.expert_seconds is not None:
         seconds += f" ({score.expert_seconds:,.1f})"
-    return [seconds, _images(score.records[0]), f"{score.records[0].bytes or 0:,}", shown_range(score.iterations)]
+    return [seconds, _images(score.records[0]), size, shown_range(score.iterations)]
 
 
 def _images(record: Record) -> str:
@@ -194,9 +197,8 @@ def _components(table: Table) -> str:
         parts = [line["std_between_sets"], line["std_between_networks"]]
         if len(score.records) > 1 and any(part is not None for part in parts):
             shown = ["" if part is None else f"{100 * part:.2f}" for part in parts]
-            lines.append(
-                [line["data"], row.size.short, line["method"], f"{line['protocol']} {line['network']}", *shown]
-            )
+            of = f"{line['protocol']} {line['network']}" + (f" ({column.labels})" if column.labels else "")
+            lines.append([line["data"], row.size.short, line["method"], of, *shown])
     if not lines:
         return ""
     return "Where the deviation comes from (random effects, in percent):\n\n" + markdown_table(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -37,11 +38,15 @@ class TeacherEntry(Closed):
             raise ValueError("a teacher from a file needs the normalization that it was trained with")
         if self.file is None and self.normalization is not None:
             raise ValueError("a teacher that is trained has the normalisation of the data; leave normalization out")
+        if self.file is not None and self.model_fields_set & {"seed", "training"}:
+            raise ValueError("a teacher from a file is trained already; leave seed and training out")
         return self
 
 
 Teachers = Mapping[str, TeacherEntry]
-Weights = str | dict[str, float]  # one teacher by its name in the grid, or several with their weights
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Several = Annotated[dict[str, Weight], Field(min_length=1)]
+Weights = str | Several  # one teacher by its name in the grid, or several with their weights
 
 
 def describe(wanted: Weights, teachers: Teachers, data: RealData) -> tuple[TeacherDescription, ...]:
@@ -98,6 +103,8 @@ def _kept(entry: TeacherEntry, described: TeacherDescription, data: RealData, fo
     if entry.file is not None:
         if out.is_dir() and any(out.glob("*.safetensors")):
             return Teacher.open(out)
+        if _imported(entry, data, None).hash != described.hash:
+            raise CondenseError(f"{entry.file} has changed since the benchmark started; start it again")
         return _imported(entry, data, out)
     made = train_teachers(
         data, entry.net, out, rule=entry.training, seed=entry.seed, executor=subprocesses, progress=progress

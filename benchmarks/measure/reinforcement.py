@@ -104,7 +104,7 @@ def main(words: Sequence[str]) -> int:
             known = measure(data, teacher, way, options, path.with_suffix(".h5")) | about
             write_json(path, known)
         found.append(known)
-    answer(table_of(found))
+    answer(*table_of(found).splitlines())
     return 0
 
 

@@ -183,6 +183,7 @@ def _layer(network: nn.Module, name: str) -> nn.Module:
         raise CondenseError(f"{type(network).__name__} has no layer {name!r}{near_names(name, names)}") from None
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be compiled again for each layer, to no use
 def _watched(network: nn.Module, name: str, look: Callable[[str, Any], object], outputs: bool) -> RemovableHandle:
     """Have `look(name, value)` called when the layer runs."""
 

@@ -63,6 +63,8 @@ def relabel(
     memory or disk is too small for the labels.
     """
     wanted = LabelSettings.of({"labels": labels, **settings})
+    if teacher is not None and not wanted.by_teacher:
+        raise CondenseError(f"--labels {wanted.name} follow from classes, and no teacher is asked; leave --teacher out")
     committee = None if teacher is None else Committee.of(teacher)
     adapting = _adapting(wanted, encoder, given, data)
     target = None if out is None else Path(out)
