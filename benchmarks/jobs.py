@@ -123,9 +123,7 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     cell = job.cell
     data = _read(job)
     protocol = cell.column.rule
-    started = time.perf_counter()
-    scored, teacher = _scored(job, data, folder, progress=progress)
-    labelling = time.perf_counter() - started
+    scored, teacher, labelling = _scored(job, data, folder, progress=progress)
     seeds = cell.network_seeds
     results = [
         evaluate(
@@ -150,7 +148,7 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "std": deviation(accuracies),
         "seconds": sum(result.seconds for result in results),
         "training": sum(result.training_seconds or 0.0 for result in results),
-        "labelling": labelling if teacher is not None else None,
+        "labelling": labelling,
         **({"choosing": scored.choosing_seconds} if isinstance(scored, Baseline) else {}),
         "peak_memory": peak_memory(),
         **circumstances(),
@@ -159,18 +157,21 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
 
 def _scored(
     job: CellJob, data: RealData, folder: Path, *, progress: bool
-) -> tuple[SyntheticSet | TrainingData | Baseline[Any], Committee | None]:
-    """What is scored: the set as it is or with the labels of the column, and who gives these; or a baseline."""
+) -> tuple[SyntheticSet | TrainingData | Baseline[Any], Committee | None, float | None]:
+    """What is scored: the set as it is or with the labels of the column, and who gives these; or a baseline.
+
+    With the seconds of labelling, where that is done now.
+    """
     cell, labels = job.cell, job.cell.column.labels
     if cell.made is None:
-        return data.train, None
+        return data.train, None, None
     if cell.made.is_baseline:
-        return _baseline(job, cell.made, data, folder, progress=progress), None
+        return _baseline(job, cell.made, data, folder, progress=progress), None, None
     path = set_path(cell, folder)
     made = SyntheticSet.load(path)
     _keep_choice(made, choice_path(cell, folder))
     if labels is None:
-        return made, None
+        return made, None, None
     asked = labels.teachers
     teacher = committee(asked, job.teachers, data, folder, progress=progress) if asked else None
     adapted: dict[str, Any] = {}
@@ -181,8 +182,10 @@ def _scored(
         adapted = {"encoder": advisers.members[0], "data": data}
     target = path.with_name(cell.labelled_name)
     if target.exists():
-        return SyntheticSet.load(target), advisers
-    return relabel(made, teacher, out=target, progress=progress, **labels.settings, **adapted), advisers
+        return SyntheticSet.load(target), advisers, None
+    started = time.perf_counter()
+    labelled = relabel(made, teacher, out=target, progress=progress, **labels.settings, **adapted)
+    return labelled, advisers, time.perf_counter() - started
 
 
 def _baseline(job: CellJob, made: SetDescription, data: RealData, folder: Path, *, progress: bool) -> Baseline[Any]:

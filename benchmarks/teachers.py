@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from benchmarks.described import TeacherDescription
 from condense.data import RealData
@@ -44,9 +45,19 @@ class TeacherEntry(Closed):
 
 
 Teachers = Mapping[str, TeacherEntry]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Several = Annotated[dict[str, Weight], Field(min_length=1)]
-Weights = str | Several  # one teacher by its name in the grid, or several with their weights
+
+
+def _weights(given: Any) -> Any:
+    several = list(given.values()) if isinstance(given, dict) else [1.0]
+    positive = all(type(weight) in (int, float) and 0 < weight < math.inf for weight in several)
+    if not isinstance(given, str | dict) or not several or not positive:
+        raise ValueError("must be a teacher's name, or several names with positive weights: {a: 0.8, b: 0.2}")
+    return given
+
+
+Weights = Annotated[
+    str | dict[str, float], BeforeValidator(_weights)
+]  # one teacher by its name in the grid, or several
 
 
 def describe(wanted: Weights, teachers: Teachers, data: RealData) -> tuple[TeacherDescription, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.markdown import markdown_table
 from benchmarks.measure.measuring import end, give_out
 from condense.cli.parsing import POSITIONAL, parse
+from condense.runtime.errors import CondenseError
 from condense.runtime.provenance import circumstances
 from condense.runtime.validation import Closed
 from condense.sets.synthetic_set import SyntheticSet
@@ -37,13 +38,16 @@ class DiversityOptions(Closed):
 def mean_distance(features: Tensor, labels: Tensor) -> float:
     """The mean over classes of the mean distance of two images of a class; features [N, D] of length 1, labels [N].
 
-    Classes of fewer than two images have none.
+    Classes of fewer than two images have none; raises `CondenseError` where all are such.
 
     >>> mean_distance(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1]))
     2.0
     """
     groups = [features[labels == label] for label in labels.unique()]
-    return fmean(torch.pdist(group).mean().item() for group in groups if len(group) > 1)
+    distances = [torch.pdist(group).mean().item() for group in groups if len(group) > 1]
+    if not distances:
+        raise CondenseError("a set of one image per class has no distances; give one of at least two")
+    return fmean(distances)
 
 
 def measure(paths: Sequence[Path], teacher: Teacher) -> list[dict[str, Any]]:
@@ -57,8 +61,7 @@ def measure(paths: Sequence[Path], teacher: Teacher) -> list[dict[str, Any]]:
         with torch.no_grad():
             seen = [classifier.network.embed(classifier.normalize(synthetic.pixels_at(batch))) for batch in batches]
         features = torch.nn.functional.normalize(torch.cat(seen), dim=1)
-        configuration = synthetic.provenance.get("configuration", {})
-        about = {name: configuration.get(name) for name in ("method", "ipc", "seed", "settings")}
+        about = {name: synthetic.configuration.get(name) for name in ("method", "ipc", "seed", "settings")}
         results.append(about | {"file": path.name, "distance": mean_distance(features, synthetic.labels)})
     return results
 

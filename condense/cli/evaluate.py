@@ -111,9 +111,9 @@ def about_first(synthetic: SyntheticSet) -> list[str]:
     """Why the first images of each class may not be what their method would have chosen, had it been asked for them."""
     from condense.methods.registry import methods
 
-    made = synthetic.provenance.get("configuration", {})
+    made = synthetic.configuration
     known = {entry.name: entry for entry in methods()}
-    entry, notes = known.get(made.get("method")), list[str]()
+    entry, notes = known.get(str(made.get("method"))), list[str]()
     if entry is not None and not entry.nested:
         notes.append(f"the first images of a class are not what {entry.name} chooses for a smaller set (nested: no)")
     if made.get("balanced") is False:

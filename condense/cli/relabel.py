@@ -60,9 +60,11 @@ def relabel(words: Sequence[str]) -> int:
     from condense.runtime.device import set_threads, threads_restored
     from condense.runtime.locks import claimed_output
     from condense.teachers.committee import Committee
+    from condense.teachers.relabel import check_asked
     from condense.teachers.relabel import relabel as make
 
     settings = LabelSettings.of({name: getattr(options, name) for name in LabelSettings.model_fields})
+    check_asked(settings, options.teacher, options.encoder)  # before data that may take minutes
     with claimed_output(options.out, "relabelling", suffix=".h5", overwrite=options.overwrite), threads_restored():
         set_threads(options.threads)
         for given in filter(None, (options.source, options.data)):

@@ -33,7 +33,7 @@ def check_kept(every: int, out: Path | None, configuration: Mapping[str, Any], *
     named = re.compile(re.escape(out.stem) + r"-[0-9]{6,}" + re.escape(out.suffix))
     for path in sorted(path for path in out.parent.glob("*") if named.fullmatch(path.name)):
         try:
-            earlier = SyntheticSet.load(path).provenance.get("configuration", {"settings": {}})
+            earlier = SyntheticSet.load(path).configuration
         except CondenseError as error:
             raise CondenseError(f"{path} is no readable synthetic set and is not replaced; remove it") from error
         if not overwrite and without_iterations(earlier) != without_iterations(configuration):
@@ -44,5 +44,5 @@ def check_kept(every: int, out: Path | None, configuration: Mapping[str, Any], *
 
 def without_iterations(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without how many updates were made: that of a run that ends by the clock, or goes on."""
-    settings = {name: value for name, value in configuration["settings"].items() if name != "iterations"}
+    settings = {name: value for name, value in configuration.get("settings", {}).items() if name != "iterations"}
     return {**configuration, "settings": settings}

@@ -77,7 +77,7 @@ def _is_of_unfinished_run(target: Path) -> bool:
         return False
     try:
         begun = read_header(checkpoint)["configuration"]
-        made = SyntheticSet.load(target).provenance["configuration"]
+        made = SyntheticSet.load(target).configuration
         return _decisive(begun) == _decisive(made)
     except (CondenseError, KeyError):
         return False

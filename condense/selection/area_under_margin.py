@@ -19,8 +19,8 @@ def area_under_margin(logits: Tensor, labels: Tensor) -> Tensor:
     tensor([0.])
     """
     own = F.one_hot(labels, logits.shape[2]).bool()  # (N, K)
-    others = logits.masked_fill(own, -torch.inf).max(2).values  # (E, N)
-    return (logits.masked_fill(~own, 0.0).sum(2) - others).mean(0)
+    margins = [of[own] - of.masked_fill(own, -torch.inf).max(1).values for of in logits]  # an epoch each, (N,)
+    return torch.stack(margins).mean(0)
 
 
 def mean_area_under_margin(evidence: Evidence) -> Tensor:

@@ -16,6 +16,7 @@ from condense.data.sampling import check_enough
 from condense.labels import HardLabels
 from condense.methods.interface import Configured, Job, Pace, Product, SettingsT
 from condense.runtime.progress import say
+from condense.sets.large import real_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class Selector(Configured[SettingsT], ABC):
         """The pixels of the chosen images; a method that stores them otherwise fills this."""
         data = self.data
         return Product(
-            stored=data.pixels(chosen.indices),
+            stored=real_images(data, chosen.indices),
             labels=HardLabels(data.labels[chosen.indices]),
             settings=self.settings,
             weights=chosen.weights,

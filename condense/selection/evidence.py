@@ -22,6 +22,8 @@ from condense.training.engines import training_work
 from condense.training.records import Training, TrainingRecord, embed_all, record_training
 from condense.training.rule import TrainingRule
 
+_ALL = slice(None)
+
 
 class EvidenceSettings(MethodSettings):
     """Which network is trained on all images before any is chosen, and how long."""
@@ -114,10 +116,13 @@ class Evidence:
     def _features(self) -> Tensor:
         return embed_all(self.network, classified(self.job.data), self.job.device)
 
-    def errors(self, training: int = 0) -> Tensor:
-        """p - y with the one-hot class y: the gradient of the cross-entropy in the logits; float64 [N, K]."""
-        probabilities = self.probabilities(training)
-        return probabilities - F.one_hot(self.labels, probabilities.shape[1])
+    def errors(self, training: int = 0, members: Tensor | slice = _ALL) -> Tensor:
+        """p - y with the one-hot class y: the gradient of the cross-entropy in the logits; float64 [N, K].
+
+        Of some images only, where their indices (int64 [n]) are given.
+        """
+        probabilities = torch.softmax(self.training(training).logits[-1][members].double(), 1)
+        return probabilities - F.one_hot(self.labels[members], probabilities.shape[1])
 
     def mean(self, score: Callable[[int], Tensor]) -> Tensor:
         """The mean of a score [N] over all trainings that are asked for, of which it is given the index."""

@@ -112,7 +112,7 @@ def last_layer_gradients(evidence: Evidence, members: Tensor) -> LastLayerGradie
 
     Gradients in different networks are not comparable, so there is one network.
     """
-    return LastLayerGradients(evidence.errors()[members], evidence.features()[members].double())
+    return LastLayerGradients(evidence.errors(members=members), evidence.features()[members].double())
 
 
 class GradientSelector(EvidenceSelector[EvidenceSettingsT]):

@@ -231,6 +231,13 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         return self.training_labels.probabilities
 
     @property
+    def configuration(self) -> dict[str, Any]:
+        """What it was made by: method, settings, seed and more; empty where its provenance does not tell."""
+        found = self.provenance.get("configuration")
+        known = isinstance(found, dict) and isinstance(found.get("settings", {}), dict)
+        return found if isinstance(found, dict) and known else {}
+
+    @property
     def class_counts(self) -> tuple[int, ...]:
         """Stored images of each class, in the order of the classes; empty where images have no class index."""
         classes = self.stored_classes

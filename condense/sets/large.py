@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condense.data.real import Split
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.reader import Rows
 
@@ -91,6 +92,14 @@ def _torch_type(dtype: np.dtype) -> torch.dtype:
         return torch.from_numpy(np.empty(0, dtype)).dtype
     except (TypeError, ValueError) as error:
         raise CondenseError(f"its images are {dtype}; make it again") from error
+
+
+def real_images(split: Split, rows: Tensor) -> Images:
+    """The pixels of some images of real data (int64 [n]); where these are many, they are read when they are wanted."""
+    shape = torch.Size((len(rows), *split.info.image_shape))
+    if shape.numel() <= LARGE:
+        return split.pixels(rows)
+    return StoredRows(shape, torch.uint8, lambda indices: split.pixels(rows[list(indices)]).numpy())
 
 
 def in_memory(images: Images) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from condense.data import RealData, TestData
 from condense.data.catalogue import published_constants
 from condense.data.class_choice import chosen_classes
 from condense.data.preprocessing import None_, Normalization
-from condense.networks import NetworkLike, build_network, canonical_name, network_name
+from condense.networks import Network, NetworkLike, build_network, canonical_name, network_name
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_folder
@@ -71,6 +72,29 @@ def import_teacher(
     shape = _image_shape(image_shape, data)
     constants = _constants(normalization, shape[0], data)
     network = build_network(canonical_name(network_name(net, shape, len(names)), shape), shape, len(names), seed=0)
+    target = None if out is None else _target(check_folder(out), network.name, path)
+    with nullcontext() if target is None else claimed_output(target, "import", suffix=SUFFIX, overwrite=overwrite):
+        teacher = _measured(_read(path, network, shape, names, constants, data), data, device)
+        return teacher if target is None else teacher.save(target)
+
+
+def _target(folder: Path, network: str, path: Path) -> Path:
+    """The file of the teacher; raises `CondenseError` where it is the one that is imported."""
+    target = folder / f"{network.replace(':', '-')}-{path.stem}{SUFFIX}"
+    if target.exists() and path.exists() and target.samefile(path):
+        raise CondenseError(f"{target} is the file that is imported; give another --out")
+    return target
+
+
+def _read(
+    path: Path,
+    network: Network,
+    shape: tuple[int, int, int],
+    names: tuple[str, ...],
+    constants: Normalization,
+    data: RealData | None,
+) -> Teacher:
+    """The teacher in the file, of which nothing has been measured."""
     tensors = read_state(path)
     try:
         state = renamed(tensors, network, ordered=path.suffix != SUFFIX)
@@ -89,11 +113,15 @@ def import_teacher(
         source=path.name,
         versions=versions(),
     )
-    teacher = Teacher(manifest, state)
-    if data is not None and data.test.labelled:
-        measured = test_accuracy(teacher, data.test, choose_device(device))
-        teacher = dataclasses.replace(teacher, manifest=manifest.model_copy(update={"test": measured}))
-    return teacher if out is None else _stored(teacher, path, check_folder(out), overwrite)
+    return Teacher(manifest, state)
+
+
+def _measured(teacher: Teacher, data: RealData | None, device: str) -> Teacher:
+    """With its accuracy on the test images, where there are some."""
+    if data is None or not data.test.labelled:
+        return teacher
+    measured = test_accuracy(teacher, data.test, choose_device(device))
+    return dataclasses.replace(teacher, manifest=teacher.manifest.model_copy(update={"test": measured}))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -185,11 +213,3 @@ def stated(normalization: str | None) -> str:
             "give a teacher that was trained without whitening"
         )
     return normalization
-
-
-def _stored(teacher: Teacher, path: Path, folder: Path, overwrite: bool) -> Teacher:
-    target = folder / f"{teacher.manifest.network.replace(':', '-')}-{path.stem}{SUFFIX}"
-    with claimed_output(target, "import", suffix=SUFFIX, overwrite=overwrite):
-        if target.exists() and target.samefile(path):
-            raise CondenseError(f"{target} is the file that is imported; give another --out")
-        return teacher.save(target)

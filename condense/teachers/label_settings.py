@@ -141,6 +141,13 @@ class LabelSettings(Closed):
         for name, field in cls.model_fields.items():
             if name not in found._meant and getattr(found, name) != field.default:
                 raise CondenseError(f"{option_name(name)} has no meaning for --labels {found.name}; leave it out")
+        for name, beside, is_there in [
+            ("least", "--crop resized", found.crop == "resized"),
+            ("unreliable", "--calibrate", found.calibrate is not None),
+            ("distance_weight", "--codec distance", found.codec == "distance"),
+        ]:
+            if not is_there and getattr(found, name) != cls.model_fields[name].default:
+                raise CondenseError(f"{option_name(name)} has no meaning without {beside}; leave it out, or give both")
         if found.codec == "distance":
             _check_distances(found)
         if found.subclasses > 1:

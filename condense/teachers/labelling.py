@@ -173,8 +173,7 @@ class Labelling:
 
     def _teachers(self, base: SyntheticSet) -> Committee:
         """The teachers, who must know such images; what is worth knowing about them goes to standard error."""
-        if self.committee is None:
-            raise CondenseError(f"--labels {self.wanted.name} are given by a teacher; give --teacher")
+        assert self.committee is not None, "who asks for such labels gives teachers"
         for note in self.committee.check_matches(base.info):
             say(f"note: {note}")
         if self.wanted.teacher_bn == "batch":

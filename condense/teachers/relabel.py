@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from condense.data.fitting import data_options
@@ -22,7 +20,7 @@ from condense.runtime.locks import claimed_output
 from condense.runtime.progress import progress_bar, say
 from condense.runtime.provenance import versions
 from condense.runtime.validation import option_words
-from condense.sets.large import LARGE, StoredRows
+from condense.sets.large import real_images
 from condense.sets.synthetic_set import SyntheticSet
 from condense.teachers.committee import Committee
 from condense.teachers.label_settings import LabelSettings
@@ -63,8 +61,7 @@ def relabel(
     memory or disk is too small for the labels.
     """
     wanted = LabelSettings.of({"labels": labels, **settings})
-    if teacher is not None and not wanted.by_teacher:
-        raise CondenseError(f"--labels {wanted.name} follow from classes, and no teacher is asked; leave --teacher out")
+    check_asked(wanted, teacher, encoder)
     committee = None if teacher is None else Committee.of(teacher)
     adapting = _adapting(wanted, encoder, given, data)
     target = None if out is None else Path(out)
@@ -86,19 +83,26 @@ def relabel(
 
 def _whole(data: RealData) -> SyntheticSet:
     """All training images of real data as a set; where they are many, they are read when they are wanted."""
-    train, shape = data.train, torch.Size((len(data.train), *data.image_shape))
-
-    def read(indices: Sequence[int]) -> np.ndarray:
-        return train.pixels(torch.tensor(list(indices))).numpy()
-
-    every = torch.arange(len(train))
+    every = torch.arange(len(data.train))
     return SyntheticSet(
-        stored=StoredRows(shape, torch.uint8, read) if shape.numel() > LARGE else train.pixels(every),
-        stored_labels=HardLabels(train.labels),
+        stored=real_images(data.train, every),
+        stored_labels=HardLabels(data.train.labels),
         info=data.info,
         source_indices=every,
         provenance={"configuration": data_options(data.info) | dict(data.reading_options), "versions": versions()},
     )
+
+
+def check_asked(wanted: LabelSettings, teacher: object, encoder: object) -> None:
+    """Raise `CondenseError` where somebody is missing who gives the labels, or is given for nothing."""
+    if teacher is not None and not wanted.by_teacher:
+        raise CondenseError(f"--labels {wanted.name} follow from classes, and no teacher is asked; leave --teacher out")
+    if teacher is None and wanted.by_teacher:
+        raise CondenseError(f"--labels {wanted.name} are given by a teacher; give --teacher")
+    if encoder is not None and wanted.name != "projector":
+        raise CondenseError(f"--encoder has no meaning for --labels {wanted.name}; leave it out")
+    if encoder is None and wanted.name == "projector":
+        raise CondenseError("--labels projector adapts an encoder: give --encoder, a teacher of such images")
 
 
 def _adapting(
@@ -108,13 +112,10 @@ def _adapting(
     data: RealData | None,
 ) -> Adapting | None:
     """For labels of a projector; None for others, which need neither."""
-    if wanted.name != "projector":
-        for name, value in {"encoder": encoder, "data": data}.items():
-            if value is not None:
-                raise CondenseError(f"--{name} has no meaning for --labels {wanted.name}; leave it out")
-        return None
     if encoder is None:
-        raise CondenseError("--labels projector adapts an encoder: give --encoder, a teacher of such images")
+        if data is not None:
+            raise CondenseError(f"--data has no meaning for --labels {wanted.name}; leave it out")
+        return None
     if isinstance(given, RealData):
         if data is not None:
             raise CondenseError("--data: what is labelled is real data itself, which is learned from; leave it out")

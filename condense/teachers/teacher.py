@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -78,10 +78,11 @@ class Teacher:
         tensors, facts = load_tensors(files[0])
         try:
             content = parse_json(facts["condense"])
-            manifest = validated(Manifest, content if isinstance(content, dict) else {})
-            if manifest.schema_version > SCHEMA:
-                raise CondenseError(f"has schema {manifest.schema_version}, later than {SCHEMA}; upgrade condense")
-            return cls(manifest, tensors, files[0])
+            stored: dict[str, Any] = content if isinstance(content, dict) else {}
+            version = stored.get("schema_version")
+            if type(version) is int and version > SCHEMA:  # which may have fields that are unknown here
+                raise CondenseError(f"has schema {version}, later than {SCHEMA}; upgrade condense")
+            return cls(validated(Manifest, stored), tensors, files[0])
         except (KeyError, ValueError) as error:  # a CondenseError is a ValueError
             raise CondenseError(f"{files[0]} is no teacher of condense ({error}); give one, or import it") from error
 

@@ -83,6 +83,17 @@ def test_a_cell_knows_its_teachers_and_its_labels_and_others_are_as_before(digit
         ),
         ({"teachers": {"small": {"net": "convnet-bn", "file": "a.pt"}}}, "needs the normalization"),
         ({"teachers": {"small": {"net": "convnet-bn", "normalization": "mnist"}}}, "leave normalization out"),
+        (
+            {"teachers": {"small": {"net": "mlp", "file": "a.pt", "normalization": "mnist", "seed": 1}}},
+            "leave seed and training out",
+        ),
+        ({"methods": [{"name": "rded", "teacher": {"small": 0}}]}, "several names with positive weights"),
+        ({"methods": [{"name": "rded", "teacher": {"small": float("inf")}}]}, "with positive weights"),
+        ({"methods": [{"name": "rded", "teacher": {}}]}, "must be a teacher's name"),
+        (
+            {"columns": [{"protocol": "desk-soft-hard", "labels": {"labels": "hard", "teacher": "small"}}]},
+            "follow from classes, and no teacher is asked",
+        ),
     ],
 )
 def test_wrong_teachers_are_refused_before_any_work(digits_file: Path, changes, sentence: str):
@@ -99,7 +110,6 @@ def test_every_setting_of_labels_is_in_the_head_of_their_column() -> None:
         "views": 7,
         "pool": 0.5,
         "crop": "resized",
-        "least": 0.5,
         "shuffle": 2,
         "mix": "mixup",
         "batch_size": 9,
@@ -110,13 +120,13 @@ def test_every_setting_of_labels_is_in_the_head_of_their_column() -> None:
         "subclasses": 2,
     }
     more = {"rank": 5, "epochs": 1, "image_updates": 9}
-    of_others = {"labels", "flip", "class_weight", "bn_groups", "unreliable", "distance_weight"}  # need another beside
-    assert changes.keys() | more.keys() | of_others == LabelSettings.model_fields.keys()
+    beside = {"least", "class_weight", "bn_groups", "unreliable", "distance_weight"}  # which need another one
+    assert changes.keys() | more.keys() | beside | {"labels", "flip"} == LabelSettings.model_fields.keys()
     settings = [views, *(views | {name: value} for name, value in changes.items())]
     settings += [other, *(other | {name: value} for name, value in more.items())]
     settings += [views | {"teacher_bn": "batch", "bn_groups": 2}, views | {"loss": "mse", "temperature": 1}]
     settings += [views | {"loss": "mse", "temperature": 1, "class_weight": 0.5}, views | {"codec": "distance"}]
-    settings += [views | {"codec": "distance", "distance_weight": 0.5}]
+    settings += [views | {"codec": "distance", "distance_weight": 0.5}, views | {"crop": "resized", "least": 0.5}]
     settings += [views | {"calibrate": 0.1, "unreliable": "discarded"}]
     words = [LabelDescription(settings=LabelSettings.of(each).settled(mirror=True)).words for each in settings]
     assert len(set(words)) == len(words)

@@ -234,3 +234,21 @@ def test_features_of_the_whole_are_not_taken_for_those_of_a_subset(digits, tmp_p
         return [condense.distill("herding", data, ipc=1, network="convnet-d1-w8").stored for data in sets][-1]
 
     assert torch.equal(chosen("used", digits, small), chosen("new", small))
+
+
+def test_many_images_are_stored_without_all_being_in_memory(digits, tmp_path: Path, monkeypatch):
+    small = condense.distill("random", digits, 4, out=tmp_path / "small.h5")
+    monkeypatch.setattr("condense.sets.large.LARGE", 100)
+    condense.distill("random", digits, 4, out=tmp_path / "large.h5")
+    large = condense.SyntheticSet.load(tmp_path / "large.h5")
+    assert torch.equal(large.stored[:], small.stored)
+    assert torch.equal(large.labels, small.labels)
+    assert torch.equal(large.source_indices, small.source_indices)
+
+
+def test_a_set_that_does_not_tell_how_it_was_made_has_no_configuration(digits):
+    made = condense.distill("random", digits, 1)
+    assert made.configuration["method"] == "random"
+    for broken in (3, None, {"settings": 4}, ["method"]):
+        assert replace(made, provenance={"configuration": broken}).configuration == {}
+    assert replace(made, provenance={}).configuration == {}

@@ -176,7 +176,7 @@ def test_real_data_becomes_a_set(data: RealData, voter: Teacher, tmp_path: Path,
     """All training images, in memory or, where they are many, read from their file."""
     every = torch.arange(len(data.train))
     made = condense.relabel(data, voter, "views", views=2, out=tmp_path / "small.h5")
-    monkeypatch.setattr("condense.teachers.relabel.LARGE", 1000)
+    monkeypatch.setattr("condense.sets.large.LARGE", 1000)
     large = condense.relabel(data, voter, "views", views=2, out=tmp_path / "large.h5")
     for found in (made, large):
         assert torch.equal(found.stored[every], data.train.pixels(every))
@@ -267,6 +267,11 @@ def test_too_little_room_is_told_before_a_teacher_is_asked(
         ("online", {"teacher_bn": "batch", "batch_size": 5, "bn_groups": 2}, "leaves a batch of 2 in 2 groups"),
         ("views", {"loss": "mse", "temperature": 4.0}, "the loss mse has none"),
         ("views", {"class_weight": 0.1}, "belongs to the loss mse"),
+        ("views", {"least": 0.5}, "--least has no meaning without --crop resized"),
+        ("views", {"unreliable": "discarded"}, "--unreliable has no meaning without --calibrate"),
+        ("views", {"distance_weight": 2.0}, "--distance-weight has no meaning without --codec distance"),
+        ("hard", {}, "follow from classes, and no teacher is asked; leave --teacher out"),
+        ("smoothed:0.1", {}, "follow from classes, and no teacher is asked"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

@@ -124,6 +124,7 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], s
     "no image": (lambda manifest, tensors: manifest.update(image_shape=[1, 0, 8]), "image_shape"),
     "other fields": (lambda manifest, tensors: manifest.update(format="condense set"), "format"),
     "a later schema": (lambda manifest, tensors: manifest.update(schema_version=9), "upgrade condense"),
+    "what a later one has": (lambda manifest, tensors: manifest.update(schema_version=9, more=1), "upgrade condense"),
     "no object": (lambda manifest, tensors: manifest.clear(), "is missing"),
 }
 
