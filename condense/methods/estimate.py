@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -72,7 +72,7 @@ def estimate(
 
     Raises `CondenseError` as `distill` does.
     """
-    prepared = Prepared.of(request, data, buffer, label_buffer, teacher)
+    prepared = replace(Prepared.of(request, data, buffer, label_buffer, teacher), executor=None)  # nothing travels
     where, plan = prepared.device, prepared.plan()
     keep_freed_memory()
     pace = prepared.maker.pace(prepared.job(plan), prepared.settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from condense.data import RealData, load_data
+from condense.data.travelling import read_packed
 from condense.methods.interface import Job
 from condense.runtime.errors import CondenseError
 from condense.teachers.committee import Committee
@@ -17,7 +17,8 @@ from condense.teachers.committee import Committee
 class SlicedRun:
     """A method with its settings and the job of the whole run; or, where jobs travel, what makes such a job elsewhere.
 
-    That are its plain `fields`, the packed `data` and the files of the `teachers` with their weights.
+    That are its plain `fields`, the packed `data` and the files of the `teachers` with their weights, and the hash of
+    all of them.
     """
 
     method: Any
@@ -26,6 +27,7 @@ class SlicedRun:
     fields: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     teachers: tuple[tuple[str, float], ...] = ()
+    hash_of_teachers: str = ""
 
     @classmethod
     def of(cls, method: Any, job: Job, settings: Any, *, remote: bool) -> SlicedRun:
@@ -42,22 +44,21 @@ class SlicedRun:
                 )
             teachers.append((str(member.path.resolve()), weight))
         fields = {name: getattr(job, name) for name in ("budget", "seed", "device", "plan", "configuration")}
-        return cls(method, settings, None, fields, str(job.packed), tuple(teachers))
+        known = "" if job.teacher is None else job.teacher.hash
+        return cls(method, settings, None, fields, str(job.packed), tuple(teachers), known)
 
 
 def settled_job(run: SlicedRun, checkpoint: Path | None) -> Job:
     """The job of the run, with data and teachers in memory, for a slice that is kept there while it is unfinished."""
     if run.job is not None:
         return replace(run.job, checkpoint=checkpoint)
-    teacher = _committee(run.teachers) if run.teachers else None
-    return Job(data=_read(run.data).train, teacher=teacher, checkpoint=checkpoint, **run.fields)
+    teacher = _committee(run.teachers, run.hash_of_teachers) if run.teachers else None
+    return Job(data=read_packed(run.data, None).train, teacher=teacher, checkpoint=checkpoint, **run.fields)
 
 
 @functools.lru_cache(maxsize=1)
-def _read(path: str) -> RealData:
-    return load_data(path)
-
-
-@functools.lru_cache(maxsize=1)
-def _committee(teachers: tuple[tuple[str, float], ...]) -> Committee:
-    return Committee.open([f"{path}:{weight!r}" for path, weight in teachers])
+def _committee(teachers: tuple[tuple[str, float], ...], known: str) -> Committee:
+    found = Committee.open([f"{path}:{weight!r}" for path, weight in teachers])
+    if found.hash != known:
+        raise CondenseError(f"teacher {found.name} has changed since the run began; start it again")
+    return found

@@ -339,6 +339,23 @@ def test_teachers_that_are_in_no_file_cannot_travel(data, untrained_teacher):
         condense.distill("sre2l", data, 1, teacher=teacher, executor=Subprocesses(workers=2), **OPTIONS)
 
 
+def test_a_teacher_that_changes_while_slices_are_made_is_not_used(data, untrained_teacher, tmp_path: Path):
+    first, second = (untrained_teacher(data.info, "convnet-d1-w4-bn", seed=seed) for seed in (1, 2))
+    teacher = Committee.open(first.save(tmp_path / "teacher.safetensors").path)
+    second.save(tmp_path / "teacher.safetensors")
+    with pytest.raises(CondenseError, match="has changed since the run began; start it again"):
+        condense.distill("sre2l", data, 1, teacher=teacher, executor=Subprocesses(workers=1), **OPTIONS)
+
+
+def test_an_estimate_for_workers_packs_no_data(data, teacher, monkeypatch):
+    monkeypatch.setattr("condense.methods.prepared.packed_file", None)
+    settings = {name: value for name, value in OPTIONS.items() if name not in Request.model_fields}
+    asked = {name: value for name, value in OPTIONS.items() if name in Request.model_fields}
+    assert estimate(
+        Request.of("sre2l", Budget(ipc=1), settings, workers=2, **asked), data, teacher=Committee.of(teacher)
+    )
+
+
 def test_workers_are_for_slices_on_processors(data, teacher):
     with pytest.raises(CondenseError, match="random does not work in slices, which workers could share"):
         condense.distill("random", data, 1, executor=Subprocesses())
