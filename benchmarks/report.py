@@ -13,7 +13,7 @@ from benchmarks.label_bytes import draw as draw_labels
 from benchmarks.markdown import markdown_table, percent
 from benchmarks.plot import draw, save
 from benchmarks.records import Record
-from benchmarks.table import Column, Row, Score, Table, as_dicts, build_table, processor, shown_range
+from benchmarks.table import Column, Row, Table, as_dicts, build_table, processor, shown_range
 from benchmarks.training_time import baselines_section, lines_of_baselines
 from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
@@ -90,8 +90,8 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
 def as_json(table: Table) -> dict[str, Any]:
     """Scores with all accuracies, reference lines and failures."""
     scores = [
-        line | {"accuracies": [list(record.accuracies) for record in score.records]}
-        for line, score in zip(as_dicts(table), _in_order(table), strict=True)
+        line | {"accuracies": [list(record.accuracies) for record in table.scores[place].records]}
+        for line, place in zip(as_dicts(table), table.places, strict=True)
     ]
     full = [
         {
@@ -108,11 +108,6 @@ def as_json(table: Table) -> dict[str, Any]:
     ]
     failed = [{"cell": record.configuration.title, "error": record.error} for record in table.failed]
     return {"scores": scores, "full": full, "failed": failed}
-
-
-def _in_order(table: Table) -> list[Score]:
-    places = [(row, column) for row in table.rows for column in table.columns]
-    return [table.scores[place] for place in places if place in table.scores]
 
 
 def heading(column: Column, table: Table) -> str:
@@ -191,8 +186,7 @@ def _references(table: Table) -> str:
 
 def _components(table: Table) -> str:
     lines = []
-    places = [(row, column) for row in table.rows for column in table.columns if (row, column) in table.scores]
-    for line, (row, column) in zip(as_dicts(table), places, strict=True):
+    for line, (row, column) in zip(as_dicts(table), table.places, strict=True):
         score = table.scores[row, column]
         parts = [line["std_between_sets"], line["std_between_networks"]]
         if len(score.records) > 1 and any(part is not None for part in parts):

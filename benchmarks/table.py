@@ -93,6 +93,11 @@ class Table:
     failed_places: set[tuple[Row, Column]] = field(default_factory=set)
 
     @property
+    def places(self) -> list[tuple[Row, Column]]:
+        """Where there is a score, row by row."""
+        return [place for row in self.rows for column in self.columns if (place := (row, column)) in self.scores]
+
+    @property
     def data(self) -> list[str]:
         """The data sets, in order of appearance."""
         return list(dict.fromkeys(row.data for row in self.rows))
@@ -190,9 +195,7 @@ def _check_hash(hashes: dict[Column, str], column: Column, record: Record) -> No
 
 def as_dicts(table: Table) -> list[dict[str, Any]]:
     """One flat dictionary for each row in each column, accuracies in fractions: the lines of the CSV."""
-    lines = [
-        _as_dict(row, column, table) for row in table.rows for column in table.columns if (row, column) in table.scores
-    ]
+    lines = [_as_dict(row, column, table) for row, column in table.places]
     empty = {name for name in ("fraction", "labels") if not any(line[name] for line in lines)}
     return [{name: value for name, value in line.items() if name not in empty} for line in lines]
 

@@ -142,7 +142,7 @@ def test_failures_of_baselines_are_told(finished, tmp_path: Path):
         ({"methods": [{"name": "kd-pruned"}]}, "kd-pruned needs teacher: give it as `teacher`"),
         ({"methods": [{"name": "rs2"}], "columns": [{"protocol": "desk-static"}]}, "rs2 trains on class indices"),
         (
-            {"columns": [{"protocol": "desk-soft-hard", "labels": {"labels": "hard", "teacher": "small"}}]},
+            {"columns": [{"protocol": "desk-soft-hard", "labels": {"labels": "hard"}}]},
             "rs2 trains on class indices, and the column desk-soft-hard has labels of its own",
         ),
         ({"columns": [{"protocol": "fraction", "methods": ["rs3"]}]}, "columns.0: methods: rs3 is none of the grid's"),
