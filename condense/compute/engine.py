@@ -128,12 +128,17 @@ class Engine:
 
     @property
     def whole_batches(self) -> bool:
-        """Whether batches must not be divided, because BatchNorm in training mode looks at all of their images."""
+        """Whether BatchNorm in training mode looks at all images of a batch."""
         return any(norm.training for norm in self._batch_norms)
 
     def _divided(self, values: Tensor) -> Iterator[Tensor]:
-        """Equal parts of at most `micro_batch` rows (some one row shorter than the others)."""
-        yield from values.tensor_split(1 if self.whole_batches else math.ceil(len(values) / self.plan.micro_batch))
+        """Equal parts of at most `micro_batch` rows (some one row shorter than the others).
+
+        A batch stays whole where BatchNorm looks at all of it, and where the network draws random numbers, which would
+        be those of every part.
+        """
+        whole = self.whole_batches or self.network.draws
+        yield from values.tensor_split(1 if whole else math.ceil(len(values) / self.plan.micro_batch))
 
     def _kept(self, given: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
         """What was first made of a function that a caller gave."""

@@ -63,11 +63,12 @@ def choose_plan(
     large = planner.operations(iterations or 0) >= _WORTH_MEASURING
     if works and iterations is None:
         large = seconds is not None and seconds >= _A_MINUTE
-    if micro_batch is None:
-        micro_batch = planner.best_micro_batch() if large else MICRO_BATCH
-    planner.plan = start.model_copy(update={"micro_batch": micro_batch})
     shapes = {(work.network, work.image_shape, work.classes) for work in (*works, *once)}
-    if any(draws_uncompiled(*shape, compile) for shape in shapes):
+    drawing = any(draws_uncompiled(*shape, compile) for shape in shapes)
+    if micro_batch is None:
+        micro_batch = planner.best_micro_batch() if large and not drawing else MICRO_BATCH
+    planner.plan = start.model_copy(update={"micro_batch": micro_batch})
+    if drawing:
         return planner.plan
     wanted = compile == "on" or (compile == "auto" and large)
     if not wanted or not (works or once):

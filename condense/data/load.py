@@ -100,7 +100,9 @@ def load_data(
     raw = _read(source, reading)
     raw = without_labels(raw) if reading.unlabelled else select_classes(raw, reading.classes)
     raw = _resize(raw, reading.image_size)
-    data = _prepare(_place(raw, memory_limit), normalization, mirror, memory_limit, f"{reading.window}")
+    data = _prepare(
+        _place(raw, memory_limit), normalization, mirror, memory_limit, f"{reading.window} {reading.unlabelled}"
+    )
     return replace(data, reading_options=reading.recorded(left_out=bool(raw.left_out)), left_out=raw.left_out)
 
 

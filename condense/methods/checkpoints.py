@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import parse_json
+from condense.runtime.limits import LimitError
 from condense.runtime.tensor_files import load_facts, load_tensors, save_tensors
 from condense.runtime.validation import Closed, validated
 
@@ -81,6 +82,8 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         header = parse_json(load_facts(path)["condense"])
         return validated(_Header, header if isinstance(header, dict) else {}).model_dump()
+    except LimitError:
+        raise
     except (KeyError, ValueError) as error:  # a CondenseError is a ValueError
         raise _damaged(path) from error
 
@@ -109,6 +112,8 @@ def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint:
     header = check_continues(path, configuration)
     try:
         tensors, _ = load_tensors(path)
+    except LimitError:
+        raise
     except CondenseError as error:
         raise _damaged(path) from error
     parts: dict[str, dict[str, Tensor]] = {"state": {}, "metrics": {}}

@@ -22,6 +22,7 @@ from condense.methods.intermediate_sets import without_iterations
 from condense.methods.slices.storing import remove_slices
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import check_output, remove_half_done, write_json
+from condense.runtime.limits import LimitError
 from condense.runtime.locks import only_writer
 from condense.sets.synthetic_set import SyntheticSet
 
@@ -63,6 +64,8 @@ def _checked(out: str | Path, overwrite: bool) -> Path:
         return target
     try:
         SyntheticSet.load(target)
+    except LimitError:
+        raise
     except CondenseError as error:
         raise CondenseError(
             f"--out {target} is no readable synthetic set and is not replaced; remove it or give another name"

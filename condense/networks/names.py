@@ -5,9 +5,10 @@ Names that begin with `torchvision:` are torchvision's own.
 
 from __future__ import annotations
 
-from condense.networks.registry import TORCHVISION, NetworkEntry, find_network
+from condense.networks.registry import TORCHVISION, NetworkEntry, find_network, networks
 from condense.networks.torchvision_models import torchvision_network
 from condense.runtime.errors import CondenseError, near_names
+from condense.runtime.registry import plain
 
 DEFAULT_NETWORK = "convnet-w128-in"  # what most published sets are made with and evaluated on
 
@@ -23,7 +24,7 @@ def parse_name(name: str) -> tuple[NetworkEntry, dict[str, str]]:
     """
     if name.lower().startswith(TORCHVISION):
         return torchvision_network(name), {}
-    family, *words = name.lower().replace("_", "-").split("-")
+    family, words = _family(plain(name))
     entry = find_network(family)
     chosen: dict[str, str] = {}
     for word in words:
@@ -35,6 +36,18 @@ def parse_name(name: str) -> tuple[NetworkEntry, dict[str, str]]:
             raise CondenseError(f"network {name!r} chooses its {option.name} twice ({both}); keep one of them")
         chosen[option.name] = word
     return entry, chosen
+
+
+def _family(name: str) -> tuple[str, list[str]]:
+    """The longest known family that a name begins with, and the words behind it; else its first word.
+
+    >>> _family("convnet-w64-bn"), _family("convnt-w64")
+    (('convnet', ['w64', 'bn']), ('convnt', ['w64']))
+    """
+    known = [plain(family) for entry in networks() for family in (entry.name, *entry.aliases)]
+    found = [family for family in known if name == family or name.startswith(f"{family}-")]
+    family = max(found, key=len) if found else name.partition("-")[0]
+    return family, name[len(family) :].split("-")[1:]
 
 
 def _unknown_word(name: str, word: str, entry: NetworkEntry) -> CondenseError:

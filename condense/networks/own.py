@@ -10,6 +10,7 @@ import copy
 import hashlib
 import inspect
 import re
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -88,21 +89,47 @@ def _made(make: NetworkFactory, word: str, image_shape: tuple[int, int, int], cl
 
 
 def _digest(network: object, module: nn.Module) -> str:
-    """12 hex digits of what a network computes, as far as its layers, their shapes and their source tell it."""
-    kinds = {type(part) for part in module.modules() if not type(part).__module__.startswith("torch.nn.")}
+    """12 hex digits of what a network computes: its layers, their shapes, numbers and source.
+
+    Buffers that no layer draws anew count with their values.
+    """
+    parts = list(module.modules())
+    kinds = {type(part) for part in parts if not type(part).__module__.startswith("torch.nn.")}
     sources = sorted(_source(kind) for kind in kinds)
     shapes = [f"{name} {list(value.shape)}" for name, value in module.state_dict().items()]
+    numbers = [
+        repr(sorted((name, value) for name, value in vars(part).items() if _counts(name, value))) for part in parts
+    ]
     made_by = "" if isinstance(network, nn.Module) else _source(network)
-    text = "\n".join([repr(module), *shapes, *sources, made_by])
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b("\n".join([repr(module), *shapes, *numbers, *sources, made_by]).encode(), digest_size=6)
+    for part in parts:
+        for buffer in part.buffers(recurse=False) if _reset_of(part) is None else ():
+            digest.update(buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _counts(name: str, value: object) -> bool:
+    """Whether an attribute of a layer is a plain number or text that its class may compute with."""
+    if name.startswith("_") or name == "training":
+        return False
+    parts = value if isinstance(value, tuple | list) else [value]
+    return all(isinstance(part, bool | int | float | str | None) for part in parts)
 
 
 def _source(part: object) -> str:
-    """The source, where there is a file of it, else the name."""
+    """The source, where there is a file of it; else, as in a notebook, the name and the code of its functions."""
     try:
         return inspect.getsource(part)  # type: ignore[arg-type]
     except (OSError, TypeError):
-        return f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__qualname__)}"
+        name = f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__qualname__)}"
+        functions = vars(part).values() if isinstance(part, type) else [part]
+        return "\n".join([name, *(_code(function.__code__) for function in functions if inspect.isfunction(function))])
+
+
+def _code(code: types.CodeType) -> str:
+    """What a function does: its instructions, names and constants, those of functions within it too."""
+    constants = [_code(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts]
+    return f"{code.co_name} {code.co_code.hex()} {code.co_names} {constants}"
 
 
 class _Reset:

@@ -15,6 +15,7 @@ from torch import Tensor
 from condense._version import DISTRIBUTION
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import regular_file
+from condense.runtime.limits import refuse_limits
 
 # Fields by their place in the tables of Arrow's format (Message.fbs)
 _HEADER_OF_MESSAGE, _COMPRESSION_OF_BATCH = 2, 3
@@ -42,6 +43,7 @@ class ArrowTable:
             self._table = pyarrow.concat_tables([_read(file) for file in files])
             self._table.validate(full=True)
         except Exception as error:  # over foreign bytes pyarrow raises nearly anything
+            refuse_limits(error)
             raise CondenseError(f"its files of Arrow are damaged or compressed; give {wanted}") from error
         self.rows = int(self._table.num_rows)
 

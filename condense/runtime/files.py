@@ -146,7 +146,7 @@ def check_output(path: str | Path, *, suffix: str, overwrite: bool, option: str 
     """
     path = Path(path)
     _check_name(path, option)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  (where a folder may not be entered, the methods of paths raise)
         raise CondenseError(
             f"{option} {path} is a folder; give the name of a file, for example {path / f'set{suffix}'}"
         )
@@ -172,8 +172,8 @@ def check_folder(path: str | Path, *, option: str = "--out") -> Path:
     """
     path = Path(path)
     _check_name(path, option)
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir():
+    there = next(place for place in (path, *path.absolute().parents) if os.path.exists(place))  # noqa: PTH110
+    if not os.path.isdir(there):  # noqa: PTH112
         raise CondenseError(f"{option} {path} cannot be a folder, because {there} is a file; give another name")
     if not os.access(there, os.W_OK | os.X_OK):
         raise CondenseError(f"cannot write {option} {path}: {there} may not be changed; choose another place")

@@ -30,6 +30,17 @@ _MOST_TO_LOAD = 15  # seconds of a processor, several times what loading torch a
 _THREADS = "no more threads may be started; raise the limit with `ulimit -u`, or give fewer --threads or --workers"
 
 
+class LimitError(CondenseError):
+    """A limit of the system was reached: nothing is wrong with what was read."""
+
+
+def refuse_limits(error: BaseException) -> None:
+    """Raise `LimitError` for an error that comes from a limit of the system, before it is taken for a damaged file."""
+    sentence = limit_reached(error)
+    if sentence is not None:
+        raise LimitError(sentence) from error
+
+
 def limit_reached(error: BaseException | None) -> str | None:
     """The sentence for an error that comes, directly or not, from a limit of the system; None for any other.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from condense.runtime.errors import CondenseError
 from condense.runtime.inputs import regular_file
+from condense.runtime.limits import refuse_limits
 
 MOST_BYTES = 4 * 10**9  # of what is unpacked: as much as of real data by default, and sets are far smaller
 
@@ -44,6 +45,7 @@ class NpzFile:
             with zipfile.ZipFile(self._path) as archive, archive.open(entry) as stream:
                 return np.asarray(npy.read_array(stream, allow_pickle=False))
         except Exception as error:
+            refuse_limits(error)
             raise _unreadable(f"its {name}", self._wanted, error) from error
 
 
@@ -56,6 +58,7 @@ def read_npy(path: Path, wanted: str) -> np.ndarray:
             stream.seek(0)
             return np.asarray(npy.read_array(stream, allow_pickle=False))
     except Exception as error:
+        refuse_limits(error)
         raise _unreadable(str(path), wanted, error) from error
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import atomic_write
 from condense.runtime.inputs import regular_file
+from condense.runtime.limits import refuse_limits
 
 _WANTED = "a file of tensors (.safetensors)"
 
@@ -62,6 +63,7 @@ def load_facts(path: Path) -> dict[str, str]:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except Exception as error:  # safetensors' own, and those of the system
+        refuse_limits(error)
         raise _damaged(path, str(error)) from error
     _check_facts(path, metadata)
     return _without_digests(metadata)
@@ -78,6 +80,7 @@ def load_tensors(path: Path, *, verified: bool = True) -> tuple[dict[str, Tensor
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except Exception as error:
+        refuse_limits(error)
         raise _damaged(path, str(error)) from error
     if verified or "checksum" in metadata:
         _check_facts(path, metadata)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import refuse_limits
 from condense.runtime.numpy_files import array_tensor
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -45,6 +46,7 @@ def load_torch_file(path: Path, forms: str) -> Any:
         except CondenseError as error:
             raise CondenseError(f"{path} {error}; give {forms}") from error
         except Exception as error:  # over foreign bytes the unpickler raises nearly anything
+            refuse_limits(error)
             if _is_of_pickle(file):
                 raise CondenseError(
                     f"{path} is of pickle alone, and reading it could run code; where you trust it, load it with "

@@ -10,13 +10,19 @@ from PIL import Image
 
 from condense.data.names import shown
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import limit_reached
 
 Problem = Literal["damaged", "locked", "huge"]
 PROBLEMS: tuple[Problem, ...] = ("damaged", "locked", "huge")
 
 
 def problem_of(error: Exception) -> Problem:
-    """What an exception of the system or of Pillow means; its readers raise anything on damaged files."""
+    """What an exception of the system or of Pillow means; its readers raise anything on damaged files.
+
+    Raises the exception itself where a limit of the system was reached: then nothing is known of the file.
+    """
+    if limit_reached(error) is not None:
+        raise error
     if isinstance(error, PermissionError):
         return "locked"
     return "huge" if isinstance(error, Image.DecompressionBombError) else "damaged"

@@ -17,6 +17,7 @@ from condense.data.readers.folders.splits import TEST_NAMES
 from condense.data.readers.items import BrokenImageError
 from condense.data.reading import Reading
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import refuse_limits
 
 
 class _Items:
@@ -38,6 +39,7 @@ class _Items:
         try:
             image = Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"], formats=formats())
         except Exception as error:  # Pillow raises anything on damaged files
+            refuse_limits(error)
             raise BrokenImageError(f"image {index} of the hub's set cannot be read: {reason(error)}") from error
         return image, item[self._label]
 

@@ -16,6 +16,7 @@ from condense.data.images.orientation import upright
 from condense.data.images.window import Window
 from condense.data.raw import reason
 from condense.runtime.errors import CondenseError
+from condense.runtime.limits import refuse_limits
 
 IMAGE_KEYS = ("image", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "target")
@@ -68,6 +69,7 @@ def image_pixels(image: Any, index: int, window: Window | None = None) -> np.nda
     try:
         array = _from_pillow(image, window) if isinstance(image, Image.Image) else _from_tensor(image)
     except Exception as error:  # of a damaged file, and of tensors that are sparse, or have no values
+        refuse_limits(error)
         sentence = f"image {index} is {describe(image)} that cannot be read ({reason(error)})"
         raise (BrokenImageError if isinstance(image, Image.Image) else CondenseError)(sentence) from error
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))) or array.size == 0:

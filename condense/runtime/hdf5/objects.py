@@ -21,6 +21,7 @@ import numpy as np
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.heaps import check_heaps
 from condense.runtime.inputs import regular_file
+from condense.runtime.limits import refuse_limits
 
 Item: TypeAlias = h5py.Group | h5py.Dataset
 Version = tuple[int, int, int]  # inode, bytes and time in nanoseconds: another one is another content
@@ -57,6 +58,7 @@ def open_hdf5(path: Path, wanted: str, way_out: str) -> Iterator[Hdf5File]:
     except CondenseError:
         raise
     except Exception as error:  # over damaged bytes HDF5 and h5py raise nearly anything
+        refuse_limits(error)
         raise CondenseError(f"{path} is damaged or cut short; {way_out}") from error
 
 
