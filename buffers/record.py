@@ -50,7 +50,7 @@ def record_experts(
     epochs: int,
     out: str | Path,
     *,
-    optimizer: Kind = "sgd",
+    optimizer: Kind | None = None,
     rule: ExpertRule | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     seed: int = 0,
@@ -74,7 +74,8 @@ def record_experts(
         experts: how many, at least 1.
         epochs: of each expert; as many as a method's latest start and its span together.
         out: folder of the buffer.
-        optimizer: `sgd` as MTT, `flat` as FTD and DATM, `smooth` as AST; `rule` replaces the published values.
+        optimizer: `sgd` as MTT, which is the default, `flat` as FTD and DATM, `smooth` as AST: their published values.
+        rule: instead of these, other values.
         dtype: of the stored snapshots; float16 halves the size and rounds each weight by about 5e-4 of it.
         seed: of initialisations, order of images and augmentation.
         executor: where experts are trained; default: in this process with one thread.
@@ -100,7 +101,12 @@ def record_experts(
         )
     name = network_name(network, data.image_shape, len(data.classes))
     folder = check_folder(out)
-    description = describe_request(data, name, rule or expert_rule(optimizer), epochs, dtype, seed)
+    if rule is not None and optimizer not in (None, rule.optimizer):
+        raise CondenseError(
+            f"optimizer {optimizer} and a rule of {rule.optimizer} do not go together; give one of them"
+        )
+    chosen = rule or expert_rule(optimizer or "sgd")
+    description = describe_request(data, name, chosen, epochs, dtype, seed)
     draws_uncompiled(description.network, data.image_shape, len(data.classes), compile)  # refuses what cannot be
     begun = read_description(folder) if (folder / INDEX).exists() else None
     where = device_of_jobs(device if device != "auto" or not begun else begun.device, executor)

@@ -117,7 +117,10 @@ class ExpertBuffer:
     def check_window(self, max_start: int, span: int, min_start: int = 0) -> None:
         """Raise `CondenseError` unless starts below `max_start` with `span` epochs after them are recorded."""
         if not 0 <= min_start < max_start or span < 1:
-            raise CondenseError(f"starts from {min_start} to below {max_start} and a span of {span} make no window")
+            raise CondenseError(
+                f"starts from {min_start} to below {max_start} and a span of {span} make no window; give a --min-start "
+                "below --max-start, and a --span of at least 1"
+            )
         if max_start - 1 + span > self.epochs:
             raise CondenseError(
                 f"starts below {max_start} with {span} epochs after them need experts of {max_start - 1 + span} "

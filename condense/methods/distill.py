@@ -93,7 +93,8 @@ def distill(
         executor: where methods that work in slices make them, for example `Ray(workers=4)`; default: in this process,
             one after the other. Slices are stored as they are finished.
         keep_every: also store the set as it is after every so many updates, as `NAME-000500.h5` beside `out`: what a
-            run of as many iterations would have stored. It changes nothing about the run.
+            run of as many iterations would have stored, but for settings that are given for the whole run. It changes
+            nothing about the run.
         progress: show a progress bar on standard error.
         options: settings of the method by name; they win over the recipe. `network` may also be an `nn.Module`, or a
             function that makes one (see `condense.networks.network_name`).
@@ -141,8 +142,9 @@ def make(
     prepared = Prepared.of(request, data, buffer, label_buffer, teacher, executor)
     claimed = nullcontext() if request.out is None else claimed_target(request.out, overwrite=request.overwrite)
     with claimed as target:
-        checkpoint = _unfinished(target, request.resume)
-        job = prepared.job(prepared.plan(checkpoint), progress=progress, checkpoint=checkpoint)
+        checkpoint = None if target is None else checkpoint_path(target)
+        plan = prepared.plan(checkpoint if request.resume else None)
+        job = prepared.job(plan, progress=progress, checkpoint=checkpoint)
         return _run(prepared, job, target)
 
 
@@ -155,6 +157,8 @@ def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
     must_agree = configuration if job.iterations is not None else without_iterations(configuration)
     if prepared.for_the_whole_run:
         must_agree = must_agree | {"for the whole run": prepared.for_the_whole_run}
+    if job.checkpoint is not None and not prepared.request.resume:
+        job.checkpoint.unlink(missing_ok=True)  # not before: a request that is refused must not cost an unfinished run
     if job.checkpoint is not None and job.checkpoint.exists():
         check_continues(job.checkpoint, must_agree)
 
@@ -176,16 +180,6 @@ def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
         if isinstance(synthetic.stored, StoredRows):  # of slices, which are gone now
             return SyntheticSet.load(target)
     return synthetic
-
-
-def _unfinished(target: Path | None, resume: bool) -> Path | None:
-    """Where the run of `target` is kept while it is unfinished, emptied if it must not be continued."""
-    if target is None:
-        return None
-    checkpoint = checkpoint_path(target)
-    if not resume:
-        checkpoint.unlink(missing_ok=True)
-    return checkpoint
 
 
 def _configuration(entry: Method, data: RealData, job: Job, settings: MethodSettings) -> dict[str, Any]:

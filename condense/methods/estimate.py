@@ -46,7 +46,7 @@ class Estimate:
         if self.preparation >= 1:
             lines.append(f"preparation          {duration(self.preparation)}")
         if self.seconds is None:
-            return [*lines, "iterations           none: real images are chosen in one go"]
+            return [*lines, "iterations           none: images are made or chosen in one go"]
         largest = "not used" if self.largest_micro_batch is None else f"{self.largest_micro_batch} images"
         return [
             *lines,

@@ -27,7 +27,7 @@ def check_kept(every: int, out: Path | None, configuration: Mapping[str, Any], *
     one that is no set, or, without `overwrite`, one of another run.
     """
     if "iterations" not in configuration["settings"]:
-        raise CondenseError(f"{configuration['method']} chooses images in one go: leave --keep-every out")
+        raise CondenseError(f"{configuration['method']} makes its set in one go: leave --keep-every out")
     if out is None:
         raise CondenseError(f"--keep-every {every} stores sets beside the finished one; give --out too")
     named = re.compile(re.escape(out.stem) + r"-[0-9]{6,}" + re.escape(out.suffix))

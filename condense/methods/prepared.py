@@ -130,7 +130,7 @@ class Prepared:
         given = self.settings
         if not self.for_the_whole_run:
             return given
-        if job.checkpoint is not None and job.checkpoint.exists():
+        if self.request.resume and job.checkpoint is not None and job.checkpoint.exists():
             recorded = recorded_part(job.checkpoint, "settings")
             # that of another method has others, and is refused where the two are compared
             return given.model_copy(update={name: recorded.get(name) for name in self.for_the_whole_run})

@@ -56,7 +56,7 @@ def resolve_settings(request: Request, info: DataInfo) -> MethodSettings:
     if "iterations" not in model.model_fields:
         for budget in ("iterations", "minutes"):
             if getattr(request, budget) is not None:
-                raise CondenseError(f"{name} chooses images in one go: leave {option_name(budget)} out")
+                raise CondenseError(f"{name} makes its set in one go: leave {option_name(budget)} out")
     if not isinstance(options.get("network", ""), str):
         options["network"] = network_name(options["network"], info.image_shape, len(info.classes))
     values = load_recipe(name, request.recipe).settings_for(info.name, request.budget.ipc, **options)

@@ -144,6 +144,15 @@ class TrajectoryMatching(Synthesizer[TrajectorySettingsT]):
     usual_precision = "float32"
     skips = True
 
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: TrajectorySettingsT) -> None:
+        """The network must have the derivatives that the gradient takes."""
+        super().check(data, budget, settings)
+        if settings.gradient != "unrolled":
+            name = canonical_name(settings.network, data.info.image_shape)
+            network = build_network(name, data.info.image_shape, len(data.info.classes), seed=0)
+            check_mixed_product(network, data.info.image_shape)
+
     def prepare(self) -> None:
         """Experts and their network."""
         job, settings, info = self.job, self.settings, self.data.info
@@ -154,10 +163,7 @@ class TrajectoryMatching(Synthesizer[TrajectorySettingsT]):
         assert job.buffer is not None, "a request without experts is refused"
         self.buffer = job.buffer
         name = canonical_name(settings.network, info.image_shape)
-        network = build_network(name, info.image_shape, len(info.classes), seed=0)
-        if settings.gradient != "unrolled":
-            check_mixed_product(network, info.image_shape)
-        self.network = network.to(job.device)
+        self.network = build_network(name, info.image_shape, len(info.classes), seed=0).to(job.device)
         self.engine = Engine(self.network, job.plan)
         self.opinions = ExpertOpinions(self.buffer, info, job.device)
         self.augmentation = Augmentation.named(settings.augmentation, mirror=info.mirror, align_corners=True)

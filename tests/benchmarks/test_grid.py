@@ -114,7 +114,7 @@ def test_a_wrong_grid_is_refused_with_its_place(change: dict[str, Any], message:
         ({"methods": [{"name": "idc", "options": {"factor": 7}}]}, "methods.0: images of 8x8 cannot be cut into 7 x 7"),
         ({"methods": [{"name": "datadam", "options": {"network": "convnet-d1"}}]}, "methods.0: .* depth of at least 2"),
         ({"methods": [{"name": "herdin"}]}, "methods.0: unknown method 'herdin' .* did you mean herding"),
-        ({"methods": [{"name": "random", "iterations": 3}]}, "methods.0: random chooses images in one go"),
+        ({"methods": [{"name": "random", "iterations": 3}]}, "methods.0: random makes its set in one go"),
         ({"methods": [{"name": "dm", "recipe": "dsk"}]}, "methods.0: unknown recipe of dm 'dsk' .* did you mean desk"),
         ({"methods": [{"name": "dm", "options": {"image_rl": 1}}]}, "methods.0: dm: unknown option --image-rl"),
         ({"methods": [{"name": "dm", "options": {"image_lr": -1}}]}, "methods.0: dm: --image-lr -1"),

@@ -1,8 +1,9 @@
 """CV-DD: several teachers vote on every slice, by weights that follow from how good students of each alone are.
 
 Cui et al., "Dataset Distillation via Committee Voting", CVPR 2025, and the released code: of a pool of teachers, two
-vote on each place of an image in its class. At one image per class these are the two of the largest weights; while
-there are as many pairs as places each pair has one, in the order of the pool; beyond that pairs are drawn. The loss is
+vote on each place of an image in its class, or where slices hold several places on each slice. Where there is one these
+are the two of the largest weights; while there are as many pairs as places each pair has one, in the order of the pool;
+beyond that pairs are drawn. The loss is
 sum_m w_m (CE_m + r L_m), the weights of the pair in the ratio that the committee has them (`vote_weights` makes them of
 accuracies: softmax(p / 5); they should be measured on held-out training images).
 """
@@ -32,13 +33,14 @@ class CommitteeVoting(Recovery[CommitteeSettings]):
     """A part of the committee votes on each slice."""
 
     def __init__(self, job: Job, settings: CommitteeSettings, part: Slice) -> None:
-        self.turn = int(part.places[0]) if settings.layout == "ipc-index" else part.number
-        self.places = job.ipc
+        by_place = settings.layout == "ipc-index"
+        self.turn = int(part.places[0]) if by_place else part.number
+        self.turns = job.ipc if by_place else len(self.slices(job, settings))
         super().__init__(job, settings, part)
 
     def voters(self, committee: Committee) -> Committee:
         """Those of this slice's turn."""
-        rows = voters_of_turn(committee, self.settings.voters, self.turn, self.places, self.job.seed)
+        rows = voters_of_turn(committee, self.settings.voters, self.turn, self.turns, self.job.seed)
         return committee.part(rows)
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.methods.slices.sliced import Sliced, SlicedSettings, stored_pixels
-from condense.runtime.errors import CondenseError
-from condense.synthesizers.recovery.patches import Difficulty, chosen_patches, laid_patches, usual_factor
+from condense.synthesizers.recovery.patches import Difficulty, cells, chosen_patches, laid_patches
 
 
 class PatchSettings(SlicedSettings):
@@ -40,9 +39,7 @@ class PatchSelection(Sliced[PatchSettings]):
     def result(self) -> dict[str, Tensor]:
         """Choose the patches of the class, cut them and lay them."""
         job, settings, label = self.job, self.settings, int(self.slice.labels[0])
-        shape = job.data.info.image_shape
-        factor = usual_factor(settings.factor, shape)
-        size = (shape[1] // factor, shape[2] // factor)
+        factor, size = cells(settings.factor, job.data.info.image_shape)
         chosen = chosen_patches(
             job,
             label,
@@ -59,9 +56,4 @@ class PatchSelection(Sliced[PatchSettings]):
     def check(cls, data: TrainingData, budget: Budget, settings: PatchSettings) -> None:
         """Cells must have pixels."""
         super().check(data, budget, settings)
-        shape, factor = data.info.image_shape, usual_factor(settings.factor, data.info.image_shape)
-        if min(shape[1:]) < 2 * factor:
-            raise CondenseError(
-                f"--factor {factor} leaves cells of less than two pixels of images of {shape[1]}x{shape[2]}; give a "
-                "smaller one"
-            )
+        cells(settings.factor, data.info.image_shape)

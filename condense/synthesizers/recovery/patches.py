@@ -19,6 +19,7 @@ from condense.augmentation.views import square_crop
 from condense.data import TrainingData
 from condense.data.sampling import sample
 from condense.methods.interface import Job
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.sets.mosaics import mosaic
 from condense.synthesizers.recovery.objective import shared_objective
@@ -150,15 +151,22 @@ def of_difficulty(patches: Sequence[Patch], count: int, difficulty: Difficulty) 
     return [patches[order[number % len(order)]] for number in range(count)]
 
 
-def usual_factor(asked: int | None, image_shape: tuple[int, int, int]) -> int:
-    """Patches on a side: as asked, else the released code's rule.
+def cells(asked: int | None, image_shape: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
+    """Patches on a side of a mosaic, as asked or by the released code's rule, and their size (h, w).
 
-    >>> usual_factor(None, (3, 32, 32)), usual_factor(None, (3, 224, 224))
-    (1, 2)
+    Raises `CondenseError` for cells of less than two pixels.
+
+    >>> cells(None, (3, 32, 32)), cells(None, (3, 224, 224))
+    ((1, (32, 32)), (2, (112, 112)))
     """
-    if asked is not None:
-        return asked
-    return 2 if min(image_shape[1:]) >= 128 else 1
+    _, height, width = image_shape
+    usual = 2 if min(height, width) >= 128 else 1
+    factor = usual if asked is None else asked
+    if min(height, width) < 2 * factor:
+        raise CondenseError(
+            f"--factor {factor} leaves cells of less than two pixels of images of {height}x{width}; give a smaller one"
+        )
+    return factor, (height // factor, width // factor)
 
 
 def laid_patches(job: Job, patches: Sequence[Patch], place: int, size: tuple[int, int]) -> Tensor:

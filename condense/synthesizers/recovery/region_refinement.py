@@ -22,6 +22,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from condense.data import TrainingData
+from condense.data.budget import Budget
 from condense.methods.interface import Job
 from condense.methods.slices.layouts import Slice
 from condense.networks.class_activation import class_activation, last_maps
@@ -33,11 +35,11 @@ from condense.synthesizers.recovery.patches import (
     Patch,
     candidate_crops,
     candidate_images,
+    cells,
     laid_patches,
     of_difficulty,
     ranked,
     remembered,
-    usual_factor,
 )
 
 
@@ -61,11 +63,16 @@ class RegionRefinement(Recovery[RefinementSettings]):
         activation = mean_activation(job, pixels, self.labels)
         self.mask = (settings.critical - activation).clamp_min(0)[:, None]  # (n, 1, H, W)
 
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: RefinementSettings) -> None:
+        """Cells must have pixels."""
+        super().check(data, budget, settings)
+        cells(settings.factor, data.info.image_shape)
+
     def start(self) -> Tensor:
         """Mosaics of patches that speak for their class and that teachers are not sure of."""
         job, settings, shape = self.job, self.settings, self.job.data.info.image_shape
-        factor = usual_factor(settings.factor, shape)
-        size = (shape[1] // factor, shape[2] // factor)
+        factor, size = cells(settings.factor, shape)
         images = []
         for label, place in zip(self.slice.labels.tolist(), self.slice.places.tolist()):
             count = job.ipc * factor**2

@@ -314,6 +314,21 @@ def slowed(seconds: float, step):
     return stepping
 
 
+def test_a_request_that_is_refused_costs_no_unfinished_run(digits, tmp_path: Path, monkeypatch):
+    out, step = tmp_path / "set.h5", DistributionMatching.step
+    options = SETTINGS | {"iterations": 6, "keep_every": 2}
+    monkeypatch.setattr(DistributionMatching, "step", interrupted_at(4, step))
+    with pytest.raises(KeyboardInterrupt):
+        condense.distill("dm", digits, 1, out=out, **options)
+    monkeypatch.setattr(DistributionMatching, "step", step)
+    unfinished = checkpoint_path(out).read_bytes()
+    with pytest.raises(CondenseError, match="is no part of this run"):
+        condense.distill("dm", digits, 1, out=out, resume=False, image_lr=0.5, **options)
+    assert checkpoint_path(out).read_bytes() == unfinished
+    condense.distill("dm", digits, 1, out=out, **options)
+    assert not checkpoint_path(out).exists()
+
+
 def interrupted_at(iteration: int, step):
     def stepping(synthesizer, number: int) -> dict[str, float]:
         if number == iteration:
@@ -470,7 +485,7 @@ def test_a_name_may_have_any_letters(digits, tmp_path: Path):
 def test_sets_on_the_way_need_a_file_iterations_and_a_number(digits, tmp_path: Path):
     with pytest.raises(CondenseError, match="stores sets beside the finished one; give --out too"):
         condense.distill("dm", digits, 1, keep_every=2, iterations=2, **SETTINGS)
-    with pytest.raises(CondenseError, match="random chooses images in one go: leave --keep-every out"):
+    with pytest.raises(CondenseError, match="random makes its set in one go: leave --keep-every out"):
         condense.distill("random", digits, 1, out=tmp_path / "set.h5", keep_every=2)
     with pytest.raises(CondenseError, match="--keep-every 0: should be greater than or equal to 1"):
         condense.distill("dm", digits, 1, out=tmp_path / "set.h5", keep_every=0, **SETTINGS)

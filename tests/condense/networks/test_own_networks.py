@@ -114,6 +114,38 @@ def test_a_name_depends_on_the_source(tmp_path: Path, monkeypatch):
     assert len(names) == 2
 
 
+def typed(function: str, slope: float = 1.0) -> nn.Module:
+    """A network whose class is in no file, as in a notebook."""
+    room: dict = {"torch": torch, "nn": nn}
+    exec(
+        "class Typed(nn.Module):\n"
+        "    def __init__(self, slope):\n        super().__init__()\n        self.slope = slope\n"
+        "        self.head = nn.Linear(64, 10)\n"
+        f"    def forward(self, images):\n        return self.head(torch.{function}(self.slope * images.flatten(1)))\n",
+        room,
+    )
+    return room["Typed"](slope)
+
+
+def test_a_name_depends_on_code_without_a_file_and_on_plain_numbers() -> None:
+    names = [network_name(typed(*how), SHAPE, CLASSES) for how in (("relu",), ("tanh",), ("relu", 2.0), ("relu",))]
+    assert len(set(names)) == 3
+    assert names[0] == names[3]
+
+
+def test_a_name_depends_on_buffers_that_are_kept() -> None:
+    class Shifted(nn.Module):
+        def __init__(self, shift: float) -> None:
+            super().__init__()
+            self.register_buffer("shift", torch.tensor(shift))
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(images.flatten(1) - self.shift)
+
+    assert network_name(Shifted(0.0), SHAPE, CLASSES) != network_name(Shifted(1.0), SHAPE, CLASSES)
+
+
 def test_a_name_of_another_program_is_refused_in_one_line():
     code = (
         "from condense.networks import canonical_name\nfrom condense.runtime.errors import CondenseError\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,20 @@ def test_each_place_has_voters_of_its_own_in_all_slices_of_it(data_of, job_of):
         expected = voters_of_turn(job.teacher, 2, int(part.places[0]), 10, seed=0)
         assert method.committee.members == tuple(job.teacher.members[row] for row in expected)
         assert len(method.objectives) == 2
+
+
+@pytest.mark.parametrize(("size", "slices"), [(100, 1), (10, 3)])
+def test_slices_of_several_places_have_a_turn_each(data_of, job_of, size: int, slices: int):
+    """One slice has the two of the largest weights, not the first two of the pool."""
+    job = job_of(data_of(), *POOL, ipc=10)
+    job = replace(job, teacher=Committee(job.teacher.members, (0.1, 0.1, 0.2, 0.5, 0.1)))
+    settings = CommitteeSettings(iterations=1, slice_size=size, initialization="noise", layout="mixed")
+    parts = CommitteeVoting.slices(job, settings)
+    assert len(parts) == slices
+    for number, part in enumerate(parts):
+        rows = (2, 3) if slices == 1 else voters_of_turn(job.teacher, 2, number, slices, seed=0)
+        expected = tuple(job.teacher.members[row] for row in rows)
+        assert CommitteeVoting(job, settings, part).committee.members == expected
 
 
 def test_the_loss_is_the_sum_by_weights(data_of, job_of):
