@@ -144,12 +144,12 @@ def read_contents(path: str | Path, *, kind: str, schema: int) -> Contents:
         arrays = {name: file.array(name) for name in datasets.keys() - by_rows}
         tables = {name: arrays.pop(f"{CHECKSUMS}/{name}") for name in by_rows}
         rows = {name: open_rows(file, name, table) for name, table in tables.items()}
-    for name, array in arrays.items():
-        _check(path, name, attributes, checksum_of_array(array))
-    for name, each in rows.items():
-        _check(path, name, attributes, checksum_of_table(each.dtype, each.shape, tables[name]))
-        if tables[name].shape != (len(each), DIGEST_BYTES) or tables[name].dtype != np.uint8:
-            raise CondenseError(f"{path} has no checksum for each row of {name}; {MAKE_AGAIN}")
+        for name, array in arrays.items():  # within the block: what is forged can be of any type and shape
+            _check(path, name, attributes, checksum_of_array(array))
+        for name, each in rows.items():
+            _check(path, name, attributes, checksum_of_table(each.dtype, each.shape, tables[name]))
+            if tables[name].shape != (len(each), DIGEST_BYTES) or tables[name].dtype != np.uint8:
+                raise CondenseError(f"{path} has no checksum for each row of {name}; {MAKE_AGAIN}")
     return Contents(arrays, {name: attributes[name] for name in attributes if not _is_checksum(name)}, rows)
 
 

@@ -19,7 +19,7 @@ import pytest
 from condense.data import load_data
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.heaps import check_heaps
-from condense.runtime.hdf5.reader import Contents, read_contents
+from condense.runtime.hdf5.reader import Contents, checksum_of_attributes, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents
 
 KIND = "condense thing"
@@ -445,3 +445,30 @@ def test_a_heap_that_leads_on_to_itself_is_refused(tmp_path: Path) -> None:
         check_heaps(path, len(content))
     with pytest.raises(CondenseError, match="damaged or cut short"):
         load_data(path)
+
+
+def test_heaps_within_one_another_are_refused_at_once(tmp_path: Path) -> None:
+    """Each head would have all that follows looked at."""
+    path, content = tmp_path / "heaps.h5", b"GCOL\x01\0\0\0" * 2**18
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="heap"):
+        check_heaps(path, len(content))
+
+
+@pytest.mark.parametrize("forged", ["texts", "scalar with checksums"])
+def test_what_is_forged_to_be_of_another_type_is_refused(forged: str, tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    write_contents(path, Contents({}, {"/": {}}), kind="a test", schema=1)
+    with h5py.File(path, "r+") as file:
+        if forged == "texts":
+            file.create_dataset("x", data=["a", "b"], dtype=h5py.string_dtype()).attrs["checksum"] = "0"
+        else:
+            file.create_dataset("x", data=np.uint8(3)).attrs["checksum"] = "0"
+            file.create_dataset("checksums/x", data=np.zeros((1, 16), np.uint8))
+        places = ["x"] if forged == "texts" else ["x", "checksums", "checksums/x"]
+        attributes = {"/": {"format": "a test", "schema": 1}} | {name: {} for name in places}
+        attributes["x"] = {"checksum": "0"}
+        file.attrs["checksum"] = checksum_of_attributes(attributes)
+    with pytest.raises(CondenseError) as caught:
+        read_contents(path, kind="a test", schema=1)
+    assert "its attributes do not fit" not in str(caught.value)
