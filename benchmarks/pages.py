@@ -133,6 +133,16 @@ def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     return markdown_table(["method", *headings, "iterations", "images", "bytes", "seconds to make"], table)
 
 
+def labels_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+    """The columns of a grid that differ in labels, a row each in its order, with the bytes of all that is kept."""
+    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
+    rows = [
+        [line.get("labels") or "class indices", line["protocol"], _accuracy(line), f"{int(line['bytes']):,}"]
+        for line in here
+    ]
+    return markdown_table(["labels", "protocol", "accuracy, %", "bytes"], rows)
+
+
 def name_of(line: Line) -> str:
     """The method and what is particular about a row.
 
@@ -173,7 +183,12 @@ def _costs(line: Line) -> list[str]:
     ]
 
 
-KINDS: dict[str, Callable[..., str]] = {"cost": cost_table, "sizes": sizes_table, "columns": columns_table}
+KINDS: dict[str, Callable[..., str]] = {
+    "cost": cost_table,
+    "sizes": sizes_table,
+    "columns": columns_table,
+    "labels": labels_table,
+}
 
 
 if __name__ == "__main__":

@@ -108,6 +108,9 @@ def test_a_table_of_columns_keeps_the_labels_apart_and_the_order_of_the_grid(tmp
     assert "desk-soft (views, T 20 of small) | desk-soft (online, T 20 of small) | desk |" in written
     assert "| random | 30.0 ± 1.0 | 40.0 ± 1.0 | 20.0 |  | 100 | 308,000 | 0 |" in written
     assert "| sre2l, SRe2L++ |  |  | 50.0 | 500 | 100 | 308,000 | 90 |" in written
+    lengthwise = with_tables("<!-- table: labels grid cifar10 10 -->\n", tmp_path)
+    assert "| views, T 20 of small | desk-soft | 30.0 ± 1.0 | 908,000 |" in lengthwise
+    assert "| class indices | desk | 20.0 | 308,000 |" in lengthwise
 
 
 def test_pages_are_written_again_in_place(results: Path):
