@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from benchmarks.table import Column, Row, Table
 from condense.data.budget import Budget
@@ -130,6 +130,7 @@ def draw_lines(panels: Mapping[str, Sequence[Series]], cost: str) -> Figure:
                 elinewidth=0.8,
             )
         axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
         for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             which(EngFormatter(sep=""))
         axes.tick_params(axis="x", which="both", labelsize=8)
