@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,18 +92,17 @@ class Rounds:
 
     def unique(self, updates: int, size: int) -> int:
         """How many different images so many updates in batches of so many see."""
-        seen, number, left = torch.zeros(len(self.data), dtype=torch.bool), 0, updates
-        while left:
-            batches = self.batches(number, size)[:left]
-            seen[torch.cat(batches)] = True
-            number, left = number + 1, left - len(batches)
-        return int(seen.count_nonzero())
+        batches = (batch for number in itertools.count() for batch in self.batches(number, size))
+        return self._different(itertools.islice(batches, updates))
 
     def unique_in(self, rounds: int) -> int:
         """How many different images so many whole rounds have."""
+        return self._different(map(self.at, range(rounds)))
+
+    def _different(self, parts: Iterable[Tensor]) -> int:
         seen = torch.zeros(len(self.data), dtype=torch.bool)
-        for number in range(rounds):
-            seen[self.at(number)] = True
+        for part in parts:
+            seen[part] = True
         return int(seen.count_nonzero())
 
 

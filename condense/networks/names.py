@@ -44,8 +44,7 @@ def _family(name: str) -> tuple[str, list[str]]:
     >>> _family("convnet-w64-bn"), _family("convnt-w64")
     (('convnet', ['w64', 'bn']), ('convnt', ['w64']))
     """
-    known = [plain(family) for entry in networks() for family in (entry.name, *entry.aliases)]
-    found = [family for family in known if name == family or name.startswith(f"{family}-")]
+    found = [family for family in networks().known() if name == family or name.startswith(f"{family}-")]
     family = max(found, key=len) if found else name.partition("-")[0]
     return family, name[len(family) :].split("-")[1:]
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from condense.runtime.errors import CondenseError
-from condense.runtime.registry import Registry, load_object, plain, with_entry_points
+from condense.runtime.registry import Registry, load_object, with_entry_points
 
 TORCHVISION = "torchvision:"  # what names of torchvision's classifiers begin with
 
@@ -192,8 +192,7 @@ def find_network(family: str) -> NetworkEntry:
     """The family of this name; raises `CondenseError` if there is none, or its object is in another program."""
     if family in _OWN:
         return _OWN[family]
-    known = {plain(name) for entry in networks() for name in (entry.name, *entry.aliases)}
-    if "." in family and family not in known:
+    if "." in family and family not in networks().known():
         raise CondenseError(
             f"network {family!r} is an object of the Python program that used it; give the object there, or make it an "
             "entry point of condense.networks"

@@ -59,6 +59,10 @@ class Registry(Sequence[Entry]):
         """The names, without aliases, in their order."""
         return tuple(entry.name for entry in self._entries)
 
+    def known(self) -> list[str]:
+        """All names and aliases, plain."""
+        return [plain(name) for entry in self._entries for name in (entry.name, *entry.aliases)]
+
     def find(self, name: str) -> Entry:
         """The entry called `name`, or with this alias; capitals and underscores do not matter.
 
@@ -83,8 +87,7 @@ def with_entry_points(kind: str, built_in: Sequence[Entry], group: str, others: 
         entry, where = point.load(), f"entry point {point.name!r} ({point.value})"
         if not isinstance(entry, wanted):
             raise CondenseError(f"{where} must be a condense {wanted.__name__}; correct that package")
-        taken = {plain(name) for other in found for name in (other.name, *other.aliases)}
-        if taken & {*map(plain, (entry.name, *entry.aliases))}:
+        if {*Registry(kind, found).known()} & {*Registry(kind, [entry]).known()}:
             raise CondenseError(f"{where} takes the name of another {kind}; rename it")
         found.append(entry)
     return Registry(kind, found, others)

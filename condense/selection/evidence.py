@@ -102,9 +102,9 @@ class Evidence:
         """After each epoch, float32 [E, N, K]."""
         return self.training().logits
 
-    def probabilities(self, training: int = 0) -> Tensor:
+    def probabilities(self, training: int = 0, members: Tensor | slice = _ALL) -> Tensor:
         """Softmax p of the last logits of a training; float64 [N, K], or 1 - p of what is sure would be rounding."""
-        return torch.softmax(self.training(training).logits[-1].double(), 1)
+        return torch.softmax(self.training(training).logits[-1][members].double(), 1)
 
     def features(self, training: int = 0) -> Tensor:
         """What the classifier of the trained network sees, float32 [N, D]."""
@@ -121,7 +121,7 @@ class Evidence:
 
         Of some images only, where their indices (int64 [n]) are given.
         """
-        probabilities = torch.softmax(self.training(training).logits[-1][members].double(), 1)
+        probabilities = self.probabilities(training, members)
         return probabilities - F.one_hot(self.labels[members], probabilities.shape[1])
 
     def mean(self, score: Callable[[int], Tensor]) -> Tensor:

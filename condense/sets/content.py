@@ -233,9 +233,11 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     @property
     def configuration(self) -> dict[str, Any]:
         """What it was made by: method, settings, seed and more; empty where its provenance does not tell."""
-        found = self.provenance.get("configuration")
-        known = isinstance(found, dict) and isinstance(found.get("settings", {}), dict)
-        return found if isinstance(found, dict) and known else {}
+        match self.provenance.get("configuration"):
+            case dict() as found if isinstance(found.get("settings", {}), dict):
+                return found
+            case _:
+                return {}
 
     @property
     def class_counts(self) -> tuple[int, ...]:
