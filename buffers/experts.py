@@ -14,7 +14,7 @@ from torch import Tensor
 from buffers.rules import ExpertRule
 from buffers.steps import flat_step, smooth_step
 from buffers.store import Trajectory
-from condense.data.travelling import read_packed
+from condense.data.travelling import PackedData, read_once
 from condense.labels import classified
 from condense.networks import Network, build_network
 from condense.networks.layout import Layout
@@ -30,13 +30,13 @@ from condense.training.rule import TrainingRule
 
 @dataclass(frozen=True)
 class ExpertJob:
-    """Expert `number` of a buffer; `data` is a packed file, `partial` the folder of what is done so far.
+    """Expert `number` of a buffer; `partial` is the folder of what is done so far.
 
     Kind of device and whether the training step is compiled are settled beforehand: with as many threads, an expert has
-    the same bits on whatever machine it is trained. `memory_limit` is that of `load_data`, None its default.
+    the same bits on whatever machine it is trained.
     """
 
-    data: str
+    data: PackedData
     network: str
     rule: ExpertRule
     epochs: int
@@ -45,7 +45,6 @@ class ExpertJob:
     partial: str
     compile: Literal["on", "off"] = "off"
     device: str = "cpu"
-    memory_limit: int | None = None
 
 
 def train_expert(job: ExpertJob) -> Trajectory:
@@ -54,7 +53,7 @@ def train_expert(job: ExpertJob) -> Trajectory:
     After every epoch, what it takes to go on is stored in `job.partial`; an earlier start is continued from there, to
     the same bits.
     """
-    data, device = read_packed(job.data, job.memory_limit), torch.device(job.device)
+    data, device = read_once(job.data), torch.device(job.device)
     rule = training_rule(job.rule, job.epochs)
     network = build_network(
         job.network, data.image_shape, len(data.classes), derive_seed(job.seed, "expert network", job.number)

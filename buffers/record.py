@@ -22,7 +22,7 @@ from buffers.rules import ExpertRule, Kind, expert_rule
 from buffers.store import expert_path, list_experts, write_expert
 from condense.compute.planning import draws_uncompiled
 from condense.data import DataInfo, RealData
-from condense.data.travelling import packed_file
+from condense.data.travelling import PackedData
 from condense.networks import NetworkLike, build_network, canonical_name, network_name
 from condense.networks.layout import Layout
 from condense.runtime.errors import CondenseError
@@ -57,7 +57,6 @@ def record_experts(
     executor: Executor | None = None,
     device: str = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
-    memory_limit: int | None = None,
     progress: bool = False,
 ) -> Recording:
     """Train `experts` networks on the training part of `data` and store their parameters before and after every epoch.
@@ -83,7 +82,6 @@ def record_experts(
             with workers train on processors.
         compile: whether the training step is compiled; `auto` does so where it saves more time than it costs, and goes
             on as it began.
-        memory_limit: bytes of decoded pixels that each training may keep in memory, as `load_data` has it.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -115,7 +113,7 @@ def record_experts(
     settled = {"device": where.type, "compile": compile, "threads": executor.threads}
     with only_one(folder, "recording") as claim:  # two would undo each other's epochs
         description = enter(folder, description.model_copy(update=settled), data)
-        failed = _record_missing(data, description, experts, claim, executor, where, memory_limit, progress)
+        failed = _record_missing(data, description, experts, claim, executor, where, progress)
         claim.check()
         finished = [number for number in range(experts) if number not in failed]
         lost = [number for number in finished if not expert_path(folder, number).exists()]
@@ -131,7 +129,6 @@ def _record_missing(
     claim: Claim,
     executor: Executor,
     device: torch.device,
-    memory_limit: int | None,
     progress: bool,
 ) -> dict[int, str]:
     """Train the experts that are not there yet and store each as it is finished; the errors of those that failed."""
@@ -143,7 +140,7 @@ def _record_missing(
         remove_partial(partials[number])
     if not missing:
         return {}
-    packed = str(packed_file(data))
+    packed = PackedData.of(data)
     jobs = [
         ExpertJob(
             data=packed,
@@ -155,7 +152,6 @@ def _record_missing(
             partial=str(partials[number]),
             compile=description.compile,
             device=str(device),
-            memory_limit=memory_limit,
         )
         for number in missing
     ]

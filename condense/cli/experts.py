@@ -71,7 +71,6 @@ def experts(words: Sequence[str]) -> int:
         executor=executor,
         device=options.device,
         compile=options.compile,
-        memory_limit=options.memory_limit,
         progress=sys.stderr.isatty(),
     )
     for number, error in sorted(found.failed.items()):

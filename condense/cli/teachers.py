@@ -87,7 +87,6 @@ def _train(options: TeachersOptions) -> int:
         executor=executor,
         device=options.device,
         compile=options.compile,
-        memory_limit=options.memory_limit,
         overwrite=options.overwrite,
         progress=sys.stderr.isatty(),
     )

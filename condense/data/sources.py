@@ -29,6 +29,7 @@ class PixelSource(ABC):
 
     image_shape: ImageShape
     in_files = False  # whether images come from files that may change before they are read
+    streamed = True  # whether images are read or made anew whenever they are needed, and take no memory otherwise
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -65,6 +66,8 @@ class PixelSource(ABC):
 
 class TensorPixels(PixelSource):
     """Images that live in memory, uint8 [N, C, H, W]."""
+
+    streamed = False
 
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels.contiguous()
@@ -122,7 +125,7 @@ class SubsetPixels(PixelSource):
 
     def __init__(self, source: PixelSource, indices: Tensor) -> None:
         self._source, self._indices = source, indices
-        self.image_shape, self.in_files = source.image_shape, source.in_files
+        self.image_shape, self.in_files, self.streamed = source.image_shape, source.in_files, source.streamed
 
     def __len__(self) -> int:
         return len(self._indices)

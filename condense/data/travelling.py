@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from condense.data.load import load_data
 from condense.data.packing import pack
@@ -12,22 +12,33 @@ from condense.runtime.errors import CondenseError
 from condense.runtime.places import cache_directory
 
 
-def packed_file(data: RealData) -> Path:
-    """The data as one file in the cache, written once: an absolute path."""
-    path = cache_directory().resolve() / "packed" / f"{data.info.identity}" / f"{data.name}.h5"
-    if path.exists():
+@dataclass(frozen=True)
+class PackedData:
+    """A packed file by its path, and whether its images stay on the disk until they are needed.
+
+    They do where those of the data that was packed do: what is too large for the memory here is so for its workers.
+    """
+
+    path: str
+    streamed: bool
+
+    @classmethod
+    def of(cls, data: RealData) -> PackedData:
+        """The data as one file in the cache, written once; its path is absolute."""
+        path = cache_directory().resolve() / "packed" / f"{data.info.identity}" / f"{data.name}.h5"
+        packed = cls(str(path), streamed=data.train.source.streamed or data.test.source.streamed)
         try:
-            load_data(path)
-            return path
-        except CondenseError:  # damaged, or of a later version: it can be made again
-            pass
-    return pack(data, path)
+            packed.read()
+        except CondenseError:  # not there, damaged, or of a later version: it can be made again
+            pack(data, path)
+        return packed
+
+    def read(self) -> RealData:
+        """The data; a subset comes back with another fingerprint, that of its content alone."""
+        return load_data(self.path, memory_limit=0) if self.streamed else load_data(self.path)
 
 
 @lru_cache(maxsize=1)
-def read_packed(path: str, memory_limit: int | None) -> RealData:
-    """The data in such a file, read once for all jobs of a process; a limit of None is the usual one of `load_data`.
-
-    A subset comes back with another fingerprint, that of its content alone.
-    """
-    return load_data(path) if memory_limit is None else load_data(path, memory_limit=memory_limit)
+def read_once(packed: PackedData) -> RealData:
+    """The data, read once for all jobs of a process."""
+    return packed.read()

@@ -14,6 +14,7 @@ from condense.compute.costs import Workload
 from condense.compute.plan import Plan
 from condense.data import DataInfo, TrainingData
 from condense.data.budget import Budget
+from condense.data.travelling import PackedData
 from condense.labels import Labels
 from condense.networks.layout import Layout
 from condense.runtime.executors import Executor
@@ -136,7 +137,7 @@ class Job:
     label_buffer: ExpertSource | None = None  # whose experts say what images are; None: those of `buffer`
     teacher: Committee | None = None  # for methods that ask trained networks
     executor: Executor | None = None  # where methods that work in slices do them; None: here, one after the other
-    packed: Path | None = None  # the real data as one file, where the executor's jobs travel
+    packed: PackedData | None = None  # the real data as one file, where the executor's jobs travel
     rehearsal: bool = False  # a few updates for their time and memory: what a run trains first is left untrained
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from condense.compute.plan import Plan
 from condense.compute.planning import choose_plan
 from condense.data import DataInfo, RealData
 from condense.data.fitting import normalization_name
-from condense.data.travelling import packed_file
+from condense.data.travelling import PackedData
 from condense.methods.checkpoints import recorded_part
 from condense.methods.interface import ExpertSource, Job, Maker, MethodSettings
 from condense.methods.missing_experts import how_to_record
@@ -116,7 +116,7 @@ class Prepared:
             label_buffer=self.label_buffer,
             teacher=self.teacher,
             executor=self.executor,
-            packed=None if self.executor is None or isinstance(self.executor, InProcess) else packed_file(self.data),
+            packed=None if self.executor is None or isinstance(self.executor, InProcess) else PackedData.of(self.data),
             keep_every=self.request.keep_every,
         )
 

@@ -74,7 +74,7 @@ class InProcess:
                 if not isinstance(failure, CondenseError) and limit_reached(failure) is None:
                     for line in traceback.format_exc().splitlines():
                         say(line)
-                error = _in_one_line(failure)
+                error = in_one_line(failure)
         return Outcome(job, error=error, attempts=self.attempts)
 
 
@@ -106,7 +106,7 @@ class Ray:
                     if attempt < _ATTEMPTS:
                         pending[task.remote(function, job, self.threads)] = (job, attempt + 1)
                     else:
-                        yield Outcome(job, error=_in_one_line(failure), attempts=attempt)
+                        yield Outcome(job, error=in_one_line(failure), attempts=attempt)
         finally:
             if ours:
                 engine.shutdown()
@@ -134,7 +134,7 @@ class Ray:
                 address=self.address or "local", num_cpus=processors, log_to_driver=False, logging_level=logging.ERROR
             )
         except Exception as error:
-            raise CondenseError(f"no Ray cluster answers at {self.address!r} ({_in_one_line(error)})") from error
+            raise CondenseError(f"no Ray cluster answers at {self.address!r} ({in_one_line(error)})") from error
         try:
             self._check_threads(engine)
         except CondenseError:
@@ -169,7 +169,7 @@ def _with_threads(function: Callable[[Job], Value], job: Job, threads: int | Non
         return function(job)
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """The exception for a list of failures: an error of ours speaks for itself."""
     cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
     text = " ".join(str(cause).split())

@@ -21,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Generic
 
-from condense.runtime.executors import InProcess, Job, Outcome, Value
+from condense.runtime.executors import InProcess, Job, Outcome, Value, in_one_line
 from condense.runtime.progress import terminal_released
 
 _GLANCE = 0.05  # seconds between two looks at the processes
@@ -89,7 +89,10 @@ class _Running(Generic[Job]):
             if self.process.returncode != 0:
                 return Outcome(self.job, error=_end_of(self.process.returncode), attempts=self.attempt)
             self.result.seek(0)
-            value, error = pickle.load(self.result)
+            try:
+                value, error = pickle.load(self.result)
+            except Exception as problem:  # whatever the classes of the value do when they are made again
+                value, error = None, f"its result cannot be read here: {in_one_line(problem)}"
         return Outcome(self.job, value, error, self.attempt)
 
 
@@ -166,7 +169,14 @@ def main() -> None:
         (outcome,) = InProcess(threads, attempts=1).run(function, [job])
     except KeyboardInterrupt:
         sys.exit(130)
-    pickle.dump((outcome.value, outcome.error), result)
+    result.write(_pickled(outcome))
+
+
+def _pickled(outcome: Outcome[Any, Any]) -> bytes:
+    try:
+        return pickle.dumps((outcome.value, outcome.error))
+    except Exception as problem:  # whatever the classes of the value do
+        return pickle.dumps((None, f"its result cannot leave the process: {in_one_line(problem)}"))
 
 
 def _end_with(parent: int) -> None:

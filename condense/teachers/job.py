@@ -11,7 +11,7 @@ import torch
 
 from condense.data import RealData, Split, TrainingData
 from condense.data.splitting import stratified_split
-from condense.data.travelling import read_packed
+from condense.data.travelling import PackedData, read_once
 from condense.labels import classified
 from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
@@ -33,9 +33,8 @@ from condense.training.prediction import accuracy
 class TeacherJob:
     """A teacher to be trained; `manifest` is what is known of it, `partial` the file that keeps what is done so far.
 
-    Without `partial` nothing is kept. `data` is a packed file, of which `memory_limit` bytes of pixels are kept in
-    memory as `load_data` has it; both are for workers only. Kind of device and whether the training step is compiled
-    are settled beforehand.
+    Without `partial` nothing is kept. `data` is for workers only. Kind of device and whether the training step is
+    compiled are settled beforehand.
     """
 
     manifest: Manifest
@@ -44,8 +43,7 @@ class TeacherJob:
     partial: str | None
     compile: Literal["on", "off"] = "off"
     device: str = "cpu"
-    data: str = ""
-    memory_limit: int | None = None
+    data: PackedData | None = None
     progress: bool = False
 
 
@@ -59,7 +57,8 @@ class Trained:
 
 def train_on_worker(job: TeacherJob) -> Trained:
     """The teacher of a job that names its data by a path."""
-    return train(read_packed(job.data, job.memory_limit), job)
+    assert job.data is not None, "jobs of workers name it"
+    return train(read_once(job.data), job)
 
 
 def train(data: RealData, job: TeacherJob) -> Trained:

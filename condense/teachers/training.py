@@ -15,7 +15,7 @@ import torch
 from condense.compute.planning import Asked, draws_uncompiled
 from condense.data import RealData
 from condense.data.preprocessing import Normalization
-from condense.data.travelling import packed_file
+from condense.data.travelling import PackedData
 from condense.networks import NetworkLike, canonical_name, network_name
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor, InProcess, device_of_jobs
@@ -115,16 +115,14 @@ def train_teachers(
     executor: Executor | None = None,
     device: str = "auto",
     compile: Asked = "auto",
-    memory_limit: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> TeacherTraining:
     """Several teachers as `train_teacher` makes each: of every network `count`, with the seeds from `seed` on.
 
     None depends on the others or on the executor, which is this process unless another one is given. With workers the
-    data travels as a packed file in the cache, of which each training keeps `memory_limit` bytes of pixels in memory,
-    as `load_data` has it. What is half trained goes on as it began: on the same kind of device, and compiled or not,
-    unless these are given.
+    data travels as a packed file in the cache. What is half trained goes on as it began: on the same kind of device,
+    and compiled or not, unless these are given.
 
     Raises `CondenseError` as `train_teacher` does, before the first training; but a training that fails is listed in
     the result, and the others go on.
@@ -155,7 +153,7 @@ def train_teachers(
         plain = [job.manifest.network for job in jobs.values() if job.manifest.batch_norm == "none"]
         for network in dict.fromkeys(plain):  # before trainings that may take hours
             say(f"note: {network} has no BatchNorm: it can label images, but none can be recovered from it")
-        failed = _train_all(request, jobs, memory_limit)
+        failed = _train_all(request, jobs)
     teachers = tuple(Teacher.open(target) for target in asked if target not in failed)
     return TeacherTraining(teachers, tuple(found), failed)
 
@@ -258,7 +256,7 @@ class _Request:
         return engine.plan.compile
 
 
-def _train_all(request: _Request, jobs: Mapping[Path, TeacherJob], memory_limit: int | None) -> dict[Path, str]:
+def _train_all(request: _Request, jobs: Mapping[Path, TeacherJob]) -> dict[Path, str]:
     """Train the teachers and store each as it is finished; the errors of those that failed."""
     if not jobs:
         return {}
@@ -266,8 +264,8 @@ def _train_all(request: _Request, jobs: Mapping[Path, TeacherJob], memory_limit:
     function: Callable[[TeacherJob], Trained] = functools.partial(train, request.data)
     waiting = list(jobs.values())
     if not isinstance(request.executor, InProcess):
-        function, packed = train_on_worker, str(packed_file(request.data))
-        waiting = [dataclasses.replace(job, data=packed, memory_limit=memory_limit, progress=False) for job in waiting]
+        function, packed = train_on_worker, PackedData.of(request.data)
+        waiting = [dataclasses.replace(job, data=packed, progress=False) for job in waiting]
     failed: dict[Path, str] = {}
     with progress_bar("training teachers", len(jobs), enabled=request.progress, unit="teachers") as bar:
         for done, outcome in enumerate(request.executor.run(function, waiting), 1):

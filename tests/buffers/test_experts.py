@@ -21,6 +21,7 @@ from buffers import ExpertBuffer, ExpertRule, expert_rule, record_experts
 from buffers.experts import ExpertJob, train_expert
 from condense.cli.main import main
 from condense.data import RealData, pack
+from condense.data.travelling import PackedData
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
@@ -154,11 +155,11 @@ def test_smooth_experts_against_plain_code(data, tmp_path: Path, penalty: float)
 
 def test_an_expert_that_was_stopped_anywhere_goes_on_to_the_same_bits(data, tmp_path: Path):
     """Before the drop, at it and after it: momentum is there or not, as it was."""
-    packed = pack(data, tmp_path / "noise.h5")
+    packed = PackedData(str(pack(data, tmp_path / "noise.h5")), streamed=False)
     rule = ExpertRule(optimizer="smooth", lr=0.05, momentum=0.9, drop=0.5, batch_size=16, clipped_epochs=3)
 
     def job(folder: str) -> ExpertJob:
-        return ExpertJob(str(packed), BATCH_NORM, rule, epochs=5, seed=0, number=0, partial=str(tmp_path / folder))
+        return ExpertJob(packed, BATCH_NORM, rule, epochs=5, seed=0, number=0, partial=str(tmp_path / folder))
 
     whole = train_expert(job("whole"))
     stored = sorted((tmp_path / "whole").iterdir())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from condense.data.travelling import read_packed
+from condense.data.travelling import PackedData, read_once
 from condense.methods.interface import Job
 from condense.runtime.errors import CondenseError
 from condense.teachers.committee import Committee
@@ -25,7 +25,7 @@ class SlicedRun:
     settings: Any
     job: Job | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    data: str = ""
+    data: PackedData | None = None
     teachers: tuple[tuple[str, float], ...] = ()
     hash_of_teachers: str = ""
 
@@ -45,7 +45,7 @@ class SlicedRun:
             teachers.append((str(member.path.resolve()), weight))
         fields = {name: getattr(job, name) for name in ("budget", "seed", "device", "plan", "configuration")}
         known = "" if job.teacher is None else job.teacher.hash
-        return cls(method, settings, None, fields, str(job.packed), tuple(teachers), known)
+        return cls(method, settings, None, fields, job.packed, tuple(teachers), known)
 
 
 def settled_job(run: SlicedRun, checkpoint: Path | None) -> Job:
@@ -53,7 +53,8 @@ def settled_job(run: SlicedRun, checkpoint: Path | None) -> Job:
     if run.job is not None:
         return replace(run.job, checkpoint=checkpoint)
     teacher = _committee(run.teachers, run.hash_of_teachers) if run.teachers else None
-    return Job(data=read_packed(run.data, None).train, teacher=teacher, checkpoint=checkpoint, **run.fields)
+    assert run.data is not None, "jobs that travel name it"
+    return Job(data=read_once(run.data).train, teacher=teacher, checkpoint=checkpoint, **run.fields)
 
 
 @functools.lru_cache(maxsize=1)

@@ -348,7 +348,7 @@ def test_a_teacher_that_changes_while_slices_are_made_is_not_used(data, untraine
 
 
 def test_an_estimate_for_workers_packs_no_data(data, teacher, monkeypatch):
-    monkeypatch.setattr("condense.methods.prepared.packed_file", None)
+    monkeypatch.setattr("condense.methods.prepared.PackedData", None)
     settings = {name: value for name, value in OPTIONS.items() if name not in Request.model_fields}
     asked = {name: value for name, value in OPTIONS.items() if name in Request.model_fields}
     assert estimate(

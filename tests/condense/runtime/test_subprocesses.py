@@ -49,6 +49,18 @@ def die(job: str) -> str:
     return job
 
 
+class Unreadable:
+    """What cannot be made again from what it is made into."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def give(job: str) -> object:
+    values: dict[str, object] = {"works": 1, "unreadable": Unreadable(), "unpicklable": lambda: None}
+    return values[job]
+
+
 def save_when_interrupted(folder: str) -> None:
     (Path(folder) / "begun").touch()
     try:
@@ -57,6 +69,13 @@ def save_when_interrupted(folder: str) -> None:
         time.sleep(0.3)
         (Path(folder) / "saved").touch()
         raise
+
+
+def test_a_value_that_cannot_travel_is_the_error_of_its_job_alone():
+    found = {outcome.job: outcome for outcome in Subprocesses().run(give, ["unreadable", "unpicklable", "works"])}
+    assert found["works"].value == 1
+    assert "its result cannot be read here: ValueError: invalid literal for int()" in str(found["unreadable"].error)
+    assert "its result cannot leave the process: " in str(found["unpicklable"].error)
 
 
 def test_several_jobs_run_at_a_time_and_come_as_they_finish(tmp_path: Path):
