@@ -10,7 +10,21 @@ from condense.networks.base import Network
 from condense.networks.layers import ACTIVATIONS, POOLINGS, first_padding, make_norm
 
 
-class ConvNet(Network):
+class Blocks(Network):
+    """A chain of blocks `features[i]`, each of which has a part `activation`."""
+
+    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps [N, width, h, w] after the activation of each block, before its pooling, and the features [N, D]."""
+        maps = []
+        for block in self.features.children():
+            for name, part in block.named_children():
+                images = part(images)
+                if name == "activation":
+                    maps.append(images)
+        return maps, images.flatten(1)
+
+
+class ConvNet(Blocks):
     """`depth` blocks of 3x3 convolution with `width` filters, norm, activation and 2x2 pooling; then the classifier.
 
     Blocks are `features[i]`, their parts `.convolution`, `.norm`, `.activation` and `.pooling`.
@@ -46,13 +60,3 @@ class ConvNet(Network):
                 rows, columns = rows // 2, columns // 2
             channels, padding = width, 1
         super().__init__(nn.Sequential(*blocks), image_shape, classes)
-
-    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The maps [N, width, h, w] after the activation of each block, before its pooling, and the features [N, D]."""
-        maps = []
-        for block in self.features.children():
-            for name, part in block.named_children():
-                images = part(images)
-                if name == "activation":
-                    maps.append(images)
-        return maps, images.flatten(1)

@@ -16,6 +16,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "leaky": nn.LeakyReLU,  # slope 0.01
     "swish": nn.SiLU,
+    "softplus": lambda: nn.Softplus(beta=60),  # RCIG's ReLU with a second derivative
 }
 
 POOLINGS: dict[str, Callable[[], nn.Module]] = {

@@ -110,6 +110,17 @@ _BUILT_IN = (
         ),
     ),
     NetworkEntry(
+        name="conv",
+        target="condense.networks.doubling_convnet:DoublingConvNet",
+        summary="the ConvNet of FRePo and RCIG: twice as many filters in each block as in the one before",
+        options=(
+            Option("depth", None, letter="d"),
+            Option("width", "w128", letter="w"),
+            Option("norm", "nonorm", words=("nonorm", "bn", "in")),
+            Option("activation", "relu", words=("relu", "softplus"), quiet=True),
+        ),
+    ),
+    NetworkEntry(
         name="mlp",
         target="condense.networks.mlp:MLP",
         summary="two hidden layers of 128 units",

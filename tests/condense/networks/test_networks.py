@@ -26,9 +26,10 @@ from condense.runtime.seeds import generator
 
 NAMES = ["convnet", "convnet-bn", "mlp", "lenet", "alexnet", "alexnet-bn", "vgg11", "vgg11-bn", "resnet18"]
 NAMES += ["resnet10", "resnet10-bn", "resnet18ap", "resnet10idc", "resnetap10", "vgg13-bn", "vgg19"]
+NAMES += ["conv", "conv-bn", "conv-nonorm-softplus"]
 NAMES += ["resnet20-bn", "resnet56", "resnet10-bn-stem7"]
 SIZES = [(8, 8), (28, 28), (32, 32), (24, 40), (64, 64)]
-SMALLEST = ("convnet", "mlp", "alexnet", "resnet56")  # families that leave more than one pixel of 8x8
+SMALLEST = ("conv", "mlp", "alexnet", "resnet56")  # families that leave more than one pixel of 8x8
 TOO_SMALL = {(name, (8, 8)) for name in NAMES if not name.startswith(SMALLEST) and "bn" not in name}
 
 RGB, DIGITS = (3, 32, 32), (1, 28, 28)
@@ -56,6 +57,10 @@ def equal_parameters(first: nn.Module, second: nn.Module) -> bool:
         ("convnet-d2", (3, 24, 40), 10, 128 * 6 * 10, 228_490),
         ("convnet-nonorm", RGB, 10, 2048, 320_010 - 3 * 256),
         ("convnet-nopool", DIGITS, 10, 128 * 32 * 32, 317_706 + 10 * 128 * (32 * 32 - 4 * 4)),
+        # of FRePo and RCIG: the features as in the papers
+        ("conv-nonorm", RGB, 10, 8192, 1_560_842),
+        ("conv-nonorm", DIGITS, 10, 8192, 1_558_538),
+        ("conv-bn", RGB, 10, 8192, 1_560_842 + 2 * (128 + 256)),
         ("mlp", DIGITS, 10, 128, 784 * 128 + 128 + 128 * 128 + 128 + 1290),
         ("lenet", RGB, 10, 84, 62_006),
         ("lenet", DIGITS, 10, 84, 61_706),
@@ -107,7 +112,7 @@ def test_layer_norm_has_weights_for_every_pixel() -> None:
 def test_every_shape_works_or_says_what_fits(name: str, size: tuple[int, int], channels: int) -> None:
     shape = (channels, *size)
     if (name, size) in TOO_SMALL:
-        needs = f"needs larger images than {channels}x8x8; these fit: convnet-d2-w128-in, mlp, alexnet"
+        needs = f"needs larger images than {channels}x8x8; these fit: convnet-d2-w128-in, conv-d2-w128-in, mlp, alexnet"
         with pytest.raises(CondenseError, match=needs):
             build_network(name, shape, 7, seed=0)
         return
