@@ -35,9 +35,9 @@ from condense.synthesizers.class_matching import (
 from condense.synthesizers.initialization import Initialization
 from condense.synthesizers.inner_network import InnerNetwork
 from condense.synthesizers.multi_formation import FACTOR_HELP
+from condense.synthesizers.network_pool import NetworkPool
 from condense.training.prediction import accuracy
 from condense.training.rule import TrainingRule
-from condense.training.state import under
 
 _FIRST_NETWORKS = 3
 
@@ -104,22 +104,25 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
         super().__init__(job, settings)
         self.network.eval()
         self.training_engine = Engine(self.new_network(0).train(), job.plan)
-        self.queue = [self._queued(number) for number in range(_FIRST_NETWORKS)]
-        self.tallies = [Tally() for _ in self.queue]
+        self.queue = NetworkPool(self._queued, _FIRST_NETWORKS)
+        self.tallies = [Tally() for _ in self.queue.members]
 
     def step(self, iteration: int) -> dict[str, float]:
         """Match in one network of the queue, then train some of them."""
         if iteration % self.settings.accuracy_window == 0:
-            self.tallies = [Tally() for _ in self.queue]
+            self.tallies = [Tally() for _ in self.queue.members]
         if iteration % self.settings.queue_interval == 0:
-            self._push(_FIRST_NETWORKS + iteration // self.settings.queue_interval)
+            self._push()
         metrics = self._match(iteration)
         self._train_some(iteration)
         return metrics
 
     def _match(self, iteration: int) -> dict[str, float]:
         place = self._places(iteration, "matched network", 1)[0]
-        parameters, weight = self.queue[place].values, self.settings.classification_weight * self.tallies[place].percent
+        parameters, weight = (
+            self.queue.members[place].values,
+            self.settings.classification_weight * self.tallies[place].percent,
+        )
         self.choose_representatives(iteration, parameters)
         indices, draws = self.real_batches(iteration), self.class_draws(iteration)
         labels = self.data.labels[indices]
@@ -149,7 +152,7 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
 
     def _train(self, place: int, batches: list[TrainingData], iteration: int) -> None:
         """One step on each batch, and the accuracy on it before that, if it is to weigh anything."""
-        inner, device = self.queue[place], self.job.device
+        inner, device = self.queue.members[place], self.job.device
         seed = derive_seed(self.job.seed, "inner", iteration, place)
         for batch in batches:
             if self.settings.classification_weight:
@@ -159,13 +162,13 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
     def _places(self, iteration: int, purpose: str, count: int) -> list[int]:
         """So many different places in the queue, at random."""
         draws = generator(self.job.seed, purpose, iteration)
-        return torch.randperm(len(self.queue), generator=draws)[:count].tolist()
+        return torch.randperm(len(self.queue.members), generator=draws)[:count].tolist()
 
-    def _push(self, number: int) -> None:
+    def _push(self) -> None:
         """A new network at the end of the queue; the oldest leaves a full one."""
-        if len(self.queue) == self.settings.queue:
-            del self.queue[0], self.tallies[0]
-        self.queue.append(self._queued(number))
+        if len(self.queue.members) == self.settings.queue:
+            del self.queue.members[0], self.tallies[0]
+        self.queue.add()
         self.tallies.append(Tally())
 
     def _queued(self, number: int) -> InnerNetwork:
@@ -176,22 +179,14 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
 
     def state(self) -> dict[str, Tensor]:
         """With the queue."""
-        queue = {
-            f"queue.{place}.{name}": value
-            for place, inner in enumerate(self.queue)
-            for name, value in inner.state().items()
-        }
-        return (
-            super().state() | queue | {"tallies": torch.tensor([[tally.right, tally.seen] for tally in self.tallies])}
-        )
+        tallies = torch.tensor([[tally.right, tally.seen] for tally in self.tallies])
+        return super().state() | self.queue.state() | {"tallies": tallies}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         super().load_state(state)
         self.tallies = [Tally(right, seen) for right, seen in state["tallies"].tolist()]
-        self.queue = [self._queued(0) for _ in self.tallies]
-        for place, inner in enumerate(self.queue):
-            inner.load_state(under(f"queue.{place}.", state))
+        self.queue.load_state(state)
 
     @classmethod
     def work(cls, data: TrainingData, budget: Budget, settings: ImprovedDistributionMatchingSettings) -> list[Workload]:

@@ -54,5 +54,5 @@ class EpochTraining:
 
     def go_on_from(self, state: Mapping[str, Tensor], epoch: int) -> None:
         """Take back the `state` after so many epochs."""
-        load_training_state(self.network, self.optimizer, dict(state))
+        load_training_state(self.network, self.optimizer, state)
         self.epoch = epoch

@@ -12,41 +12,35 @@ from condense.networks import Network
 
 
 def training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that training by SGD with momentum changes, by names that begin with `network.` and `momentum.`."""
-    momentum = {
-        f"momentum.{name}": optimizer.state[value]["momentum_buffer"]
-        for name, value in network.named_parameters()
-        if optimizer.state.get(value, {}).get("momentum_buffer") is not None
-    }
-    return {f"network.{name}": value for name, value in network.state_dict().items()} | momentum
+    """All that training changes, by names that begin with `network.` and `training.`."""
+    values = {f"network.{name}": value for name, value in network.state_dict().items()}
+    return values | optimizer_state(optimizer, "training")
 
 
-def load_training_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+def load_training_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
     """Take back what `training_state` gave; other names are passed over."""
     network.load_state_dict(under("network.", state))
-    momentum = under("momentum.", state)
-    for name, value in network.named_parameters():
-        if name in momentum:
-            optimizer.state[value]["momentum_buffer"] = momentum[name].to(value.device)
+    load_optimizer_state(optimizer, state, "training")
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser keeps of each value that it moves, by names that begin with `optimizer.` and its number."""
+def optimizer_state(optimizer: torch.optim.Optimizer, name: str = "optimizer") -> dict[str, Tensor]:
+    """What an optimiser keeps of each value that it moves, by names that begin with its own and the value's number."""
     return {
-        f"optimizer.{index}.{name}": value
+        f"{name}.{index}.{key}": value
         for index, entries in optimizer.state_dict()["state"].items()
-        for name, value in entries.items()
+        for key, value in entries.items()
         if isinstance(value, Tensor)
     }
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], name: str = "optimizer"
+) -> None:
     """Take back what `optimizer_state` gave; other names are passed over."""
     buffers: dict[int, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            buffers.setdefault(int(index), {})[name] = value
+    for key, value in under(f"{name}.", state).items():
+        index, kept = key.split(".")
+        buffers.setdefault(int(index), {})[kept] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": buffers, "param_groups": groups})
 
@@ -56,7 +50,7 @@ def float_values(network: Network) -> Parameters:
     return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
-def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, by the rest of their names.
 
     >>> list(under("network.", {"network.bias": torch.zeros(1), "images": torch.zeros(1)}))
