@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[1]
 
 # The rooms of condense from the ground up: each uses itself and those before it.
 ROOMS = [
-    *("_version", "runtime", "data", "networks", "augmentation", "compute", "matching", "unroll", "training", "labels"),
+    *(
+        "_version",
+        "runtime",
+        "data",
+        "networks",
+        "augmentation",
+        "compute",
+        "matching",
+        "unroll",
+        "kernel_ridge",
+        "training",
+        "labels",
+    ),
     *(
         "sets",
         "teachers",

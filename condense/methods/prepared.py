@@ -148,8 +148,8 @@ class Prepared:
     def for_the_whole_run(self) -> dict[str, Any]:
         """The settings that are given for the whole run, however long it is."""
         given = self.settings
-        spread = given.for_length(1)
-        return {name: value for name, value in given if getattr(spread, name) != value}
+        spread = [given.for_length(length) for length in (1, 2)]  # a value may be its own for one of them
+        return {name: value for name, value in given if any(getattr(each, name) != value for each in spread)}
 
     @property
     def _usual_precision(self) -> Literal["auto", "float32"]:

@@ -96,6 +96,15 @@ _BUILT_IN = (
         revision=4,
     ),
     Method(
+        name="frepo",
+        aliases=("neural-feature-regression",),
+        target="condense.synthesizers.feature_regression:FeatureRegression",
+        summary="images and labels for which ridge regression on a network's features is right about real images",
+        paper="Zhou, Nezhadarya & Ba, Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
+        labels="soft",
+        protocol="desk-regression",
+    ),
+    Method(
         name="ncfm",
         aliases=("characteristic-function-matching",),
         target="condense.synthesizers.characteristic_matching:CharacteristicMatching",

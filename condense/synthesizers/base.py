@@ -158,6 +158,16 @@ class Synthesizer(Configured[SettingsT], ABC):
         images = self.images.detach() if self.average is None else self.average
         return (images.clamp(0, 1) if self.space.name == "unit" else images).cpu()
 
+    def decoded(self, stored: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Stored images as networks are to see them, decoded and preprocessed, with the labels of each.
+
+        `labels` are those of the stored images: class indices, or a row for each.
+        """
+        if self.decoder is not None:
+            labels = labels[self.decoder.rows(len(stored))]
+            stored = self.decoder.decode(stored, fill=self.space.grey)
+        return self.space.prepared(stored, self.data.info.preprocessing), labels
+
     @abstractmethod
     def step(self, iteration: int) -> dict[str, float]:
         """One update of the images; returns the numbers to show and record.

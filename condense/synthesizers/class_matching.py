@@ -127,10 +127,7 @@ class ClassMatching(Synthesizer[ClassSettingsT]):
 
         `labels` are those of the stored images; the result has those of the images in it.
         """
-        if self.decoder is not None:
-            labels = labels[self.decoder.rows(len(stored))]
-            stored = self.decoder.decode(stored, fill=self.space.grey)
-        images = self.space.prepared(stored, self.data.info.preprocessing)
+        images, labels = self.decoded(stored, labels)
         return flip_closure(images, labels) if self.settings.flip_closure else (images, labels)
 
     def presented_class(self, label: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,6 +71,7 @@ def small_options(method: str) -> dict:
         "patch_crops": 2,
         "epochs": 1,
         "trainings": 1,
+        "rate_updates": 4,  # so that a rate that falls does not follow the length of a run
     }
     return {name: value for name, value in quick.items() if name in fields}
 
@@ -110,7 +111,7 @@ def test_a_set_has_the_right_form_and_survives_storage(method: str, options, dat
     assert read.protocol == methods().find(method).protocol
     assert read.protocol is None or read.protocol in PROTOCOLS.names()
     settings = read.provenance["configuration"]["settings"]
-    augmented = method in LEARNED and settings["augmentation"] != "none"
+    augmented = method in LEARNED and settings.get("augmentation", "none") != "none"
     assert (read.augmentation is not None) == augmented
     if read.augmentation is not None:
         strategy = Augmentation.from_dict(read.augmentation)

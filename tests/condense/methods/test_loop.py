@@ -410,12 +410,13 @@ def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrup
     assert leftovers == {"whole.h5", "whole.json", "pieces.h5", "pieces.json"}
 
 
-# With more state than images: a network that is trained on them, a queue, pretrained networks and AdamW, experts.
+# With more state than images: a network that is trained on them, queues, pretrained networks and AdamW, experts.
 SMALL = ("--network", "convnet-d1-w4", "--real-batch", 8)
 KILLED = {
     "dsa": (*SMALL, "--matching-steps", 4, "--inner-epochs", 2, "--network-lr", 0.1),
     "idm": (*SMALL, "--queue", 4, "--queue-interval", 2, "--network-steps", 2, "--network-batch", 16),
     "ncfm": (*SMALL, "--networks", 2, "--network-epochs", 1, "--frequencies", 16),
+    "frepo": (*SMALL, "--networks", 3, "--network-updates", 4, "--updates-per-batch", 2),
     "mtt": ("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
     "ftd": (
         *("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
