@@ -22,6 +22,7 @@ ROOMS = [
         "matching",
         "unroll",
         "kernel_ridge",
+        "linearized",
         "training",
         "labels",
     ),

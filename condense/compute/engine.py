@@ -33,6 +33,7 @@ from condense.compute.derivatives import (
 from condense.compute.losses import Loss, cross_entropy
 from condense.compute.plan import Plan
 from condense.compute.precision import DTYPES
+from condense.compute.tangents import pull_back, pull_back_to_images, push_forward
 from condense.networks import Network
 from condense.networks.base import may_draw
 from condense.networks.layers import batch_norms
@@ -63,8 +64,7 @@ class Engine:
 
         `read` must be the same function in every call, or it is compiled again.
         """
-        network = self.network
-        assert isinstance(network, Network), "features are those of a Network, not of any module"
+        network = self._as_network
         run = self._kept(read, lambda parameters, images: read_network(network, parameters, images, read, self._dtype))
         parts = [run(parameters, part) for part in self._divided(images)]
         return tuple(torch.cat(column) for column in zip(*parts))
@@ -104,6 +104,24 @@ class Engine:
             product = run(parameters, part.detach(), targets.detach(), stretched)
             products.append(_scaled(product, len(part) / len(images) / longer))
         return functools.reduce(_joined, products)
+
+    def push_forward(self, values: Parameters, images: Tensor, tangent: Parameters) -> tuple[Tensor, Tensor]:
+        """`condense.compute.tangents.push_forward` of a batch: features [N, D], and J tangent [N, K]."""
+        parts = [self._pushed(values, part, tangent) for part in self._divided(images)]
+        features, pushed = zip(*parts)
+        return torch.cat(features), torch.cat(pushed)
+
+    def pull_back(self, values: Parameters, images: Tensor, cotangents: Tensor) -> Parameters:
+        """`condense.compute.tangents.pull_back` of a batch: J^T cotangents."""
+        parts = zip(self._divided(images), self._divided(cotangents))
+        return functools.reduce(_sum, [self._pulled(values, part, rows) for part, rows in parts])
+
+    def pull_back_to_images(
+        self, values: Parameters, images: Tensor, tangent: Parameters, of_features: Tensor, of_pushed: Tensor
+    ) -> Tensor:
+        """`condense.compute.tangents.pull_back_to_images` of a batch."""
+        parts = zip(self._divided(images), self._divided(of_features), self._divided(of_pushed))
+        return torch.cat([self._image_pulled(values, part, tangent, *rows) for part, *rows in parts])
 
     def loss(
         self,
@@ -167,6 +185,23 @@ class Engine:
                 self.network, parameters, images, labels, direction, self._dtype, images_only=True
             )
         )
+
+    @functools.cached_property
+    def _pushed(self) -> Callable[[Parameters, Tensor, Parameters], tuple[Tensor, Tensor]]:
+        return self._fast(functools.partial(push_forward, self._as_network, dtype=self._dtype))
+
+    @functools.cached_property
+    def _pulled(self) -> Callable[[Parameters, Tensor, Tensor], Parameters]:
+        return self._fast(functools.partial(pull_back, self._as_network, dtype=self._dtype))
+
+    @functools.cached_property
+    def _image_pulled(self) -> Callable[[Parameters, Tensor, Parameters, Tensor, Tensor], Tensor]:
+        return self._fast(functools.partial(pull_back_to_images, self._as_network, dtype=self._dtype))
+
+    @property
+    def _as_network(self) -> Network:
+        assert isinstance(self.network, Network), "features are those of a Network, not of any module"
+        return self.network
 
     def _fast(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if self.plan.compile == "off" or self.network.draws:  # compiled, draws would follow other seeds

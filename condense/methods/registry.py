@@ -105,6 +105,15 @@ _BUILT_IN = (
         protocol="desk-regression",
     ),
     Method(
+        name="rcig",
+        aliases=("convexified-implicit-gradients",),
+        target="condense.synthesizers.implicit_gradients:ImplicitGradients",
+        summary="frepo with the rest of the network linearised, trained as well, and differentiated implicitly",
+        paper="Loo et al., Dataset Distillation with Convexified Implicit Gradients, ICML 2023",
+        labels="soft",
+        protocol="desk-regression",
+    ),
+    Method(
         name="ncfm",
         aliases=("characteristic-function-matching",),
         target="condense.synthesizers.characteristic_matching:CharacteristicMatching",

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from condense.compute.costs import Workload
 from condense.compute.engine import Engine
+from condense.compute.tangents import features_and_logits
 from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.labels import classified
 from condense.matching import class_means, match_means
 from condense.methods.interface import Job
-from condense.networks import Network
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import INITIALIZATION_HELP
 from condense.synthesizers.class_matching import (
@@ -133,7 +133,7 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
         matched = classified = 0.0
         for label in range(self.classes):
             leaf, images, targets = self.presented_class(label)
-            features, logits = self.engine.read(parameters, self.augmented(images, targets, draws), _read)
+            features, logits = self.engine.read(parameters, self.augmented(images, targets, draws), features_and_logits)
             distance = match_means(real[label], features.mean(0))
             loss = F.cross_entropy(logits, targets.to(logits.device))
             (gradient,) = torch.autograd.grad(distance + weight * loss, leaf)
@@ -203,9 +203,3 @@ class ImprovedDistributionMatching(ClassMatching[ImprovedDistributionMatchingSet
             Workload("feature gradient", *network, batch=synthetic, times=classes),
             *(training if steps else []),
         ]
-
-
-def _read(network: Network, images: Tensor) -> tuple[Tensor, ...]:
-    """Features [N, D] and logits [N, C]."""
-    features = network.embed(images)
-    return features, network.classifier(features)

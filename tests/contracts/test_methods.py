@@ -71,6 +71,7 @@ def small_options(method: str) -> dict:
         "patch_crops": 2,
         "epochs": 1,
         "trainings": 1,
+        "most_updates": 2,
         "rate_updates": 4,  # so that a rate that falls does not follow the length of a run
     }
     return {name: value for name, value in quick.items() if name in fields}

@@ -18,7 +18,8 @@ from condense.labels import HardLabels, RegressionLabels
 from condense.methods.interface import Job
 from condense.networks import Network, build_network
 from condense.runtime.seeds import derive_seed
-from condense.synthesizers.feature_regression import FeatureRegression, cosine_rate
+from condense.synthesizers.feature_regression import FeatureRegression
+from condense.synthesizers.pooled_regression import cosine_rate
 
 CPU = torch.device("cpu")
 QUICK = {"network": "conv-d2-w4-nonorm", "real_batch": 20, "image_lr": 0.01, "iterations": 10, "ridge": 1e-3}

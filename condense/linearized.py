@@ -1,0 +1,202 @@
+"""A linearised network under a ridge classifier, trained on a set, and how a loss of it depends on the set: RCIG.
+
+Loo, Hasani, Lechner & Rus, Dataset Distillation with Convexified Implicit Gradients, ICML 2023. There are features Phi
+[m, D], labels Y [m, K] and the Jacobian J of the logits by the parameters, but for the last weight matrix, which the
+classifier stands for. A tangent w says o = J w, and the classifier in closed form learns what is left:
+
+    p(x) = o(x; w) + phi(x) Phi^T a,   a = A^-1 (Y - J w),   A = Phi Phi^T + lambda I.
+
+The squared error of the set with lambda for the classifier and for w is a quadratic in w,
+
+    L(w) = lambda / (2 m K) [ <Y - J w, A^-1 (Y - J w)> + |w|^2 ],
+
+with gradient lambda / (m K) [w - J^T A^-1 (Y - J w)] and Hessian H = lambda / (m K) [1 + J^T A^-1 J]. Its minimum is
+kernel ridge regression with the kernel of J J^T and Phi Phi^T together: w = J^T b with (A + J J^T) b = Y. An outer
+loss of p at the minimum has the gradient d + i: d by the set at fixed w, and i = -d/d(set) <v, dL/dw>, where
+H v = d loss / dw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse.linalg import LinearOperator, cg
+from torch import Tensor
+
+from condense.compute.derivatives import Parameters
+from condense.compute.engine import Engine
+from condense.kernel_ridge import RidgeKernel, absolute_ridge
+from condense.networks.layout import Layout
+
+Problem = Callable[[Tensor], tuple[float, Tensor]]  # of a tangent: a value, and its gradient
+
+
+_CLASSIFIER = "classifier.weight"  # the last weight matrix, which no tangent moves
+
+
+class LinearizedNetwork:
+    """A network at `values`, its parameters and statistics; tangents are flat vectors of its parameters [P].
+
+    `engine` runs networks of this structure in evaluation mode.
+    """
+
+    def __init__(self, engine: Engine, values: Parameters) -> None:
+        self.engine, self.values = engine, values
+        self.layout = Layout.of_parameters(engine.network)
+
+    def zero(self) -> Tensor:
+        """The tangent that moves nothing."""
+        return torch.zeros_like(self.layout.flatten(self.values))
+
+    def features_and_push(self, images: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [n, D] and J w [n, K] of images, float64."""
+        features, pushed = self.engine.push_forward(self.values, images, self.layout.unflatten(tangent))
+        return features.double(), pushed.double()
+
+    def pull(self, images: Tensor, rows: Tensor) -> Tensor:
+        """J^T rows, for rows [n, K]; zero for the last weight matrix."""
+        products = self.engine.pull_back(self.values, images, rows.to(images.dtype))
+        return self.layout.flatten(products | {_CLASSIFIER: torch.zeros_like(products[_CLASSIFIER])})
+
+    def pull_to_images(self, images: Tensor, tangent: Tensor, of_features: Tensor, of_pushed: Tensor) -> Tensor:
+        """The gradient by the images of <of_features, features> + <of_pushed, J w>."""
+        rows = (of_features.to(images.dtype), of_pushed.to(images.dtype))
+        return self.engine.pull_back_to_images(self.values, images, self.layout.unflatten(tangent), *rows)
+
+    def inner(self, images: Tensor, labels: Tensor, ridge: float) -> Inner:
+        """The inner problem of images with labels [m, K]."""
+        with torch.no_grad():
+            kernel = absolute_ridge(self.engine.features(self.values, images), ridge)
+        return Inner(
+            kernel,
+            labels.double(),
+            push=lambda tangent: self.features_and_push(images, tangent)[1],
+            pull=lambda rows: self.pull(images, rows),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """The quadratic L. Tangents are flat vectors [P], `labels` float64 [m, K].
+
+    `push` gives J w, float64 [m, K], of a tangent, and `pull` the tangent J^T r of r [m, K].
+    """
+
+    kernel: RidgeKernel
+    labels: Tensor
+    push: Callable[[Tensor], Tensor]
+    pull: Callable[[Tensor], Tensor]
+
+    @property
+    def scale(self) -> Tensor:
+        """lambda / (m K)."""
+        return self.kernel.ridge / self.labels.numel()
+
+    def loss(self, tangent: Tensor) -> tuple[float, Tensor]:
+        """L, and its gradient."""
+        left = self.labels - self.push(tangent)  # (m, K)
+        solved = self.kernel.solve(left)
+        value = 0.5 * self.scale * ((left * solved).sum() + tangent.double().square().sum())
+        return value.item(), self.scale.to(tangent) * (tangent - self.pull(solved))
+
+    def hessian_product(self, tangent: Tensor) -> Tensor:
+        """H v."""
+        return self.scale.to(tangent) * (tangent + self.pull(self.kernel.solve(self.push(tangent))))
+
+    def inverse(self, wanted: Tensor) -> Problem:
+        """The problem that H^-1 wanted solves: of v, <v, H v - 2 wanted>, and H v - wanted, half of its gradient."""
+
+        def problem(tangent: Tensor) -> tuple[float, Tensor]:
+            product = self.hessian_product(tangent)
+            return torch.dot(tangent, product - 2 * wanted).item(), product - wanted
+
+        return problem
+
+    def minimum(self, steps: int, tolerance: float = 1e-6) -> Tensor:
+        """The tangent with the smallest L, J^T (A + J J^T)^-1 Y, by conjugate gradients."""
+        return self.pull(self._joint_solve(self.labels, steps, tolerance))
+
+    def inverse_product(self, wanted: Tensor, steps: int, tolerance: float = 1e-6) -> Tensor:
+        """H^-1 wanted = m K / lambda [wanted - J^T (A + J J^T)^-1 J wanted], by conjugate gradients."""
+        solved = self._joint_solve(self.push(wanted), steps, tolerance)
+        return (wanted - self.pull(solved)) / self.scale.to(wanted)
+
+    def _joint_solve(self, right: Tensor, steps: int, tolerance: float) -> Tensor:
+        """(A + J J^T)^-1 right, for float64 [m, K], in at most so many steps; A^-1 prepares them."""
+        features, ridge = self.kernel.features, self.kernel.ridge
+
+        def product(rows: Tensor) -> Tensor:
+            return features @ (features.T @ rows) + ridge * rows + self.push(self.pull(rows))
+
+        operators = [_operator(each, right) for each in (product, self.kernel.solve)]
+        found, _ = cg(operators[0], _flat(right), M=operators[1], maxiter=steps, rtol=tolerance)
+        return torch.from_numpy(found).reshape(right.shape).to(right)
+
+
+def _operator(function: Callable[[Tensor], Tensor], like: Tensor) -> LinearOperator:
+    """A function of tensors like this one as scipy takes it."""
+
+    def flat(values: np.ndarray) -> np.ndarray:
+        return _flat(function(torch.from_numpy(np.ascontiguousarray(values)).reshape(like.shape).to(like)))
+
+    return LinearOperator((like.numel(), like.numel()), matvec=flat, dtype=np.float64)
+
+
+def _flat(values: Tensor) -> np.ndarray:
+    flat: np.ndarray = values.detach().cpu().numpy().ravel()
+    return flat
+
+
+def adam(problem: Problem, start: Tensor, lr: float, steps: int) -> tuple[Tensor, list[float]]:
+    """A tangent after so many steps of Adam, and the value before each; as RCIG's code solves both problems."""
+    tangent, values = start.clone(), []
+    optimizer = torch.optim.Adam([tangent], lr=lr)
+    for _ in range(steps):
+        value, tangent.grad = problem(tangent)
+        values.append(value)
+        optimizer.step()
+    return tangent, values
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Gradients by features [m, D], labels [m, K], J w [m, K], and by what else there is; in float64."""
+
+    features: Tensor
+    labels: Tensor
+    pushed: Tensor
+    others: tuple[Tensor, ...]
+
+
+def direct_slopes(
+    inner: Inner, pushed: Tensor, real: tuple[Tensor, Tensor], classes: Tensor, log_temperature: Tensor
+) -> tuple[Tensor, Tensor, Slopes]:
+    """The mean cross-entropy of e^tau p for real images at a fixed tangent, their p [n, K], and its gradients.
+
+    `pushed` is J w of the set, `real` the features [n, D] and J w [n, K] of the real images, `classes` int64 [n]
+    theirs. The other gradients are by J w of the real images and by tau.
+    """
+    leaves = [inner.kernel.features, inner.labels, pushed, real[1].double(), log_temperature.double()]
+    features, labels, own, theirs, tau = (value.detach().requires_grad_() for value in leaves)
+    kernel = absolute_ridge(features, inner.kernel.ridge.item())
+    said = theirs + real[0].double() @ kernel.weights(labels - own)
+    loss = F.cross_entropy(tau.exp() * said, classes)
+    slopes = torch.autograd.grad(loss, [features, labels, own, theirs, tau])
+    return loss.detach(), said.detach(), Slopes(slopes[0], slopes[1], slopes[2], slopes[3:])
+
+
+def implicit_slopes(inner: Inner, pushed: Tensor, along: Tensor) -> Slopes:
+    """The gradients of -<v, dL/dw> at fixed w and v, of which `pushed` is J w and `along` J v, both [m, K].
+
+    That is lambda / (m K) <J v, A^-1 (Y - J w)>, but for what the set is not in. The other gradient is by J v.
+    """
+    leaves = [inner.kernel.features, inner.labels, pushed, along]
+    features, labels, own, other = (value.detach().requires_grad_() for value in leaves)
+    kernel = absolute_ridge(features, inner.kernel.ridge.item())
+    value = inner.scale * (other * kernel.solve(labels - own)).sum()
+    slopes = torch.autograd.grad(value, [features, labels, own, other])
+    return Slopes(slopes[0], slopes[1], slopes[2], slopes[3:])

@@ -1,0 +1,203 @@
+"""RCIG: Loo et al., Dataset Distillation with Convexified Implicit Gradients, ICML 2023.
+
+As in FRePo a ridge classifier on a network's features is to be right about real images; but the rest of the network
+learns too, linearised at its parameters, which keeps the inner training a quadratic problem. Its solution is
+differentiated implicitly. The mathematics is in `condense.linearized`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from condense.compute.costs import Workload
+from condense.data import TrainingData
+from condense.data.budget import Budget
+from condense.kernel_ridge import label_margin
+from condense.linearized import Inner, LinearizedNetwork, adam, direct_slopes, implicit_slopes
+from condense.methods.interface import Job
+from condense.runtime.seeds import generator
+from condense.synthesizers.adam_rates import AdamRates, fastest
+from condense.synthesizers.image_optimizers import AdaBelief
+from condense.synthesizers.inner_network import InnerNetwork
+from condense.synthesizers.pooled_regression import PooledRegression, PooledRegressionSettings, network_of
+
+_RATES_KEPT = 50  # updates after which the inner rate of Adam follows what its runs did
+_FIRST_RATES = (1e-5, 5e-5)  # from which those of Adam are searched for
+
+
+class ImplicitGradientsSettings(PooledRegressionSettings):
+    """Settings of RCIG; the defaults are those of the released code for CIFAR-10, but for its average of 0.99."""
+
+    iterations: int = Field(10_000, ge=1, description="updates of the images")
+    image_lr: float = Field(3e-3, gt=0, description="learning rate of images and labels (AdaBelief)")
+    temperature_lr: float = Field(0.03, ge=0, description="learning rate of the logarithm of the scale of predictions")
+    network: str = Field("conv-w128-nonorm-softplus", description="networks that are linearised")
+    networks: int = Field(30, ge=1, description="M: networks in the pool")
+    network_lr: float = Field(5e-5, gt=0, description="learning rate of their training on the set (Adam)")
+    network_updates: int = Field(100, ge=1, description="a network that has had as many updates is replaced")
+    most_updates: int = Field(15, ge=1, description="updates of a network after one of the images: from 1 to this")
+    solver: Literal["adam", "cg"] = Field(
+        "adam", description="adam: as released, stopping early; cg: conjugate gradients, exact"
+    )
+    inner_steps: int = Field(20, ge=1, description="steps of the solver for each of its two problems, at most with cg")
+    ridge: float = Field(5e-4, gt=0, description="lambda, for each training image of the set")
+
+
+class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
+    """L = mean CE(e^tau p(x), class) - mean_i min(margin(y_i), 1/(2K)), p at the solution of the inner problem.
+
+    A step of AdaBelief follows d + i, the implicit part shortened, images and labels each for themselves, to the length
+    of the direct one, and another one moves tau. Then the network itself, not its linear form, is trained on the new
+    set for a random number of updates (Adam, squared error, mirror images as well), and replaced when it has had
+    `network_updates`. Images and labels are averaged over the run as `image_average` says; the first ones count in an
+    average here, which for short runs wants a smaller share than the published one.
+
+    `adam` solves both problems by so many steps from zero, as released, and so stops early; its rates are found before
+    the first update, and the inner one follows what runs do. `cg` solves them to a millionth. Networks are computed in
+    float32. Left out is what the released code does beside its paper: tangents whose optimiser keeps its step count,
+    and base weights that drift by momentum in inner steps. The ridge does not count mirror images, as there.
+    """
+
+    usual_precision = "float32"
+
+    def __init__(self, job: Job, settings: ImplicitGradientsSettings) -> None:
+        super().__init__(job, settings)
+        self.rates = self._first_rates()
+
+    def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
+        """AdaBelief."""
+        self.log_temperature = torch.zeros((), device=self.job.device, requires_grad=True)
+        rates = self.settings.image_lr, self.settings.temperature_lr
+        values = learned, [self.log_temperature]
+        return AdaBelief([{"params": each, "lr": rate} for each, rate in zip(values, rates)], lr=rates[0])
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One update of images, labels and temperature, and some of the network that it was made in."""
+        place = self.place_of(iteration)
+        metrics = self._move(iteration, self.pool.members[place])
+        draws = generator(self.job.seed, "pool updates", iteration)
+        for number in range(int(torch.randint(1, self.settings.most_updates + 1, (), generator=draws))):
+            self.train_network(place, *self.regressed(), iteration, number)
+        if self.ages[place] >= self.settings.network_updates:
+            self.renew(place)
+        if iteration and iteration % _RATES_KEPT == 0:
+            self.rates.adapt()
+        return metrics
+
+    def _move(self, iteration: int, inner_network: InnerNetwork) -> dict[str, float]:
+        """One step of images, labels and temperature down direct and implicit gradient."""
+        network, (images, labels) = LinearizedNetwork(self.engine, inner_network.values), self.regressed()
+        seen, indices = images.detach(), self.real_indices(iteration)
+        real, classes = self.data.images(indices).to(self.job.device), self.data.labels[indices].to(self.job.device)
+        inner = network.inner(seen, labels.detach(), self._ridge)
+        tangent = self._minimum(inner, network.zero())
+        pushed = inner.push(tangent)
+        of_real = network.features_and_push(real, tangent)
+        loss, said, direct = direct_slopes(inner, pushed, of_real, classes, self.log_temperature)
+        of_tangent = network.pull(real, direct.others[0]) + inner.pull(direct.pushed)
+        other = self._inverse_product(inner, of_tangent)
+        implicit = implicit_slopes(inner, pushed, inner.push(other))
+
+        order = self.moving_rows(iteration, len(seen))
+        rows = slice(None) if order is None else order[: self.settings.gradient_rows]
+        of_images = [torch.zeros_like(seen), torch.zeros_like(seen)]
+        for gradient, slopes in zip(of_images, (direct, implicit)):
+            gradient[rows] = network.pull_to_images(seen[rows], tangent, slopes.features[rows], slopes.pushed[rows])
+        nothing = torch.zeros_like(implicit.features)[rows]
+        of_images[1][rows] += network.pull_to_images(seen[rows], other, nothing, implicit.others[0][rows])
+        self.log_temperature.grad = direct.others[1].to(self.log_temperature)
+        self._descend([images, labels], of_images, [direct.labels, implicit.labels])
+        self.most_tenfold = max(self.most_tenfold, inner.kernel.tenfold)
+        return {
+            "loss": loss.item(),
+            "accuracy": (said.argmax(1) == classes).double().mean().item(),
+            "log_temperature": self.log_temperature.item(),
+            "label_norm": self.label_values.detach().norm(dim=1).mean().item(),
+        }
+
+    @property
+    def _ridge(self) -> float:
+        return self.settings.ridge * self.settings.training_images(self.data.info, self.job.ipc)
+
+    def _minimum(self, inner: Inner, start: Tensor) -> Tensor:
+        """The tangent that solves the inner problem, as far as the solver goes."""
+        if self.settings.solver == "cg":
+            return inner.minimum(self.settings.inner_steps)
+        tangent, values = adam(inner.loss, start, self.rates.inner, self.settings.inner_steps)
+        self.rates.count(values)
+        return tangent
+
+    def _inverse_product(self, inner: Inner, wanted: Tensor) -> Tensor:
+        """H^-1 wanted, as far as the solver goes."""
+        if self.settings.solver == "cg":
+            return inner.inverse_product(wanted, self.settings.inner_steps)
+        start = torch.zeros_like(wanted)
+        return adam(inner.inverse(wanted), start, self.rates.inverse, self.settings.inner_steps)[0]
+
+    def _descend(self, regressed: list[Tensor], of_images: list[Tensor], of_labels: list[Tensor]) -> None:
+        """One step of the optimiser; gradients are direct and implicit ones, by images and labels as regressed on."""
+        learned = self.optimizer.param_groups[0]["params"]
+        outputs = regressed[: len(learned)]
+        direct, implicit = (
+            list(torch.autograd.grad(outputs, learned, slopes[: len(learned)], retain_graph=True))
+            for slopes in zip(of_images, [each.to(self.label_values) for each in of_labels])
+        )
+        if self.learns_labels:
+            margin = label_margin(self.label_values, 1 / (2 * self.classes))
+            direct[1] = direct[1] + torch.autograd.grad(margin, self.label_values)[0]
+        for value, one, other in zip(learned, direct, implicit):
+            value.grad = one + shortened(other, one.norm())
+        self.optimizer.step()
+
+    def _first_rates(self) -> AdamRates:
+        """For Adam, those at which both problems are solved well in the first network of the pool."""
+        if self.settings.solver == "cg" or self.job.rehearsal:
+            return AdamRates(*_FIRST_RATES)
+        network = LinearizedNetwork(self.engine, self.pool.members[0].values)
+        images, labels = (value.detach() for value in self.regressed())
+        inner, start = network.inner(images, labels, self._ridge), network.zero()
+        inverse, steps = inner.inverse(inner.loss(start)[1]), self.settings.inner_steps
+        first, second = _FIRST_RATES
+        return AdamRates(fastest(inner.loss, start, first, steps), fastest(inverse, start, second, steps))
+
+    def results(self) -> dict[str, Tensor]:
+        """With the temperature."""
+        return super().results() | {"log_temperature": self.log_temperature.detach()}
+
+    def state(self) -> dict[str, Tensor]:
+        """With the rates of the solver."""
+        return super().state() | {"rates": self.rates.state()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        super().load_state(state)
+        with torch.no_grad():
+            self.log_temperature.copy_(state["log_temperature"])
+        self.rates = AdamRates.of_state(state["rates"])
+
+    @classmethod
+    def work(cls, data: TrainingData, budget: Budget, settings: ImplicitGradientsSettings) -> list[Workload]:
+        """Products with the Jacobian in both solvers, then those of the outer loss, and the training of a network."""
+        network, rows = network_of(settings, data.info), settings.rows(data.info, budget.images_per_class)
+        real, moved = min(settings.real_batch, len(data)), min(rows, settings.gradient_rows or rows)
+        solving, trained = 2 * settings.inner_steps, min(rows, settings.network_batch)
+        return [
+            Workload("gradient", *network, batch=real),
+            Workload("gradient", *network, batch=rows, times=2 * solving),
+            Workload("image product", *network, batch=moved, times=3),
+            Workload("training", *network, batch=trained, times=(settings.most_updates + 1) // 2),
+        ]
+
+
+def shortened(vector: Tensor, most: Tensor) -> Tensor:
+    """The vector, or one of length `most` in its direction where it is longer; zero for one that is not finite.
+
+    >>> shortened(torch.tensor([3.0, 4.0]), torch.tensor(1.0))
+    tensor([0.6000, 0.8000])
+    """
+    length = vector.norm()
+    return torch.nan_to_num(vector / length * torch.minimum(length, most), nan=0.0)

@@ -1,0 +1,224 @@
+"""What FRePo and RCIG share: a set that a ridge classifier is fitted to, on features of networks from a pool."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from condense.augmentation.dsa import flip_closure
+from condense.compute.engine import Engine
+from condense.data import DataInfo
+from condense.data.sampling import sample
+from condense.labels import RegressionLabels, in_memory
+from condense.methods.interface import Job
+from condense.networks import Network, build_network, canonical_name
+from condense.runtime.seeds import derive_seed, generator
+from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings, decoder_of
+from condense.synthesizers.initialization import Initialization
+from condense.synthesizers.inner_network import InnerNetwork
+from condense.synthesizers.multi_formation import FACTOR_HELP
+from condense.synthesizers.network_pool import NetworkPool
+from condense.training.rule import TrainingRule
+
+
+class PooledRegressionSettings(SynthesizerSettings):
+    """The settings of both."""
+
+    labels: Literal["learned", "hard"] = Field(
+        "learned",
+        description="learned: with the images, as values to be predicted; hard: class indices, centred for the "
+        "regression",
+    )
+    flips: bool | None = Field(
+        None, description="regress on the images and their mirror images; default: where the data allows it"
+    )
+    factor: int = Field(1, ge=1, le=8, description=FACTOR_HELP)
+    initialization: Initialization = Field("real", description=INITIALIZATION_HELP)
+    network: str = Field("conv-w128-nonorm", description="networks whose features are regressed on")
+    networks: int = Field(10, ge=1, description="M: networks in the pool")
+    network_lr: float = Field(3e-4, gt=0, description="learning rate of their training on the set (Adam)")
+    network_batch: int = Field(1000, ge=1, description="images of the set in one update of a network, at most")
+    real_batch: int = Field(1024, ge=1, description="real images that the classifier should be right about")
+    gradient_rows: int | None = Field(
+        None, ge=1, description="training images that an update goes through, drawn anew each time; default: all"
+    )
+
+    def flipped(self, info: DataInfo) -> bool:
+        """Whether mirror images take part."""
+        return info.mirror if self.flips is None else self.flips
+
+    def training_images(self, info: DataInfo, ipc: int) -> int:
+        """How many images the set is for networks, without mirror images."""
+        decoder = decoder_of(self, ipc)
+        return (ipc if decoder is None else decoder.images_in(ipc)) * len(info.classes)
+
+    def rows(self, info: DataInfo, ipc: int) -> int:
+        """Those of the kernel: training images, and mirror images."""
+        return self.training_images(info, ipc) * (2 if self.flipped(info) else 1)
+
+
+RegressionSettingsT = TypeVar("RegressionSettingsT", bound=PooledRegressionSettings)
+
+
+class PooledRegression(Synthesizer[RegressionSettingsT]):
+    """Images with labels [N, K] as values, and a pool of networks in training on them.
+
+    What is regressed on is computed in float32 by `engine`, whatever the plan has for other work: the kernel's
+    condition is the square of that of the features.
+    """
+
+    def __init__(self, job: Job, settings: RegressionSettingsT) -> None:
+        super().__init__(job, settings)
+        self.classes = len(self.data.info.classes)
+        exact = job.plan.model_copy(update={"precision": "float32"})
+        self.engine = Engine(self.new_network(0).eval(), exact)
+        self.training_engine = Engine(self.new_network(0).train(), job.plan)
+        self.pool = NetworkPool(self._pooled, settings.networks)
+        self.label_average = None if self.average is None else self.label_values.detach().clone()
+        self.ages = self.first_ages()
+        self.most_tenfold = 0
+
+    def first_ages(self) -> list[int]:
+        """How old the networks of the pool count as at the start, in updates."""
+        return [0] * int(self.settings.networks)
+
+    def new_network(self, number: int) -> Network:
+        """The random network with this number, on the run's device."""
+        name, shape, classes = network_of(self.settings, self.data.info)
+        return build_network(name, shape, classes, derive_seed(self.job.seed, "network", number)).to(self.job.device)
+
+    def _pooled(self, number: int) -> InnerNetwork:
+        settings = self.settings
+        rule = TrainingRule(optimizer="adam", lr=settings.network_lr, batch_size=settings.network_batch, epochs=1)
+        return InnerNetwork(self.new_network(number).eval(), rule)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """With labels beside the images, which are learned unless settings say otherwise."""
+        self.label_values = self.first_labels().to(self.job.device)
+        if self.settings.labels == "learned":
+            self.label_values.requires_grad_()
+        return self.optimizer_of([self.images, self.label_values] if self.learns_labels else [self.images])
+
+    def first_labels(self) -> Tensor:
+        """The labels to start from, float32 [N, K]."""
+        return centred(self.labels, len(self.data.info.classes))
+
+    def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
+        """That of images, and of labels where these are learned."""
+        raise NotImplementedError
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether labels are learned."""
+        return bool(self.settings.labels == "learned")
+
+    def advance(self, iteration: int) -> dict[str, float]:
+        """With the average of the labels, which is like that of the images."""
+        metrics, kept = super().advance(iteration), self.settings.image_average
+        if self.label_average is not None and kept is not None:
+            self.label_average.lerp_(self.label_values.detach(), 1 - kept)
+        return metrics
+
+    def place_of(self, group: int) -> int:
+        """The place in the pool of the network of so many updates, drawn alike."""
+        draws = generator(self.job.seed, "pool", group)
+        return int(torch.randint(self.settings.networks, (), generator=draws))
+
+    def real_indices(self, group: int) -> Tensor:
+        """Training indices of a real batch, without replacement."""
+        draws = generator(self.job.seed, "real batch", group)
+        return sample(torch.arange(len(self.data)), self.settings.real_batch, draws)
+
+    def regressed(self) -> tuple[Tensor, Tensor]:
+        """The images that the classifier is fitted to, mirror images behind the others, and their labels [m, K]."""
+        images, labels = self.decoded(self.images, self.label_values)
+        return flip_closure(images, labels) if self.settings.flipped(self.data.info) else (images, labels)
+
+    def moving_rows(self, iteration: int, count: int) -> Tensor | None:
+        """Which of so many rows gradients go through, all others behind them; None for all."""
+        rows = self.settings.gradient_rows
+        if rows is None or rows >= count:
+            return None
+        order = torch.randperm(count, generator=generator(self.job.seed, "gradient rows", iteration))
+        return order.to(self.job.device)
+
+    def train_network(self, place: int, images: Tensor, labels: Tensor, *indices: int) -> None:
+        """One update of a network of the pool on at most `network_batch` of these images, drawn by the indices."""
+        if len(images) > self.settings.network_batch:
+            draws = generator(self.job.seed, "inner images", *indices)
+            chosen = torch.randperm(len(images), generator=draws)[: self.settings.network_batch].to(images.device)
+            images, labels = images[chosen], labels[chosen]
+        source = in_memory(images.detach(), RegressionLabels(labels.detach()), self.data.info)
+        seed = derive_seed(self.job.seed, "inner training", *indices)
+        self.pool.members[place].train(source, self.training_engine, seed=seed, device=self.job.device)
+        self.ages[place] += 1
+
+    def renew(self, place: int) -> None:
+        """A fresh network in this place of the pool."""
+        self.pool.renew(place)
+        self.ages[place] = 0
+
+    def learned(self) -> dict[str, Any]:
+        """With the labels, where they are learned."""
+        values = self.label_values.detach() if self.label_average is None else self.label_average
+        return super().learned() | (
+            {"labels": RegressionLabels(values.cpu(), self.labels)} if self.learns_labels else {}
+        )
+
+    def remarks(self, iterations: int) -> list[str]:
+        """With a kernel that was singular."""
+        found = super().remarks(iterations)
+        if self.most_tenfold:
+            found.append(
+                f"the kernel was singular, and its ridge was made up to 10^{self.most_tenfold} times as large: some "
+                "images are alike; give a larger --ridge, or start from others"
+            )
+        return found
+
+    def results(self) -> dict[str, Tensor]:
+        """With the labels."""
+        average = {} if self.label_average is None else {"label_average": self.label_average}
+        return super().results() | average | {"label_values": self.label_values.detach()}
+
+    def state(self) -> dict[str, Tensor]:
+        """With the pool."""
+        return super().state() | self.pool.state() | {"ages": torch.tensor([*self.ages, self.most_tenfold])}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        super().load_state(state)
+        with torch.no_grad():
+            self.label_values.copy_(state["label_values"])
+            if self.label_average is not None:
+                self.label_average.copy_(state["label_average"])
+        self.pool.load_state(state)
+        *self.ages, self.most_tenfold = state["ages"].tolist()
+
+
+def network_of(settings: PooledRegressionSettings, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:
+    """Name, image shape and classes of the networks that these settings ask for."""
+    return canonical_name(settings.network, info.image_shape), info.image_shape, len(info.classes)
+
+
+def centred(labels: Tensor, classes: int) -> Tensor:
+    """Class indices [N] as float32 [N, K] to be predicted: 1 - 1/K for the class, -1/K for others.
+
+    >>> centred(torch.tensor([1]), 2)
+    tensor([[-0.5000,  0.5000]])
+    """
+    return F.one_hot(labels, classes).float() - 1 / classes
+
+
+def cosine_rate(first: float, last: float, part: float) -> float:
+    """A rate that falls from `first` to `last` of it along half a cosine, when this part of the fall is over.
+
+    >>> [round(cosine_rate(1.0, 0.1, part), 3) for part in (0, 0.5, 1, 2)]
+    [1.0, 0.55, 0.1, 0.1]
+    """
+    way = 0.5 * (1 + math.cos(math.pi * min(part, 1)))
+    return first * (last + (1 - last) * way)

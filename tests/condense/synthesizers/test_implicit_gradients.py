@@ -1,0 +1,290 @@
+"""RCIG's updates against the gradient of the problem solved anew, its pool, its averages and its solver's rates."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call, jacrev
+
+import condense
+from condense.data import RealData
+from condense.data.budget import Budget
+from condense.labels import HardLabels, RegressionLabels
+from condense.linearized import Inner, adam
+from condense.methods.interface import Job
+from condense.networks import Network, build_network
+from condense.runtime.seeds import derive_seed
+from condense.synthesizers.adam_rates import AdamRates, falls, fastest
+from condense.synthesizers.implicit_gradients import ImplicitGradients, shortened
+
+CPU = torch.device("cpu")
+NETWORK = "conv-d2-w2-nonorm-softplus"
+QUICK = {"network": NETWORK, "real_batch": 12, "networks": 2, "iterations": 10, "solver": "cg", "inner_steps": 60}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> RealData:
+    """Sixty images in three classes of different brightness, which may be mirrored."""
+    draws, labels = np.random.default_rng(0), np.arange(60) % 3
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    images = (draws.integers(0, 128, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    return condense.load_data(path, mirror=True)
+
+
+def made(data: RealData, ipc: int = 1, **settings) -> ImplicitGradients:
+    values = ImplicitGradients.Settings(**QUICK | settings)
+    return ImplicitGradients(Job(data.train, Budget(ipc=ipc), 0, CPU), values.for_length(values.iterations))
+
+
+def jacobian(network: Network, images: Tensor) -> Tensor:
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    blocks = jacrev(lambda parameters: functional_call(network, parameters, (images,)))(parameters)
+    blocks = {name: block * 0 if name == "classifier.weight" else block for name, block in blocks.items()}
+    return torch.cat([block.flatten(2).flatten(0, 1) for block in blocks.values()], 1)
+
+
+def naive_loss(
+    network: Network, leaves: list[Tensor], real: Tensor, classes: Tensor, ridge: float, flips: bool
+) -> Tensor:
+    """The whole loss with the inner problem solved by one dense solve: kernel regression with J J^T + Phi Phi^T x I."""
+    images, labels, tau = leaves
+    margins = labels.sort(1).values
+    margin = -torch.minimum(margins[:, -1] - margins[:, -2], torch.tensor(1 / 6).double()).mean()
+    if flips:
+        images, labels = torch.cat([images, images.flip(3)]), torch.cat([labels, labels])
+    phi, rows = network.embed(images), jacobian(network, images)
+    gram = phi @ phi.T + ridge * torch.eye(len(phi), dtype=phi.dtype)
+    joint = torch.kron(gram, torch.eye(3, dtype=phi.dtype)) + rows @ rows.T
+    solved = torch.linalg.solve(joint, labels.flatten())
+    said = (jacobian(network, real) @ (rows.T @ solved)).view(-1, 3) + network.embed(real) @ phi.T @ solved.view(-1, 3)
+    return F.cross_entropy(tau.exp() * said, classes) + margin
+
+
+def adabelief(slope: Tensor, lr: float) -> Tensor:
+    """Its first step."""
+    return -lr * slope / (((slope - 0.1 * slope) ** 2 + 1e-13).sqrt() + 1e-16)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_an_update_goes_down_the_gradient_of_the_problem_solved_anew(
+    data, flips: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Where the implicit part is not shortened."""
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients.shortened", lambda vector, most: vector)
+    method = made(data, ipc=2, flips=flips)
+    place = method.place_of(0)
+    network = copy.deepcopy(method.pool.members[place].network).double()
+    before = [
+        method.images.detach().clone(),
+        method.label_values.detach().clone(),
+        method.log_temperature.detach().clone(),
+    ]
+    found = method.step(0)
+    after = [method.images.detach(), method.label_values.detach(), method.log_temperature.detach()]
+    leaves = [value.double().requires_grad_() for value in before]
+    indices = method.real_indices(0)
+    real, classes = data.train.images(indices).double(), data.train.labels[indices]
+    loss = naive_loss(network, leaves, real, classes, 5e-4 * 6, flips)
+    margin = 1 / 6  # of centred one-hot labels it is more
+    assert found["loss"] == pytest.approx(loss.item() + margin, rel=1e-3)
+    for one, other, slope, lr in zip(before, after, torch.autograd.grad(loss, leaves), (3e-3, 3e-3, 0.03)):
+        expected = adabelief(slope, lr)
+        large = slope.abs() > 1e-2 * slope.abs().max()  # rounding turns the smallest
+        moved = (other - one).double()
+        assert (moved - expected)[large].norm() < 2e-3 * expected[large].norm()
+
+
+@pytest.mark.parametrize("solver", ["adam", "cg"])
+def test_the_implicit_part_is_at_most_as_long_as_the_direct_one(data, solver: str, monkeypatch: pytest.MonkeyPatch):
+    lengths = []
+
+    def watched(vector: Tensor, most: Tensor) -> Tensor:
+        result = shortened(vector, most)
+        lengths.append((result.norm().item(), most.item(), vector.norm().item()))
+        return result
+
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients.shortened", watched)
+    method = made(data, solver=solver, inner_steps=20)
+    for iteration in range(3):
+        method.step(iteration)
+    assert len(lengths) == 6  # images and labels, each update
+    assert all(found == pytest.approx(min(most, whole), rel=1e-4) for found, most, whole in lengths)
+
+
+def test_what_is_not_finite_is_left_out():
+    assert not shortened(torch.tensor([float("nan"), 1.0]), torch.tensor(1.0)).any()
+    assert not shortened(torch.zeros(2), torch.tensor(1.0)).any()
+    assert shortened(torch.tensor([0.3, 0.4]), torch.tensor(1.0)).tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_hard_labels_stay(data):
+    method = made(data, labels="hard")
+    before, images = method.label_values.clone(), method.images.detach().clone()
+    method.step(0)
+    assert torch.equal(method.label_values, before)
+    assert not torch.equal(method.images, images)
+    kinds = [
+        type(condense.distill("rcig", data, 1, **QUICK | {"iterations": 1, "labels": labels}).stored_labels)
+        for labels in ("hard", "learned")
+    ]
+    assert kinds == [HardLabels, RegressionLabels]
+
+
+@pytest.mark.parametrize("average", [0.5, None])
+def test_the_set_has_the_average_over_the_run(data, average: float | None):
+    method = made(data, image_average=average)
+    values = [[method.images.detach().clone()], [method.label_values.detach().clone()]]
+    for iteration in range(3):
+        method.advance(iteration)
+        for kept, value in zip(values, (method.images, method.label_values)):
+            kept.append(value.detach().clone())
+    for (first, second, third, last), found in zip(values, (method.stored(), method.learned()["labels"].values)):
+        expected = last if average is None else 0.125 * first + 0.125 * second + 0.25 * third + 0.5 * last
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def parameters(method: ImplicitGradients) -> list[Tensor]:
+    return [
+        torch.cat([value.detach().flatten() for value in inner.network.state_dict().values()]).clone()
+        for inner in method.pool.members
+    ]
+
+
+def test_the_network_is_trained_a_random_number_of_times_on_all_images_and_replaced(data):
+    method = made(data, flips=True, most_updates=3, network_updates=5, network_lr=0.01)
+    counts, ages, begun = set(), [0, 0], 2
+    for iteration in range(24):
+        place, before = method.place_of(iteration), copy.deepcopy(method.pool.members)
+        method.step(iteration)
+        assert torch.equal(parameters(method)[1 - place], _flat(before[1 - place].network))
+        if method.pool.begun > begun:
+            begun, ages[place] = begun + 1, 0
+            fresh = build_network(NETWORK, (1, 8, 8), 3, derive_seed(0, "network", begun - 1))
+            assert torch.equal(parameters(method)[place], _flat(fresh))
+            assert method.ages[place] == 0
+            continue
+        done = method.ages[place] - ages[place]
+        counts.add(done)
+        ages[place] = method.ages[place]
+        assert ages[place] < 5
+        network, optimizer = before[place].network.train(), before[place].optimizer
+        images, labels = (
+            torch.cat([value, value.flip(3) if value.dim() == 4 else value])
+            for value in (method.images.detach(), method.label_values.detach())
+        )
+        for _ in range(done):
+            optimizer.zero_grad()
+            (0.5 * ((network(images) - labels) ** 2).sum(1)).mean().backward()
+            optimizer.step()
+        torch.testing.assert_close(parameters(method)[place], _flat(network), rtol=1e-3, atol=1e-5)
+    assert counts == {1, 2, 3}
+    assert begun > 3
+
+
+def _flat(network: Network) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in network.state_dict().values()])
+
+
+def test_gradients_go_through_some_rows_only(data, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients.shortened", lambda vector, most: vector)
+    method = made(data, ipc=4, flips=False, gradient_rows=5)
+    before = method.images.detach().clone()
+    method.step(0)
+    moved = (method.images.detach() != before).flatten(1).any(1)
+    assert moved.sum() == 5
+    whole = made(data, ipc=4, flips=False)
+    whole.step(0)
+    torch.testing.assert_close(method.images.grad[moved], whole.images.grad[moved])
+    torch.testing.assert_close(method.label_values.grad, whole.label_values.grad)
+
+
+@pytest.mark.parametrize("settings", [{"solver": "adam", "inner_steps": 4}, {"network": "conv-d2-w2-bn-softplus"}])
+def test_a_run_goes_on_to_the_same_bits(data, settings: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients._RATES_KEPT", 3)
+    options = {"network_updates": 12, "most_updates": 6} | settings
+    whole, first, second = (made(data, **options) for _ in range(3))
+    expected = [whole.advance(iteration) for iteration in range(9)]
+    for iteration in range(4):
+        first.advance(iteration)
+    second.load_state({name: value.clone() for name, value in first.state().items()})
+    assert [second.advance(iteration) for iteration in range(4, 9)] == expected[4:]
+    left, right = whole.state(), second.state()
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+    assert torch.equal(whole.stored(), second.stored())
+
+
+def test_rates_are_as_fast_as_values_fall(data):
+    """A fifth faster and they do not; 0.84 of the first that does not is about its predecessor."""
+    method = made(data, solver="adam", inner_steps=10)
+    assert method.rates.inner > 1e-5
+    assert method.rates.inverse > 5e-5
+
+    def steep(tangent: Tensor) -> tuple[float, Tensor]:
+        return float((tangent**2).sum()), 2 * tangent
+
+    start = torch.tensor([1.0], dtype=torch.float64)
+    found = fastest(steep, start, 0.01, 20) / 0.84
+    assert not falls(adam(steep, start, found, 20)[1])
+    assert falls(adam(steep, start, found / 1.2, 20)[1])
+    assert found > 0.012
+    assert falls([2.0, 1.0, 0.5])
+    assert not falls([1.0, 1.0])
+
+
+def test_the_inner_rate_follows_its_runs():
+    rates = AdamRates(1.0, 5.0)
+    for _ in range(71):
+        rates.count([3.0, 2.0, 1.0])
+    for _ in range(29):
+        rates.count([1.0, 3.0, 2.0])
+    rates.adapt()
+    assert (rates.inner, rates.inverse) == (0.9, 5.0)
+    for _ in range(70):
+        rates.count([3.0, 2.0, 1.0])
+    for _ in range(29):
+        rates.count([3.0, 4.0, 2.0])  # neither
+    rates.adapt()
+    assert rates.inner == pytest.approx(0.9 * 1.05)
+    rates.count([3.0, 4.0, 2.0])
+    rates.adapt()
+    assert rates.inner == pytest.approx(0.9 * 1.05)
+    rates.count([1.0, 2.0])
+    assert AdamRates.of_state(rates.state()) == rates
+
+
+def test_solvers_are_asked_for_by_name(data, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(Inner, "minimum", lambda self, steps: asked.append(steps) or self.pull(0 * self.labels))
+    monkeypatch.setattr(Inner, "inverse_product", lambda self, wanted, steps: asked.append(steps) or wanted)
+    made(data, solver="adam", inner_steps=3).step(0)
+    assert asked == []
+    made(data, solver="cg", inner_steps=3).step(0)
+    assert asked == [3, 3]
+
+
+@pytest.mark.parametrize("solver", ["adam", "cg"])
+def test_it_becomes_right_about_more_real_images(solver: str):
+    digits = condense.load_data("digits")
+    options = {
+        "network": "conv-w4-nonorm-softplus",
+        "networks": 2,
+        "real_batch": 64,
+        "image_lr": 0.05,
+        "most_updates": 5,
+    }
+    found = condense.distill("rcig", digits, 1, iterations=20, solver=solver, inner_steps=8, **options)
+    right = found.metrics["accuracy"]
+    assert right[-5:].mean() > right[:3].mean() + 0.08
+    if solver == "cg":
+        both = (found, condense.distill("random", digits, 1))
+        learned, random = (
+            condense.evaluate(each, digits, runs=1, protocol="desk-regression").results[0].mean for each in both
+        )
+        assert learned > random + 0.05
