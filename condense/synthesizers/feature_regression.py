@@ -9,7 +9,7 @@ learned for a while, from the images as they were meanwhile.
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -37,7 +37,10 @@ class FeatureRegressionSettings(PooledRegressionSettings):
     """Settings of FRePo; the defaults are those of the released code for CIFAR-10."""
 
     iterations: int = Field(500_000, ge=1, description="updates of the images")
-    image_lr: float = Field(3e-4, gt=0, description="length of an update, as a part of the length of all images (LAMB)")
+    image_lr: float = Field(
+        3e-4, gt=0, description="LAMB: length of an update, as a part of the length of all images; Adam: learning rate"
+    )
+    image_optimizer: Literal["lamb", "adam"] = Field("lamb", description="optimiser of images and labels")
     last_rate: float = Field(0.1, gt=0, le=1, description="what that falls to along a cosine, as a part of it")
     rate_updates: float = Field(1.0, gt=0, description="updates in which it falls; up to 1, as a part of the run")
     network: str = Field("conv-w128-bn", description="networks whose features are regressed on")
@@ -55,9 +58,10 @@ class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
     """L = mean_b 1/2 |phi_b W - y_b|^2 + mean_i -min(margin(y_i), 1/K), W the ridge classifier of the synthetic set.
 
     phi are features of a network of the pool in evaluation mode, real labels y_b centred one-hot vectors, and learned
-    ones begin as such, divided by sqrt(K / 10). Images and labels each take a step of LAMB. Then the network is trained
-    for one update on the new set (Adam, squared error, no mirror images) or, when it has had more than T of them,
-    replaced by a fresh one. The ages of the first networks are spread, though none has been trained: as released.
+    ones begin as such, divided by sqrt(K / 10). Images and labels each take a step of LAMB, or of Adam. Then the
+    network is trained for one update on the new set (Adam, squared error, no mirror images) or, when it has had more
+    than T of them, replaced by a fresh one. The ages of the first networks are spread, though none has been trained: as
+    released.
 
     Real features are computed in the precision of the plan, synthetic ones in float32, kernel and solve in float64,
     where the released code has float32 for all. `updates_per_batch`, `gradient_rows` and mosaics are not FRePo's.
@@ -78,8 +82,9 @@ class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
         return super().first_labels() / math.sqrt(len(self.data.info.classes) / 10)
 
     def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
-        """LAMB."""
-        return Lamb(learned, lr=self.settings.image_lr)
+        """LAMB, or Adam."""
+        kind = Lamb if self.settings.image_optimizer == "lamb" else torch.optim.Adam
+        return kind(learned, lr=self.settings.image_lr)
 
     def step(self, iteration: int) -> dict[str, float]:
         """One update of images and labels in a network of the pool, and what follows for the network."""

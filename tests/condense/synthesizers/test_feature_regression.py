@@ -92,6 +92,18 @@ def test_an_update_goes_down_the_gradient_of_the_naive_loss(data, network: str, 
         assert (moved - expected).norm() < 2e-3 * expected.norm()
 
 
+def test_adam_moves_by_the_same_gradient(data):
+    lamb, adam = made(data), made(data, image_optimizer="adam", image_lr=0.03)
+    before = adam.images.detach().clone()
+    for method in (lamb, adam):
+        method.step(0)
+    torch.testing.assert_close(adam.images.grad, lamb.images.grad)
+    slope = adam.images.grad
+    torch.testing.assert_close(
+        adam.images.detach() - before, -0.03 * slope / (slope.abs() + 1e-8), rtol=1e-3, atol=1e-6
+    )
+
+
 def test_metrics_are_those_of_the_loss(data):
     method = made(data, flips=False, networks=1)
     images, labels = method.images.detach().clone(), method.label_values.detach().clone()
