@@ -144,6 +144,18 @@ _REGRESSION = TrainingRule(
     last_rate=0.01,
     augmentation="dsa",
 )
+_FREPO = TrainingRule(
+    optimizer="adam",
+    lr=3e-4,
+    batch_size=500,
+    updates=1000,
+    more_updates=(10, 2000, 100, 20_000, 200, 5000, 500, 10_000, 1000, 40_000),
+    warmup=500,
+    schedule="cosine",
+    last_rate=0.01,
+    shuffled=False,
+    augmentation="mild",
+)
 _FRACTION = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, updates=800, schedule="cosine", augmentation="dsa")
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
 
@@ -247,7 +259,7 @@ def _published(
     summary: str,
     *,
     network: str = "convnet-w128-in",
-    labels: Literal["hard"] | StaticLabels = "hard",
+    labels: Literal["hard", "regression"] | StaticLabels = "hard",
     learned_lr: bool = False,
 ) -> Protocol:
     """A protocol of papers: five networks."""
@@ -369,6 +381,13 @@ PROTOCOLS: Registry[Protocol] = Registry(
             "ncfm-tiny-50",
             _NCFM.model_copy(update={"epochs": 40}),
             "as ncfm in 40 epochs: for Tiny-ImageNet at 50 images per class",
+        ),
+        _published(
+            "regression",
+            _FREPO,
+            "FRePo's own: squared error of learned values, else of centred one-hot ones, by Adam; no norm",
+            network="conv-w128-nonorm",
+            labels="regression",
         ),
         _published(
             "mtt",

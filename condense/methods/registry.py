@@ -102,7 +102,7 @@ _BUILT_IN = (
         summary="images and labels for which ridge regression on a network's features is right about real images",
         paper="Zhou, Nezhadarya & Ba, Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
         labels="soft",
-        protocol="desk-regression",
+        protocol="regression",
     ),
     Method(
         name="rcig",

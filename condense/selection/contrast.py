@@ -19,7 +19,8 @@ class ContrastSettings(EvidenceSettings):
     neighbours: int = Field(10, ge=1, description="images that each is compared with")
     kept: Literal["highest", "lowest"] = Field(
         "highest",
-        description="contrast of the images that are kept; lowest is what the released code of DeepCore takes",
+        description="contrast of the images that are kept; lowest as DeepCore, which also has neighbours of the same "
+        "class, by features of a network trained on ImageNet, and a symmetric divergence",
     )
 
 

@@ -180,11 +180,13 @@ class _Training:
             group["lr"] = rate
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        batches = self.source.batches(epoch) or self._in_random_order(epoch)
+        batches = self.source.batches(epoch) or self._in_order(epoch)
         return batches if self.rule.updates is None else batches[: self.updates - self.updated]
 
-    def _in_random_order(self, epoch: int) -> list[Tensor]:
-        order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
+    def _in_order(self, epoch: int) -> list[Tensor]:
+        order = torch.arange(self.images)
+        if self.rule.shuffled:
+            order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
         batches = list(order.split(self.rule.batch_size))
         if self.plain.whole_batches and len(batches[-1]) == 1:
             last = batches.pop()

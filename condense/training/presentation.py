@@ -13,6 +13,7 @@ from torch import Tensor
 from condense.augmentation.classic import augment_classic, draw_classic
 from condense.augmentation.cutmix import draw_mix, mix_images
 from condense.augmentation.dsa import Augmentation, augment, draw_per_image
+from condense.augmentation.mild import augment_mild, draw_mild
 from condense.augmentation.mixup import draw_mixup, mix_up
 from condense.augmentation.names import MatchingAugmentation, ViewAugmentation
 from condense.augmentation.views import ViewRule, draw_views, see
@@ -101,6 +102,10 @@ def _augmentation(info: DataInfo, rule: TrainingRule) -> Augment | None:
         case "dc-crop-scale-rotate" | "dc-crop-noise" as classic:
             return lambda images, draws: augment_classic(
                 classic, images, draw_classic(classic, shape, len(images), draws)
+            )
+        case "mild":
+            return lambda images, draws: augment_mild(
+                images, draw_mild(len(images), mirror=info.mirror, generator=draws)
             )
         case name:
             assert name not in _VIEWS, "views are drawn for images, not for batches"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation, ViewAugmentation
+from condense.augmentation.names import ClassicAugmentation, MatchingAugmentation, MildAugmentation, ViewAugmentation
 from condense.runtime.validation import Closed
 
 # the factor of each drop, and the parts of E after which there is one
@@ -36,8 +37,13 @@ class TrainingRule(Closed):
     updates: int | None = Field(
         default=None, ge=1, description="instead of epochs: updates U, however many images there are, which it counts"
     )
-    more_updates: tuple[PositiveInt, PositiveInt] | None = Field(
-        default=None, description="(images, updates): where there are more images than these, so many updates instead"
+    more_updates: tuple[PositiveInt, ...] | None = Field(
+        default=None,
+        description="(images, updates, images, updates, ...), images ascending: where there are more images than "
+        "these, so many updates instead; the last such pair counts",
+    )
+    shuffled: bool = Field(
+        default=True, description="a new order of images in every epoch; otherwise as they are stored"
     )
     extra_epoch: bool = Field(
         default=False, description="run epochs 0 to E, one more than E, as the published DC loop does"
@@ -59,10 +65,10 @@ class TrainingRule(Closed):
     restart_optimizer: bool = Field(
         default=False, description="a new optimiser at the drop, so that momentum starts at zero"
     )
-    augmentation: MatchingAugmentation | ClassicAugmentation | ViewAugmentation | None = Field(
+    augmentation: MatchingAugmentation | ClassicAugmentation | MildAugmentation | ViewAugmentation | None = Field(
         default=None,
-        description="parameters per image, one operation a batch where there is a choice (dc-: an image); -flip: views "
-        "of images, each drawn for the image and the epoch",
+        description="parameters per image, one operation a batch where there is a choice (dc-: an image); "
+        "-flip: views of images, each drawn for the image and the epoch",
     )
     cutmix: float = Field(default=0.0, ge=0, le=1, description="share of the batches that CutMix mixes")
     mixup: float = Field(default=0.0, ge=0, description="alpha of mixup, which mixes every batch; 0 for none")
@@ -74,6 +80,9 @@ class TrainingRule(Closed):
             raise ValueError("a training is so many epochs long or so many updates; give one of epochs and updates")
         if self.updates is None and (self.warmup or self.more_updates):
             raise ValueError("warmup and more_updates count updates; give updates instead of epochs")
+        more = self.more_updates or ()
+        if len(more) % 2 or any(after <= before for before, after in pairwise(more[::2])):
+            raise ValueError("more_updates are pairs of images and updates, with ascending numbers of images")
         if self.mixup and self.cutmix:
             raise ValueError("a batch is mixed by mixup or by CutMix; give one of mixup and cutmix")
         if self.updates is not None and (self.extra_epoch or self.schedule not in ("constant", "cosine")):
@@ -85,14 +94,15 @@ class TrainingRule(Closed):
 
         >>> TrainingRule(lr=0.01, batch_size=128, epochs=2).updates_run(300)
         6
-        >>> TrainingRule(lr=0.01, batch_size=100, updates=1000, more_updates=(50, 2000)).updates_run(51)
-        2000
+        >>> rule = TrainingRule(lr=0.01, batch_size=100, updates=1000, more_updates=(50, 2000, 500, 9000))
+        >>> [rule.updates_run(images) for images in (50, 51, 500, 501)]
+        [1000, 2000, 2000, 9000]
         """
         if self.epochs is not None:
             return (self.epochs + self.extra_epoch) * self._batches(images)
         assert self.updates is not None, "the validator wants one of them"
-        more = self.more_updates
-        return self.updates if more is None or images <= more[0] else more[1]
+        more = self.more_updates or ()
+        return [self.updates, *(count for above, count in zip(more[::2], more[1::2]) if images > above)][-1]
 
     def epochs_run(self, images: int) -> int:
         """How many times all of so many images are seen; a last time may be cut short by the number of updates.

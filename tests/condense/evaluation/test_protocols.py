@@ -34,6 +34,7 @@ HASHES = {
     "ncfm-soft": "d5b60ad652dc",
     "ncfm-tiny-10": "4be8c6f7473c",
     "ncfm-tiny-50": "c21211714a8e",
+    "regression": "d5ee27e3bf46",
     "mtt": "80399107d447",
     "sre2l-soft": "cbad60d1ebbe",
     "rded-soft": "d4e2b3b7b7d7",
@@ -73,6 +74,7 @@ def test_defaults_are_part_of_what_hashes_mean():
         "last_rate": 0.0,
         "mixup": 0.0,
         "stretch": 1.0,
+        "shuffled": True,
     }
 
 
@@ -103,6 +105,7 @@ CHANGES = {
     "last_rate": 0.5,
     "mixup": 0.8,
     "stretch": 2.0,
+    "shuffled": False,
 }
 
 
@@ -155,6 +158,7 @@ def test_labels_and_network_rule_are_hashed():
 PUBLISHED = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decayed": "all", "batch_size": 256}
 PUBLISHED |= {"align_corners": False, "cutmix": 0.0, "drop_factor": 0.1}
 PUBLISHED |= {"updates": None, "more_updates": None, "warmup": 0, "last_rate": 0.0, "mixup": 0.0, "stretch": 1.0}
+PUBLISHED |= {"shuffled": True}
 DROP = {"extra_epoch": True, "schedule": "drop", "restart_optimizer": True}
 MIXED = {"extra_epoch": False, "restart_optimizer": False, "augmentation": "dsa-flip-color-first", "cutmix": 0.5}
 IDC = MIXED | {"schedule": "two-drops", "batch_size": 64, "epochs": 1000}
@@ -230,6 +234,16 @@ def test_regression_is_trained_as_its_table_says():
         assert rates[updates] == pytest.approx(3e-6)
 
 
+def test_regression_has_the_updates_of_frepo_for_every_size_of_its_tables():
+    rule = PROTOCOLS.find("regression").rule
+    published = {10: 1000, 100: 2000, 200: 20_000, 400: 5000, 500: 5000, 1000: 10_000, 2000: 40_000, 5000: 40_000}
+    assert {images: rule.updates_run(images) for images in published} == published
+    assert (rule.optimizer, rule.lr, rule.warmup, rule.batch_size) == ("adam", 3e-4, 500, 500)
+    assert rule.update_rate(2000, 2000) == pytest.approx(3e-6)
+    assert (rule.augmentation, rule.shuffled, rule.weight_decay) == ("mild", False, 0.0)
+    assert PROTOCOLS.find("regression").network == "conv-w128-nonorm"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -240,6 +254,8 @@ def test_regression_is_trained_as_its_table_says():
         ({"updates": 3, "schedule": "drop"}, "schedule drop and extra_epoch count epochs"),
         ({"updates": 3, "extra_epoch": True}, "count epochs"),
         ({"updates": 3, "more_updates": (5, 0)}, "greater than 0"),
+        ({"updates": 3, "more_updates": (5, 6, 7)}, "more_updates are pairs of images and updates"),
+        ({"updates": 3, "more_updates": (5, 6, 5, 7)}, "with ascending numbers of images"),
     ],
 )
 def test_a_training_is_as_long_as_its_epochs_or_its_updates(values: dict, message: str):
