@@ -84,10 +84,11 @@ class GradMatch(GradientSelector[GradMatchSettings]):
 
     The ridge is relative to the mean square of the group's gradients, so that it means the same for a network that was
     trained for long, whose gradients are small. (The paper takes it as it is, and so does DeepCore's code, whose
-    gradients are divided by the size of a batch, so that its ridge is 65,536 times as large and the pursuit little more
-    than an order by the product with the mean gradient.) Weights are scaled so that they sum to the number of images of the group. The budget is filled by the pursuit; an image to which the final
-    fit gives no weight stays in the choice, with a weight of 0. (DeepCore leaves it out, so that sets are smaller than
-    was asked for; the code of the authors then adds random images of weight 1.)
+    gradients are divided by the size of a batch: its ridge is 65,536 times as large, and the pursuit little more than
+    an order by the product with the mean gradient.) Weights are scaled so that they sum to the number of images of the
+    group. The budget is filled by the pursuit; an image to which the final fit gives no weight stays in the choice,
+    with a weight of 0. (DeepCore leaves it out, so that sets are smaller than was asked for; the code of the authors
+    then adds random images of weight 1.)
     """
 
     def choose_by(self, evidence: Evidence) -> Choice:
