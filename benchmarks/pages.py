@@ -5,6 +5,8 @@ A page says where a table stands and which one it is, and the table follows:
     <!-- table: cost matching-desk fashion-mnist 10 -->     one data set and size: accuracy and what it costs
     <!-- table: sizes matching-desk -->                     every method at every size: accuracy
     <!-- table: columns recovery-desk cifar10 10 -->        one data set and size: accuracy in every column of the grid
+    <!-- table: labels labels-codecs cifar10 10 -->         one data set and size: the labels of every column, and bytes
+    <!-- table: fractions fraction-screen cifar10 -->       one data set: accuracy at every part of it
 
     python -m benchmarks.pages
 """
@@ -12,6 +14,7 @@ A page says where a table stands and which one it is, and the table follows:
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.markdown import markdown_table, percent
+from condense.evaluation.statistics import welch_difference
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
 
@@ -62,7 +66,7 @@ def with_tables(text: str, results: Path) -> str:
         kind, grid, *place = match["words"].split()
         if kind not in KINDS:
             raise CondenseError(f"a page asks for a table {kind!r}; there are {', '.join(KINDS)}")
-        return match[1] + KINDS[kind](lines_of(results / grid), *place) + "\n"
+        return match[1] + KINDS[kind](results / grid, *place) + "\n"
 
     return MARK.sub(filled, text)
 
@@ -76,9 +80,13 @@ def lines_of(folder: Path) -> list[Line]:
         raise CondenseError(f"a page asks for a table of {folder.name}, which has no results.csv") from error
 
 
-def cost_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+def _lines_at(folder: Path, data: str, ipc: str) -> list[Line]:
+    return [line for line in lines_of(folder) if (line["data"], line["ipc"]) == (data, ipc)]
+
+
+def cost_table(folder: Path, data: str, ipc: str) -> str:
     """Accuracies of one data set at one size, best first, beside iterations, images, bytes and seconds."""
-    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
+    here = _lines_at(folder, data, ipc)
     protocols = list(dict.fromkeys(line["protocol"] for line in here))
     rows: dict[str, dict[str, Line]] = {}
     for line in here:
@@ -97,8 +105,9 @@ def cost_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     return markdown_table([*columns, *matched, *told], table)
 
 
-def sizes_table(lines: Sequence[Line]) -> str:
+def sizes_table(folder: Path) -> str:
     """Accuracies of every method at every size, worst first; rows with options of their own are left out."""
+    lines = lines_of(folder)
     found, order = {(line["data"], line["ipc"]) for line in lines}, list(TITLES)
     sizes = sorted(found, key=lambda size: (order.index(size[0]), int(size[1])))
     rows: dict[str, dict[tuple[str, str], Line]] = {}
@@ -113,13 +122,13 @@ def sizes_table(lines: Sequence[Line]) -> str:
     )
 
 
-def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+def columns_table(folder: Path, data: str, ipc: str) -> str:
     """Accuracies of one data set at one size in every column, in the order of the grid: columns are never compared.
 
     A column is a protocol and the labels that sets were given for it; bytes are those of the set itself, where it is
     scored without such labels.
     """
-    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
+    here = _lines_at(folder, data, ipc)
     columns = list(dict.fromkeys((line["protocol"], line.get("labels", "")) for line in here))
     rows: dict[str, dict[tuple[str, str], Line]] = {}
     for line in here:
@@ -133,14 +142,55 @@ def columns_table(lines: Sequence[Line], data: str, ipc: str) -> str:
     return markdown_table(["method", *headings, "iterations", "images", "bytes", "seconds to make"], table)
 
 
-def labels_table(lines: Sequence[Line], data: str, ipc: str) -> str:
+def labels_table(folder: Path, data: str, ipc: str) -> str:
     """The columns of a grid that differ in labels, a row each in its order, with the bytes of all that is kept."""
-    here = [line for line in lines if (line["data"], line["ipc"]) == (data, ipc)]
     rows = [
         [line.get("labels") or "class indices", line["protocol"], _accuracy(line), f"{int(line['bytes']):,}"]
-        for line in here
+        for line in _lines_at(folder, data, ipc)
     ]
     return markdown_table(["labels", "protocol", "accuracy, %", "bytes"], rows)
+
+
+def fractions_table(folder: Path, data: str) -> str:
+    """Accuracies of every method at every part of the data, best first, the grid's first protocol leading.
+
+    Where both have several networks, ▲ and ▼ stand beside what is better and worse than `random` with 95 % confidence,
+    by Welch's interval over all networks on all sets.
+    """
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    scores = [score for score in content["scores"] if score["data"] == data]
+    usual = scores[0]["protocol"]
+    found = {(score["protocol"], score["fraction"]) for score in scores}
+    columns = sorted(found, key=lambda column: (column[0] != usual, *column))
+    rows: dict[str, dict[tuple[str, float], dict[str, Any]]] = {}
+    for score in scores:
+        rows.setdefault(score["method"], {})[score["protocol"], score["fraction"]] = score
+    leading = [column for column in columns if column[0] == usual]
+    best_first = sorted(rows.items(), key=lambda row: -mean(row[1][column]["mean"] for column in leading))
+    chance = rows.get("random", {})
+    cells = [
+        [name, *[_beside(scored.get(column), chance.get(column)) for column in columns]] for name, scored in best_first
+    ]
+    return markdown_table(["method", *[_part(column, usual) for column in columns]], cells)
+
+
+def _part(column: tuple[str, float], usual: str) -> str:
+    protocol, fraction = column
+    return f"{100 * fraction:g} %" + ("" if protocol == usual else f", {protocol}")
+
+
+def _beside(score: dict[str, Any] | None, chance: dict[str, Any] | None) -> str:
+    """An accuracy, and whether it clearly differs from that of random images."""
+    if score is None:
+        return ""
+    shown = percent(score["mean"], score["std"])
+    if chance is None or score is chance:
+        return shown
+    here, there = ([value for each in given["accuracies"] for value in each] for given in (score, chance))
+    if min(len(here), len(there)) < 2:
+        return shown
+    difference = welch_difference(here, there)
+    return f"{shown} {'▲' if difference.mean > 0 else '▼'}" if difference.is_clear else shown
 
 
 def name_of(line: Line) -> str:
@@ -188,6 +238,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "sizes": sizes_table,
     "columns": columns_table,
     "labels": labels_table,
+    "fractions": fractions_table,
 }
 
 

@@ -1,6 +1,8 @@
 """The tables of README and `docs/results.md` say what the committed records say."""
 
+import json
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 
@@ -130,3 +132,42 @@ def test_pages_are_written_again_in_place(results: Path):
 def test_a_table_that_nobody_can_make_is_an_error(results: Path, words: str, said: str):
     with pytest.raises(CondenseError, match=said):
         with_tables(f"<!-- table: {words} -->\n", results)
+
+
+def test_parts_of_the_data_stand_beside_random_ones(tmp_path: Path):
+    """Signs only where the interval of the difference leaves out zero: not for one network, not for wide spreads."""
+
+    def score(method: str, fraction: float, *sets: list[float], protocol: str = "fraction") -> dict[str, object]:
+        values = [value for each in sets for value in each]
+        return {
+            "data": "cifar10",
+            "method": method,
+            "fraction": fraction,
+            "protocol": protocol,
+            "mean": fmean(values),
+            "std": stdev(values) if len(values) > 1 else None,
+            "accuracies": list(sets),
+        }
+
+    scores = [
+        score("random", 0.01, [0.40, 0.42], [0.41, 0.43]),
+        score("random", 0.1, [0.60]),
+        score("good", 0.01, [0.50, 0.51]),
+        score("good", 0.1, [0.70]),
+        score("good", 0.01, [0.2], protocol="fraction-weighted"),
+        score("wild", 0.01, [0.20, 0.70]),
+        score("wild", 0.1, [0.90]),
+        score("bad", 0.01, [0.20, 0.21]),
+        score("bad", 0.1, [0.10]),
+        score("random", 0.01, [0.9]) | {"data": "other"},
+    ]
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "results.json").write_text(json.dumps({"scores": scores}), encoding="utf-8")
+    assert with_tables("<!-- table: fractions parts cifar10 -->\n", tmp_path).splitlines()[1:] == [
+        "| method | 1 % | 10 % | 1 %, fraction-weighted |",
+        "| --- | --- | --- | --- |",
+        "| wild | 45.0 ± 35.4 | 90.0 |  |",
+        "| good | 50.5 ± 0.7 ▲ | 70.0 | 20.0 |",
+        "| random | 41.5 ± 1.3 | 60.0 |  |",
+        "| bad | 20.5 ± 0.7 ▼ | 10.0 |  |",
+    ]
