@@ -208,6 +208,7 @@ def test_nothing_outside_of_labels_names_the_kinds() -> None:
         "sets/imported_labels.py",
         "synthesizers/assigned_labels.py",
         "synthesizers/difficulty_alignment.py",
+        "synthesizers/pooled_regression.py",
         "teachers/labelling.py",
         "evaluation/teacher_labels.py",
     }
