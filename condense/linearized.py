@@ -200,3 +200,56 @@ def implicit_slopes(inner: Inner, pushed: Tensor, along: Tensor) -> Slopes:
     value = inner.scale * (other * kernel.solve(labels - own)).sum()
     slopes = torch.autograd.grad(value, [features, labels, own, other])
     return Slopes(slopes[0], slopes[1], slopes[2], slopes[3:])
+
+
+@dataclass(frozen=True, eq=False)
+class OuterGradient:
+    """The outer loss, the predictions [n, K] that it is of, and its gradients.
+
+    By images [m, C, H, W] and labels [m, K], `direct` is at a fixed tangent and `implicit` through the tangent; their
+    sum is the whole gradient where both problems are solved. `log_temperature` is the gradient by tau.
+    """
+
+    loss: Tensor
+    predictions: Tensor
+    direct: tuple[Tensor, Tensor]
+    implicit: tuple[Tensor, Tensor]
+    log_temperature: Tensor
+
+
+def outer_gradient(
+    network: LinearizedNetwork,
+    images: Tensor,
+    inner: Inner,
+    tangent: Tensor,
+    real: tuple[Tensor, Tensor],
+    log_temperature: Tensor,
+    inverse_product: Callable[[Tensor], Tensor],
+    moving: Tensor,
+) -> OuterGradient:
+    """How the loss of `real` images with their class indices depends on the images of `inner` and their labels.
+
+    `tangent` solves `inner`, `inverse_product` gives H^-1 of a tangent. Gradients by other images than `moving` (int64)
+    are left at zero.
+    """
+    pushed = inner.push(tangent)
+    found = network.features_and_push(real[0], tangent)
+    loss, predictions, direct = direct_slopes(inner, pushed, found, real[1], log_temperature)
+    of_real, of_temperature = direct.others
+    other = inverse_product(network.pull(real[0], of_real) + inner.pull(direct.pushed))
+    implicit = implicit_slopes(inner, pushed, inner.push(other))
+
+    def of_images(tangent: Tensor, of_features: Tensor, of_pushed: Tensor) -> Tensor:
+        gradient = torch.zeros_like(images)
+        gradient[moving] = network.pull_to_images(images[moving], tangent, of_features[moving], of_pushed[moving])
+        return gradient
+
+    nothing = torch.zeros_like(implicit.features)
+    through = of_images(tangent, implicit.features, implicit.pushed) + of_images(other, nothing, implicit.others[0])
+    return OuterGradient(
+        loss,
+        predictions,
+        direct=(of_images(tangent, direct.features, direct.pushed), direct.labels),
+        implicit=(through, implicit.labels),
+        log_temperature=of_temperature,
+    )

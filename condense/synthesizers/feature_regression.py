@@ -126,13 +126,13 @@ class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
 
     def _features(self, iteration: int, inner: InnerNetwork, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Features of all images, only some of them differentiable where settings say so, and labels in their order."""
-        order = self.moving_rows(iteration, len(images))
-        if order is None:
+        moving, fixed = self.moving_rows(iteration, len(images))
+        if not len(fixed):
             return self.engine.features(inner.values, images), labels
-        moving, fixed = order.tensor_split([self.settings.gradient_rows or 0])
         with torch.no_grad():
             others = self.engine.features(inner.values, images[fixed])
-        return torch.cat([self.engine.features(inner.values, images[moving]), others]), labels[order]
+        features = torch.cat([self.engine.features(inner.values, images[moving]), others])
+        return features, torch.cat([labels[moving], labels[fixed]])
 
     def _descend(self, loss: Tensor, iteration: int) -> None:
         settings, (group,) = self.settings, self.optimizer.param_groups

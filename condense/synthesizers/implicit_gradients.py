@@ -17,7 +17,7 @@ from condense.compute.costs import Workload
 from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.kernel_ridge import label_margin
-from condense.linearized import Inner, LinearizedNetwork, adam, direct_slopes, implicit_slopes
+from condense.linearized import Inner, LinearizedNetwork, OuterGradient, adam, outer_gradient
 from condense.methods.interface import Job
 from condense.runtime.seeds import generator
 from condense.synthesizers.adam_rates import AdamRates, fastest
@@ -92,29 +92,23 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         """One step of images, labels and temperature down direct and implicit gradient."""
         network, (images, labels) = LinearizedNetwork(self.engine, inner_network.values), self.regressed()
         seen, indices = images.detach(), self.real_indices(iteration)
-        real, classes = self.data.images(indices).to(self.job.device), self.data.labels[indices].to(self.job.device)
+        real, classes = (each.to(self.job.device) for each in (self.data.images(indices), self.data.labels[indices]))
         inner = network.inner(seen, labels.detach(), self._ridge)
-        tangent = self._minimum(inner, network.zero())
-        pushed = inner.push(tangent)
-        of_real = network.features_and_push(real, tangent)
-        loss, said, direct = direct_slopes(inner, pushed, of_real, classes, self.log_temperature)
-        of_tangent = network.pull(real, direct.others[0]) + inner.pull(direct.pushed)
-        other = self._inverse_product(inner, of_tangent)
-        implicit = implicit_slopes(inner, pushed, inner.push(other))
-
-        order = self.moving_rows(iteration, len(seen))
-        rows = slice(None) if order is None else order[: self.settings.gradient_rows]
-        of_images = [torch.zeros_like(seen), torch.zeros_like(seen)]
-        for gradient, slopes in zip(of_images, (direct, implicit)):
-            gradient[rows] = network.pull_to_images(seen[rows], tangent, slopes.features[rows], slopes.pushed[rows])
-        nothing = torch.zeros_like(implicit.features)[rows]
-        of_images[1][rows] += network.pull_to_images(seen[rows], other, nothing, implicit.others[0][rows])
-        self.log_temperature.grad = direct.others[1].to(self.log_temperature)
-        self._descend([images, labels], of_images, [direct.labels, implicit.labels])
+        found = outer_gradient(
+            network,
+            seen,
+            inner,
+            self._minimum(inner, network.zero()),
+            (real, classes),
+            self.log_temperature,
+            lambda wanted: self._inverse_product(inner, wanted),
+            self.moving_rows(iteration, len(seen))[0],
+        )
+        self._descend([images, labels], found)
         self.most_tenfold = max(self.most_tenfold, inner.kernel.tenfold)
         return {
-            "loss": loss.item(),
-            "accuracy": (said.argmax(1) == classes).double().mean().item(),
+            "loss": found.loss.item(),
+            "accuracy": (found.predictions.argmax(1) == classes).double().mean().item(),
             "log_temperature": self.log_temperature.item(),
             "label_norm": self.label_values.detach().norm(dim=1).mean().item(),
         }
@@ -138,20 +132,23 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         start = torch.zeros_like(wanted)
         return adam(inner.inverse(wanted), start, self.rates.inverse, self.settings.inner_steps)[0]
 
-    def _descend(self, regressed: list[Tensor], of_images: list[Tensor], of_labels: list[Tensor]) -> None:
-        """One step of the optimiser; gradients are direct and implicit ones, by images and labels as regressed on."""
+    def _descend(self, regressed: list[Tensor], found: OuterGradient) -> None:
+        """One step of the optimiser down the gradients by images and labels as they are regressed on."""
         learned = self.optimizer.param_groups[0]["params"]
-        outputs = regressed[: len(learned)]
-        direct, implicit = (
-            list(torch.autograd.grad(outputs, learned, slopes[: len(learned)], retain_graph=True))
-            for slopes in zip(of_images, [each.to(self.label_values) for each in of_labels])
-        )
+        direct, implicit = (self._of_learned(regressed, slopes) for slopes in (found.direct, found.implicit))
         if self.learns_labels:
             margin = label_margin(self.label_values, 1 / (2 * self.classes))
             direct[1] = direct[1] + torch.autograd.grad(margin, self.label_values)[0]
         for value, one, other in zip(learned, direct, implicit):
             value.grad = one + shortened(other, one.norm())
+        self.log_temperature.grad = found.log_temperature.to(self.log_temperature)
         self.optimizer.step()
+
+    def _of_learned(self, regressed: list[Tensor], slopes: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """The gradients by stored images, and by their labels where these are learned."""
+        learned = self.optimizer.param_groups[0]["params"]
+        given = [slope.to(value) for slope, value in zip(slopes, regressed)][: len(learned)]
+        return list(torch.autograd.grad(regressed[: len(learned)], learned, given, retain_graph=True))
 
     def _first_rates(self) -> AdamRates:
         """For Adam, those at which both problems are solved well in the first network of the pool."""

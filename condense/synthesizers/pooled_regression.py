@@ -139,13 +139,13 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
         images, labels = self.decoded(self.images, self.label_values)
         return flip_closure(images, labels) if self.settings.flipped(self.data.info) else (images, labels)
 
-    def moving_rows(self, iteration: int, count: int) -> Tensor | None:
-        """Which of so many rows gradients go through, all others behind them; None for all."""
-        rows = self.settings.gradient_rows
-        if rows is None or rows >= count:
-            return None
-        order = torch.randperm(count, generator=generator(self.job.seed, "gradient rows", iteration))
-        return order.to(self.job.device)
+    def moving_rows(self, iteration: int, count: int) -> tuple[Tensor, Tensor]:
+        """Which of so many rows gradients go through in an update, and the others."""
+        order = torch.arange(count)
+        if (self.settings.gradient_rows or count) < count:
+            order = torch.randperm(count, generator=generator(self.job.seed, "gradient rows", iteration))
+        moving, fixed = order.to(self.job.device).tensor_split([self.settings.gradient_rows or count])
+        return moving, fixed
 
     def train_network(self, place: int, images: Tensor, labels: Tensor, *indices: int) -> None:
         """One update of a network of the pool on at most `network_batch` of these images, drawn by the indices."""

@@ -13,7 +13,7 @@ from torch.func import functional_call, jacrev
 from condense.augmentation.dsa import flip_closure
 from condense.compute.engine import Engine
 from condense.compute.plan import Plan
-from condense.linearized import Inner, LinearizedNetwork, adam, direct_slopes, implicit_slopes
+from condense.linearized import Inner, LinearizedNetwork, adam, direct_slopes, outer_gradient
 from condense.networks import build_network
 from condense.runtime.seeds import generator
 
@@ -207,23 +207,19 @@ def test_direct_and_implicit_gradients_are_those_of_the_solved_problem(flips: bo
     seen = images.detach()
     inner = case.linearized.inner(seen, labels.detach(), RIDGE)
     tangent = inner.minimum(100, tolerance=1e-14)
-    pushed = inner.push(tangent)
-    of_real = case.linearized.features_and_push(case.real, tangent)
-    loss, said, direct = direct_slopes(inner, pushed, of_real, case.classes, temperature)
-    assert loss.item() == pytest.approx(solved_loss(case, seen, labels, temperature).item(), rel=1e-9)
-    assert said.shape == (6, CLASSES)
-    of_tangent = case.linearized.pull(case.real, direct.others[0]) + inner.pull(direct.pushed)
-    other = inner.inverse_product(of_tangent, 100, tolerance=1e-14)
-    implicit = implicit_slopes(inner, pushed, inner.push(other))
-    to_images = case.linearized.pull_to_images
-    parts = [
-        [to_images(seen, tangent, direct.features, direct.pushed), direct.labels],
-        [
-            to_images(seen, tangent, implicit.features, implicit.pushed)
-            + to_images(seen, other, torch.zeros_like(implicit.features), implicit.others[0]),
-            implicit.labels,
-        ],
-    ]
+    found = outer_gradient(
+        case.linearized,
+        seen,
+        inner,
+        tangent,
+        (case.real, case.classes),
+        temperature,
+        lambda wanted: inner.inverse_product(wanted, 100, tolerance=1e-14),
+        torch.arange(len(seen)),
+    )
+    assert found.loss.item() == pytest.approx(solved_loss(case, seen, labels, temperature).item(), rel=1e-9)
+    assert found.predictions.shape == (6, CLASSES)
+    parts = (found.direct, found.implicit)
     first, second = (torch.autograd.grad([images, labels], leaves, part, retain_graph=True) for part in parts)
 
     def central(place: int, index: tuple[int, ...]) -> float:
@@ -244,7 +240,7 @@ def test_direct_and_implicit_gradients_are_those_of_the_solved_problem(flips: bo
     assert (direct_part + implicit_part - expected).norm() < 1e-5 * expected.norm()
     assert (direct_part - expected).norm() > 1e-2 * expected.norm()
     ends = [solved_loss(case, seen, labels, temperature + sign * 1e-5) for sign in (1, -1)]
-    assert direct.others[1].item() == pytest.approx(((ends[0] - ends[1]) / 2e-5).item(), rel=1e-6)
+    assert found.log_temperature.item() == pytest.approx(((ends[0] - ends[1]) / 2e-5).item(), rel=1e-6)
 
 
 def test_at_no_tangent_it_is_the_ridge_classifier_of_frepo_with_an_absolute_ridge():
