@@ -12,11 +12,15 @@ from torch import Tensor
 
 from condense.augmentation.dsa import flip_closure
 from condense.compute.engine import Engine
-from condense.data import DataInfo
+from condense.data import DataInfo, TrainingData
+from condense.data.budget import Budget
 from condense.data.sampling import sample
 from condense.labels import RegressionLabels, in_memory
 from condense.methods.interface import Job
 from condense.networks import Network, build_network, canonical_name
+from condense.networks.build import blank_state
+from condense.runtime.errors import CondenseError
+from condense.runtime.memory import available_memory
 from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.base import INITIALIZATION_HELP, Synthesizer, SynthesizerSettings, decoder_of
 from condense.synthesizers.initialization import Initialization
@@ -82,6 +86,20 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
         self.label_average = None if self.average is None else self.label_values.detach().clone()
         self.ages = self.first_ages()
         self.most_tenfold = 0
+
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: RegressionSettingsT) -> None:
+        """The pool, each network with two moments of Adam, must fit into memory."""
+        super().check(data, budget, settings)
+        name, shape, classes = network_of(settings, data.info)
+        state = blank_state(name, shape, classes)
+        needed = 3 * settings.networks * sum(value.numel() * value.element_size() for value in state.values())
+        free = available_memory(torch.device("cpu"))
+        if needed > free:
+            raise CondenseError(
+                f"a pool of {settings.networks} networks {name} takes {needed / 1e9:.3g} GB of memory, and "
+                f"{free / 1e9:.3g} GB are free; give fewer --networks, or a narrower --network"
+            )
 
     def first_ages(self) -> list[int]:
         """How old the networks of the pool count as at the start, in updates."""

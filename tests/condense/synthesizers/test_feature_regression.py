@@ -17,6 +17,7 @@ from condense.data.budget import Budget
 from condense.labels import HardLabels, RegressionLabels
 from condense.methods.interface import Job
 from condense.networks import Network, build_network
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
 from condense.synthesizers.feature_regression import FeatureRegression
 from condense.synthesizers.pooled_regression import cosine_rate
@@ -263,6 +264,16 @@ def test_a_run_goes_on_to_the_same_bits(data, settings: dict):
         left, right = whole.state(), second.state()
         assert left.keys() == right.keys()
         assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_a_pool_that_is_larger_than_memory_is_refused_before_the_run(data, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("condense.synthesizers.pooled_regression.available_memory", lambda device: 10**6)
+    parameters = sum(value.numel() for value in build_network("conv-d2-w4-nonorm", (1, 8, 8), 3, seed=0).parameters())
+    most = 10**6 // (12 * parameters)
+    condense.distill("frepo", data, 1, **QUICK | {"networks": most, "iterations": 1})
+    refused = "conv-d2-w4-nonorm takes 0.00[0-9]* GB of memory, and 0.001 GB are free; give fewer --networks"
+    with pytest.raises(CondenseError, match=refused):
+        condense.distill("frepo", data, 1, **QUICK | {"networks": most + 1, "iterations": 1})
 
 
 def test_images_that_are_alike_take_a_larger_ridge_which_is_said(data, capsys: pytest.CaptureFixture[str]):
