@@ -57,8 +57,8 @@ class FeatureRegressionSettings(PooledRegressionSettings):
 class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
     """L = mean_b 1/2 |phi_b W - y_b|^2 + mean_i -min(margin(y_i), 1/K), W the ridge classifier of the synthetic set.
 
-    phi are features of a network of the pool in evaluation mode, real labels y_b centred one-hot vectors, and learned
-    ones begin as such, divided by sqrt(K / 10). Images and labels each take a step of LAMB, or of Adam. Then the
+    phi are features of a network of the pool in evaluation mode, real labels y_b centred one-hot vectors, and those
+    of the set begin as such, divided by sqrt(K / 10). Images and labels each take a step of LAMB, or of Adam. Then the
     network is trained for one update on the new set (Adam, squared error, no mirror images) or, when it has had more
     than T of them, replaced by a fresh one. The ages of the first networks are spread, though none has been trained: as
     released.

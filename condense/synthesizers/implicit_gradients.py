@@ -43,7 +43,7 @@ class ImplicitGradientsSettings(PooledRegressionSettings):
     solver: Literal["adam", "cg"] = Field(
         "adam", description="adam: as released, stopping early; cg: conjugate gradients, exact"
     )
-    inner_steps: int = Field(20, ge=1, description="steps of the solver for each of its two problems, at most with cg")
+    inner_steps: int = Field(20, ge=2, description="steps of the solver for each of its two problems, at most with cg")
     ridge: float = Field(5e-4, gt=0, description="lambda, for each training image of the set")
 
 
@@ -56,17 +56,20 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
     `network_updates`. Images and labels are averaged over the run as `image_average` says; the first ones count in an
     average here, which for short runs wants a smaller share than the published one.
 
-    `adam` solves both problems by so many steps from zero, as released, and so stops early; its rates are found before
-    the first update, and the inner one follows what runs do. `cg` solves them to a millionth. Networks are computed in
-    float32. Left out is what the released code does beside its paper: tangents whose optimiser keeps its step count,
-    and base weights that drift by momentum in inner steps. The ridge does not count mirror images, as there.
+    `adam` solves both problems by so many steps from zero, as released, and so stops early; its rates are found in the
+    first update, on its own problems, and the inner one follows what runs do. `cg` solves them to a millionth, or as
+    far as so many steps go: at ten images per class 20 are too few. Networks are computed in float32. Left out is what
+    the released code does beside its paper: tangents whose optimiser keeps its step count, and base weights that drift
+    by momentum in inner steps; for its largest sets also gradients through a part of the real images, and through
+    other rows in each of the solvers. The ridge does not count mirror images, as there. Real images are drawn anew for
+    every update.
     """
 
     usual_precision = "float32"
 
     def __init__(self, job: Job, settings: ImplicitGradientsSettings) -> None:
         super().__init__(job, settings)
-        self.rates = self._first_rates()
+        self.rates = AdamRates(*(_FIRST_RATES if job.rehearsal else (0.0, 0.0)))  # found in the first update
 
     def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
         """AdaBelief."""
@@ -121,6 +124,8 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         """The tangent that solves the inner problem, as far as the solver goes."""
         if self.settings.solver == "cg":
             return inner.minimum(self.settings.inner_steps)
+        if not self.rates.inner:
+            self.rates.inner = fastest(inner.loss, start, _FIRST_RATES[0], self.settings.inner_steps)
         tangent, values = adam(inner.loss, start, self.rates.inner, self.settings.inner_steps)
         self.rates.count(values)
         return tangent
@@ -129,8 +134,10 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         """H^-1 wanted, as far as the solver goes."""
         if self.settings.solver == "cg":
             return inner.inverse_product(wanted, self.settings.inner_steps)
-        start = torch.zeros_like(wanted)
-        return adam(inner.inverse(wanted), start, self.rates.inverse, self.settings.inner_steps)[0]
+        problem, start, steps = inner.inverse(wanted), torch.zeros_like(wanted), self.settings.inner_steps
+        if not self.rates.inverse:
+            self.rates.inverse = fastest(problem, start, _FIRST_RATES[1], steps)
+        return adam(problem, start, self.rates.inverse, steps)[0]
 
     def _descend(self, regressed: list[Tensor], found: OuterGradient) -> None:
         """One step of the optimiser down the gradients by images and labels as they are regressed on."""
@@ -149,17 +156,6 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         learned = self.optimizer.param_groups[0]["params"]
         given = [slope.to(value) for slope, value in zip(slopes, regressed)][: len(learned)]
         return list(torch.autograd.grad(regressed[: len(learned)], learned, given, retain_graph=True))
-
-    def _first_rates(self) -> AdamRates:
-        """For Adam, those at which both problems are solved well in the first network of the pool."""
-        if self.settings.solver == "cg" or self.job.rehearsal:
-            return AdamRates(*_FIRST_RATES)
-        network = LinearizedNetwork(self.engine, self.pool.members[0].values)
-        images, labels = (value.detach() for value in self.regressed())
-        inner, start = network.inner(images, labels, self._ridge), network.zero()
-        inverse, steps = inner.inverse(inner.loss(start)[1]), self.settings.inner_steps
-        first, second = _FIRST_RATES
-        return AdamRates(fastest(inner.loss, start, first, steps), fastest(inverse, start, second, steps))
 
     def results(self) -> dict[str, Tensor]:
         """With the temperature."""
