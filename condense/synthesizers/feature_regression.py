@@ -21,16 +21,12 @@ from condense.compute.losses import squared_error
 from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.kernel_ridge import label_margin, relative_ridge
+from condense.labels import centred_one_hot
 from condense.methods.interface import Job
 from condense.synthesizers.image_optimizers import Lamb
 from condense.synthesizers.inner_network import InnerNetwork
-from condense.synthesizers.pooled_regression import (
-    PooledRegression,
-    PooledRegressionSettings,
-    centred,
-    cosine_rate,
-    network_of,
-)
+from condense.synthesizers.pooled_regression import PooledRegression, PooledRegressionSettings, network_of
+from condense.training.rule import cosine_rate
 
 
 class FeatureRegressionSettings(PooledRegressionSettings):
@@ -121,7 +117,7 @@ class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
             with torch.no_grad():
                 images = self.data.images(indices).to(self.job.device)
                 features = self.real_engine.features(inner.values, images).double()
-            self._real = group, features, centred(self.data.labels[indices], self.classes).to(features)
+            self._real = group, features, centred_one_hot(self.data.labels[indices], self.classes).values.to(features)
         return self._real[1:]
 
     def _features(self, iteration: int, inner: InnerNetwork, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

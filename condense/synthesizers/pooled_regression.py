@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -15,7 +13,7 @@ from condense.compute.engine import Engine
 from condense.data import DataInfo, TrainingData
 from condense.data.budget import Budget
 from condense.data.sampling import sample
-from condense.labels import RegressionLabels, in_memory
+from condense.labels import RegressionLabels, centred_one_hot, in_memory
 from condense.methods.interface import Job
 from condense.networks import Network, build_network, canonical_name
 from condense.networks.build import blank_state
@@ -124,7 +122,7 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
 
     def first_labels(self) -> Tensor:
         """The labels to start from, float32 [N, K]."""
-        return centred(self.labels, len(self.data.info.classes))
+        return centred_one_hot(self.labels, len(self.data.info.classes)).values
 
     def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
         """That of images, and of labels where these are learned."""
@@ -221,22 +219,3 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
 def network_of(settings: PooledRegressionSettings, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:
     """Name, image shape and classes of the networks that these settings ask for."""
     return canonical_name(settings.network, info.image_shape), info.image_shape, len(info.classes)
-
-
-def centred(labels: Tensor, classes: int) -> Tensor:
-    """Class indices [N] as float32 [N, K] to be predicted: 1 - 1/K for the class, -1/K for others.
-
-    >>> centred(torch.tensor([1]), 2)
-    tensor([[-0.5000,  0.5000]])
-    """
-    return F.one_hot(labels, classes).float() - 1 / classes
-
-
-def cosine_rate(first: float, last: float, part: float) -> float:
-    """A rate that falls from `first` to `last` of it along half a cosine, when this part of the fall is over.
-
-    >>> [round(cosine_rate(1.0, 0.1, part), 3) for part in (0, 0.5, 1, 2)]
-    [1.0, 0.55, 0.1, 0.1]
-    """
-    way = 0.5 * (1 + math.cos(math.pi * min(part, 1)))
-    return first * (last + (1 - last) * way)

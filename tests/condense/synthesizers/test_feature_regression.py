@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,20 +19,10 @@ from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
 from condense.synthesizers.feature_regression import FeatureRegression
-from condense.synthesizers.pooled_regression import cosine_rate
+from condense.training.rule import cosine_rate
 
 CPU = torch.device("cpu")
 QUICK = {"network": "conv-d2-w4-nonorm", "real_batch": 20, "image_lr": 0.01, "iterations": 10, "ridge": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> RealData:
-    """Sixty images in three classes of different brightness, which may be mirrored."""
-    draws, labels = np.random.default_rng(0), np.arange(60) % 3
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    images = (draws.integers(0, 128, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
-    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
-    return condense.load_data(path, mirror=True)
 
 
 def made(data: RealData, ipc: int = 2, **settings) -> FeatureRegression:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,16 +24,6 @@ from condense.synthesizers.implicit_gradients import ImplicitGradients, shortene
 CPU = torch.device("cpu")
 NETWORK = "conv-d2-w2-nonorm-softplus"
 QUICK = {"network": NETWORK, "real_batch": 12, "networks": 2, "iterations": 10, "solver": "cg", "inner_steps": 60}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> RealData:
-    """Sixty images in three classes of different brightness, which may be mirrored."""
-    draws, labels = np.random.default_rng(0), np.arange(60) % 3
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    images = (draws.integers(0, 128, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
-    np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
-    return condense.load_data(path, mirror=True)
 
 
 def made(data: RealData, ipc: int = 1, **settings) -> ImplicitGradients:
