@@ -82,9 +82,9 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         """One update of images, labels and temperature, and some of the network that it was made in."""
         place = self.place_of(iteration)
         metrics = self._move(iteration, self.pool.members[place])
-        draws = generator(self.job.seed, "pool updates", iteration)
+        draws, moved = generator(self.job.seed, "pool updates", iteration), self.regressed()
         for number in range(int(torch.randint(1, self.settings.most_updates + 1, (), generator=draws))):
-            self.train_network(place, *self.regressed(), iteration, number)
+            self.train_network(place, *moved, iteration, number)
         if self.ages[place] >= self.settings.network_updates:
             self.renew(place)
         if iteration and iteration % _RATES_KEPT == 0:
