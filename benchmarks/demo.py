@@ -23,8 +23,8 @@ from condense.sets.synthetic_set import SyntheticSet
 
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
-_IN_FOLDERS = ("cells/digits-*.json", "choices/digits-*", "sets/digits-*", "sets/.*", "images/digits-*.png")
-_OWN = (_MARKER, "results.*", *_IN_FOLDERS, "*.tmp", "*.tmp/*")
+_FOLDERS = ("cells", "choices", "pictures", "sets", "images")
+_OWN = (_MARKER, "results.*", *(f"{folder}/digits-*" for folder in _FOLDERS), "sets/.*", "*.tmp", "*.tmp/*")
 
 
 def run_demo(out: str | Path = "demo", progress: bool = True) -> int:

@@ -166,6 +166,9 @@ class MethodEntry(_WithOptions):
     data: list[str] | None = Field(
         None, min_length=1, description="only for the data sets of these names; default: all"
     )
+    ipc: list[int] | None = Field(
+        None, min_length=1, description="only for these numbers of images per class; default: all sizes"
+    )
     balanced: bool = Field(True, strict=True, description="real images are chosen of every class, or else of all")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
@@ -176,11 +179,13 @@ class MethodEntry(_WithOptions):
         """
         return _at(self.iterations, ipc, "iterations"), _at(self.minutes, ipc, "minutes")
 
-    def sizes(self, grid: Grid) -> list[Budget]:
-        """The sizes of its sets."""
-        sizes: list[dict[str, Any]] = [{"ipc": ipc} for ipc in grid.ipc]
-        sizes += [{"fraction": fraction} for fraction in grid.fraction]
-        return [Budget(**size, balanced=self.balanced) for size in sizes]
+    def sizes(self, grid: Grid) -> list[Budget | None]:
+        """The sizes of its sets, for each size of the grid; None for those that it is not for."""
+        asked: list[dict[str, Any] | None] = [
+            {"ipc": ipc} if ipc in (self.ipc or grid.ipc) else None for ipc in grid.ipc
+        ]
+        asked += [None if self.ipc else {"fraction": fraction} for fraction in grid.fraction]
+        return [None if size is None else Budget(**size, balanced=self.balanced) for size in asked]
 
     def is_for(self, data: DataEntry) -> bool:
         """Whether sets of this data are made; data goes by its base name here, as in reports."""
@@ -278,7 +283,7 @@ def parse_grid(content: Any, origin: str) -> Grid:
             _check_entry(entry, model, f"{origin}: {field}.{index}")
     grid = validated(Grid, content, origin=f"{origin}: ")
     _refuse_repetition(grid, origin)
-    _refuse_data_of_no_entry(grid, origin)
+    _refuse_what_no_entry_has(grid, origin)
     return grid
 
 
@@ -311,7 +316,7 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
                 raise CondenseError(f"{origin}: {place}: {shown} is given twice; give it once")
 
 
-def _refuse_data_of_no_entry(grid: Grid, origin: str) -> None:
+def _refuse_what_no_entry_has(grid: Grid, origin: str) -> None:
     names = [Path(entry.name).stem for entry in grid.data]
     for index, method in enumerate(grid.methods):
         for name in method.data or []:
@@ -320,6 +325,9 @@ def _refuse_data_of_no_entry(grid: Grid, origin: str) -> None:
                     f"{origin}: methods.{index}: data: {name} is none of the grid's ({', '.join(names)})"
                     + near_names(name, names)
                 )
+        for size in method.ipc or []:
+            if size not in grid.ipc:
+                raise CondenseError(f"{origin}: methods.{index}: ipc: {size} is none of the grid's ({grid.ipc})")
 
 
 def load_grid(path: str | Path) -> Grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
     """Run the grid in a YAML file, each piece of work in its own process, never two at a time.
 
     `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed), the
-    indices and scores of real images that were chosen (`choices/`) and `results.md`, `.csv`, `.json`, `.png` and
+    indices and scores of real images that were chosen (`choices/`), pictures of sets and of the real images nearest
+    to theirs, as far as these may be shown (`pictures/`), and `results.md`, `.csv`, `.json`, `.png` and
     `.svg`. Cells with a good record there are not computed again; failed ones are tried again.
 
     Returns 0, or 1 if cells failed; these are listed on standard error.
@@ -84,6 +86,7 @@ def _only_run(folder: Path) -> Iterator[Claim]:
         remove_half_done(folder, "results.*")
         remove_half_done(folder, "training.*")
         remove_half_done(folder / "choices", "*.safetensors")
+        remove_half_done(folder / "pictures", "*.webp")
         remove_half_done(folder / "cells", "*.json")
         write_text(folder / "sets" / ".gitignore", "*\n")
         yield claim
@@ -158,7 +161,9 @@ def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
     if cell.has_set:
         account = read_account(cell, folder)
         fields["made_with"] = account.model_dump(include={"plan", "versions", "hardware", "commit"})
-        fields |= account.model_dump(include={"iterations", "expert_seconds"})
+        fields |= account.model_dump(include={"iterations", "expert_seconds", "notes"})
+        with set_path(cell, folder).open("rb") as file:
+            fields["set_digest"] = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
     fields["seconds"] = Parts(
         making=getattr(account, "seconds", None) if choosing is None else choosing,
         labelling=fields.pop("labelling", None),

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.cells import CHOOSER, CellJob, SetDescription
+import torch
+from torch import Tensor
+
+from benchmarks.cells import CHOOSER, Cell, CellJob, SetDescription
 from benchmarks.grid import DataEntry
+from benchmarks.pictures import may_show_real, nearest_real, shown_rows, shows_real, write_sprite
 from benchmarks.plan import read_data
-from benchmarks.records import choice_path, set_path
+from benchmarks.records import choice_path, picture_path, set_path
 from benchmarks.teachers import committee, encoder_of
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
@@ -21,6 +26,7 @@ from condense.evaluation import evaluate
 from condense.evaluation.protocols import full
 from condense.evaluation.statistics import deviation
 from condense.methods.distill import make
+from condense.methods.registry import methods
 from condense.methods.request import Request
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
@@ -146,12 +152,52 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "diverged": [index for index, this in enumerate(diverged) if this],
         "mean": fmean(accuracies),
         "std": deviation(accuracies),
+        "class_accuracies": _means([result.class_accuracies for result in results]),
+        "calibration_error": _mean([result.calibration_error for result in results]),
+        **(_shown(scored, cell, data.train, folder) if isinstance(scored, SyntheticSet) else {}),
         "seconds": sum(result.seconds for result in results),
         "training": sum(result.training_seconds or 0.0 for result in results),
         "labelling": labelling,
         **({"choosing": scored.choosing_seconds} if isinstance(scored, Baseline) else {}),
         "peak_memory": peak_memory(),
         **circumstances(),
+    }
+
+
+def _shown(made: SyntheticSet, cell: Cell, train: TrainingData, folder: Path) -> dict[str, Any]:
+    """What people look at: curves of the run, the nearest real images, and pictures of both in files."""
+    assert cell.made is not None, "only sets are looked at"
+    rows, public = shown_rows(made), may_show_real(made.info)
+    nearest = nearest_real(made, rows, train)
+    real = shows_real(made, methods().find(cell.made.method).target)
+    write_sprite([made.pictures_at(row) for row in rows], picture_path(cell, folder, published=public or not real))
+    if nearest is not None:
+        pixels = train.pixels(torch.tensor([index for index, _ in nearest], dtype=torch.int64)) / 255
+        beside = picture_path(cell, folder, nearest=True, published=public)
+        write_sprite(pixels.split([len(row) for row in rows]), beside)
+    return {"curves": curves(made.metrics), "nearest": nearest}
+
+
+def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(each[name] for each in values) for name in values[0]}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def curves(metrics: Mapping[str, Tensor], parts: int = 100) -> dict[str, tuple[float, ...]]:
+    """Series [iterations] as means of at most so many equal parts; without those that are not finite throughout.
+
+    >>> import torch
+    >>> curves({"loss": torch.arange(6.0)}, parts=3)
+    {'loss': (0.5, 2.5, 4.5)}
+    """
+    return {
+        name: tuple(part.mean().item() for part in series.tensor_split(min(parts, len(series))))
+        for name, series in metrics.items()
+        if len(series) and series.isfinite().all()
     }
 
 

@@ -81,10 +81,11 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
     ]
     for size in range(len(grid.ipc) + len(grid.fraction)):
         for index, method in enumerate(grid.methods):
-            if not method.is_for(entry):
+            budget = method.sizes(grid)[size]
+            if not method.is_for(entry) or budget is None:
                 continue
             with _place(f"{origin}: methods.{index}: "):
-                sets, start = _made(method, data, method.sizes(grid)[size], grid)
+                sets, start = _made(method, data, budget, grid)
                 for made, column in itertools.product(sets, columns):
                     column.check(made)
             for made in sets:

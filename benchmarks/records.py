@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from benchmarks.cells import Cell
 from condense.methods.output import account_path
@@ -28,10 +28,13 @@ class Record(Closed):
     """What became of a cell.
 
     Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
-    standard deviation over the networks (None for one network). `seconds` and `peak_memory` (bytes) tell making one set
-    from training all networks of the cell (and seconds from labelling the set by a column's teacher, if it was not
-    found), each piece of work in a process of its own (in the demo they share one).
-    `training` of the seconds are those of `evaluating` without the tests (None in old records).
+    standard deviation over the networks (None for one network). `class_accuracies` by the name of a class and the
+    `calibration_error` are means over the networks; `curves` has what was recorded while the set was made, as means of
+    at most a hundred equal parts of the run (old records have none of the three). `nearest` is, for each image in the
+    set's picture, the index of the nearest training image and its distance (see `benchmarks.pictures.nearest_real`).
+    `seconds` and `peak_memory` (bytes) tell making one set from training all networks of the cell (and seconds from
+    labelling the set by a column's teacher, if it was not found), each piece of work in a process of its own (in the
+    demo they share one). `training` of the seconds are those of `evaluating` without the tests (None in old records).
     `images` are trained on, `stored_images` stored (None in old records: as many; for a training-time baseline those
     that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs;
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old
@@ -40,7 +43,9 @@ class Record(Closed):
     `iterations` is how many were reached (None where real images are chosen); `expert_seconds` are those of training
     the experts that were matched, one after the other, which cells share and `seconds` leave out. `versions`,
     `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older, and the plan
-    of its run. `compiled` says whether the training step of the scoring was. A failed cell has an `error`, no result.
+    of its run; `notes` are what was said while it was made, `set_digest` is that of its file (blake2b, 16 bytes; both
+    empty in old records). `compiled` says whether the training step of the scoring was. A failed cell has an `error`,
+    no result.
     """
 
     key: str
@@ -53,6 +58,10 @@ class Record(Closed):
     diverged: tuple[int, ...] = ()
     mean: float | None = None
     std: float | None = None
+    class_accuracies: dict[str, float] = Field({})
+    calibration_error: float | None = None
+    curves: dict[str, tuple[float, ...]] = Field({})
+    nearest: tuple[tuple[int, float], ...] | None = None
     images: int | None = None
     stored_images: int | None = None
     bytes: int | None = None
@@ -68,6 +77,8 @@ class Record(Closed):
     hardware: dict[str, Any]
     commit: str | None
     made_with: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    set_digest: str | None = None
     date: str
     configuration: Cell
 
@@ -83,6 +94,7 @@ class Account(BaseModel):
     expert_seconds: float | None = None
     seconds: int | float | None = None
     peak_memory: int | float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def set_path(cell: Cell, folder: Path) -> Path:
@@ -93,6 +105,15 @@ def set_path(cell: Cell, folder: Path) -> Path:
 def choice_path(cell: Cell, folder: Path) -> Path:
     """Where it is kept which real images the set of a cell holds, if it is of such."""
     return (folder / "choices" / cell.set_name).with_suffix(".safetensors")
+
+
+def picture_path(cell: Cell, folder: Path, *, nearest: bool = False, published: bool = True) -> Path:
+    """Where the picture of the set of a cell is kept, or that of the real images that are nearest to its images.
+
+    Those that may be `published` lie beside the records, others with the sets.
+    """
+    stem = cell.set_name.removesuffix(".h5") + ("-nearest" if nearest else "")
+    return folder / ("pictures" if published else "sets") / f"{stem}.webp"
 
 
 def record_path(cell: Cell, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import minutes
 from benchmarks.label_bytes import compares_labels
 from benchmarks.label_bytes import draw as draw_labels
 from benchmarks.markdown import markdown_table, percent
@@ -24,7 +25,8 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     """Write `results.md`, `.csv`, `.json`, and `.png` and `.svg` if anything was scored; return the table.
 
     Training-time baselines never stand beside sets: they have a table of their own in `results.md`, and `training.csv`,
-    `.png` and `.svg`. Where only labels differ, `labels.png` and `.svg` have accuracy against bytes. Raises
+    `.png` and `.svg`. Where only labels differ, `labels.png` and `.svg` have accuracy against bytes; where methods were
+    given several times for one size, `minutes.png` and `.svg` have accuracy against minutes. Raises
     `CondenseError` if two protocol hashes would come into one column.
     """
     sets, baselines, references = _by_kind(records)
@@ -43,6 +45,9 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
         figures["training"] = draw_baselines(training)
     if compares_labels(lines):
         figures["labels"] = draw_labels(lines)
+    by_minutes = minutes.draw(table)
+    if by_minutes is not None:
+        figures["minutes"] = by_minutes
     for name, figure in figures.items():
         for ending in ("png", "svg"):
             with atomic_write(folder / f"{name}.{ending}") as path:

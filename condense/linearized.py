@@ -35,7 +35,7 @@ from condense.networks.layout import Layout
 Problem = Callable[[Tensor], tuple[float, Tensor]]  # of a tangent: a value, and its gradient
 
 
-_CLASSIFIER = "classifier.weight"  # the last weight matrix, which no tangent moves
+CLASSIFIER = "classifier.weight"  # the last weight matrix, which no tangent moves
 
 
 class LinearizedNetwork:
@@ -60,7 +60,7 @@ class LinearizedNetwork:
     def pull(self, images: Tensor, rows: Tensor) -> Tensor:
         """J^T rows, for rows [n, K]; zero for the last weight matrix."""
         products = self.engine.pull_back(self.values, images, rows.to(images.dtype))
-        return self.layout.flatten(products | {_CLASSIFIER: torch.zeros_like(products[_CLASSIFIER])})
+        return self.layout.flatten(products | {CLASSIFIER: torch.zeros_like(products[CLASSIFIER])})
 
     def pull_to_images(self, images: Tensor, tangent: Tensor, of_features: Tensor, of_pushed: Tensor) -> Tensor:
         """The gradient by the images of <of_features, features> + <of_pushed, J w>."""
@@ -116,25 +116,36 @@ class Inner:
 
         return problem
 
-    def minimum(self, steps: int, tolerance: float = 1e-6) -> Tensor:
+    def minimum(self, steps: int, tolerance: float = 1e-6) -> Solution:
         """The tangent with the smallest L, J^T (A + J J^T)^-1 Y, by conjugate gradients."""
-        return self.pull(self._joint_solve(self.labels, steps, tolerance))
+        return self._pulled_solution(self.labels, steps, tolerance)
 
-    def inverse_product(self, wanted: Tensor, steps: int, tolerance: float = 1e-6) -> Tensor:
+    def inverse_product(self, wanted: Tensor, steps: int, tolerance: float = 1e-6) -> Solution:
         """H^-1 wanted = m K / lambda [wanted - J^T (A + J J^T)^-1 J wanted], by conjugate gradients."""
-        solved = self._joint_solve(self.push(wanted), steps, tolerance)
-        return (wanted - self.pull(solved)) / self.scale.to(wanted)
+        solved = self._pulled_solution(self.push(wanted), steps, tolerance)
+        return Solution((wanted - solved.tangent) / self.scale.to(wanted), solved.residual)
 
-    def _joint_solve(self, right: Tensor, steps: int, tolerance: float) -> Tensor:
-        """(A + J J^T)^-1 right, for float64 [m, K], in at most so many steps; A^-1 prepares them."""
+    def _pulled_solution(self, right: Tensor, steps: int, tolerance: float) -> Solution:
+        """J^T (A + J J^T)^-1 right, for float64 [m, K], in at most so many steps; A^-1 prepares them."""
         features, ridge = self.kernel.features, self.kernel.ridge
 
-        def product(rows: Tensor) -> Tensor:
-            return features @ (features.T @ rows) + ridge * rows + self.push(self.pull(rows))
+        def product(rows: Tensor, pulled: Tensor) -> Tensor:
+            return features @ (features.T @ rows) + ridge * rows + self.push(pulled)
 
-        operators = [_operator(each, right) for each in (product, self.kernel.solve)]
-        found, _ = cg(operators[0], _flat(right), M=operators[1], maxiter=steps, rtol=tolerance)
-        return torch.from_numpy(found).reshape(right.shape).to(right)
+        whole = _operator(lambda rows: product(rows, self.pull(rows)), right)
+        found, _ = cg(whole, _flat(right), M=_operator(self.kernel.solve, right), maxiter=steps, rtol=tolerance)
+        solved = torch.from_numpy(found).reshape(right.shape).to(right)
+        pulled = self.pull(solved)
+        left = right - product(solved, pulled)
+        return Solution(pulled, (left.norm() / right.norm().clamp_min(torch.finfo(right.dtype).tiny)).item())
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What conjugate gradients found: a tangent, and how long what is left of their right side is, as a part of it."""
+
+    tangent: Tensor
+    residual: float
 
 
 def _operator(function: Callable[[Tensor], Tensor], like: Tensor) -> LinearOperator:

@@ -26,7 +26,8 @@ class KnownSet:
     select each split, `files` the pattern of its files below torchvision's root, `system_folder` where a Linux
     distribution's package puts it as IDX files. `mirror` says whether a mirrored image keeps its class, `constants` are
     the published normalisation (none: computed), `found` tells people where it comes from. `imagenet_classes` are, for
-    a part of ImageNet-1k, the WordNet numbers of its classes, in its order, with their indices there.
+    a part of ImageNet-1k, the WordNet numbers of its classes, in its order, with their indices there. `licence` is the
+    one by which its images may be published; empty where there is none that says so.
     """
 
     name: str
@@ -42,6 +43,7 @@ class KnownSet:
     test_arguments: Mapping[str, object] = field(default_factory=dict)
     system_folder: str = ""
     imagenet_classes: Mapping[str, int] = field(default_factory=dict)
+    licence: str = ""
 
 
 def _torchvision(
@@ -55,6 +57,7 @@ def _torchvision(
     constants: ChannelConstants | None = None,
     by_split: bool = False,
     system_folder: str = "",
+    licence: str = "",
 ) -> KnownSet:
     also = f", or {system_folder}" if system_folder else ""
     return KnownSet(
@@ -70,6 +73,7 @@ def _torchvision(
         train_arguments={"split": "train"} if by_split else {"train": True},
         test_arguments={"split": "test"} if by_split else {"train": False},
         system_folder=system_folder,
+        licence=licence,
     )
 
 
@@ -98,6 +102,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
             summary="handwritten digits, 8x8 grayscale, 10 classes, 1,797 images, no official test split",
             mirror=False,
             found="inside scikit-learn",
+            licence="CC BY 4.0",
             target="condense.data.readers.known:read_digits",
         ),
         _torchvision(
@@ -117,6 +122,7 @@ DATA_SETS: Registry[KnownSet] = Registry(
             aliases=("fashionmnist", "fmnist"),
             constants=ChannelConstants((0.2861,), (0.3530,)),
             system_folder="/usr/share/datasets/fashion-mnist",
+            licence="MIT",
         ),
         _torchvision(
             "kmnist",

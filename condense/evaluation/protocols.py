@@ -65,6 +65,9 @@ class Protocol(Closed):
     learned_lr: bool = Field(
         default=False, description="train at the learning rate that was learned with a set, if there is one"
     )
+    mirrored: bool = Field(
+        default=False, description="train on mirror images too, where the set was learned with them beside its images"
+    )
     networks: int = Field(ge=1, description="networks trained unless the user says how many")
     summary: str = ""
     reference: bool = Field(default=False, description="a line for all real training images, never a row for sets")
@@ -78,7 +81,9 @@ class Protocol(Closed):
         flips). Fields at their default are left out: see `TrainingRule`.
         """
         covered = self.model_dump(
-            mode="json", include={"network", "rule", "labels", "weighted", "learned_lr"}, exclude_defaults=True
+            mode="json",
+            include={"network", "rule", "labels", "weighted", "learned_lr", "mirrored"},
+            exclude_defaults=True,
         )
         text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -155,6 +160,18 @@ _FREPO = TrainingRule(
     last_rate=0.01,
     shuffled=False,
     augmentation="mild",
+)
+# That of RCIG (Loo et al., ICML 2023, released code): of the two that it runs the one without augmentation, and only as
+# long as its rate falls. It counts images without mirror images: 1,000 updates for 10, and batches of all up to 256.
+_RCIG = TrainingRule(
+    optimizer="adam",
+    lr=1e-4,
+    batch_size=256,
+    updates=1000,
+    more_updates=(20, 2000),
+    warmup=500,
+    schedule="cosine",
+    last_rate=0.01,
 )
 _FRACTION = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, updates=800, schedule="cosine", augmentation="dsa")
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
@@ -261,10 +278,18 @@ def _published(
     network: str = "convnet-w128-in",
     labels: Literal["hard", "regression"] | StaticLabels = "hard",
     learned_lr: bool = False,
+    mirrored: bool = False,
 ) -> Protocol:
     """A protocol of papers: five networks."""
     return Protocol(
-        name=name, network=network, rule=rule, labels=labels, learned_lr=learned_lr, networks=5, summary=summary
+        name=name,
+        network=network,
+        rule=rule,
+        labels=labels,
+        learned_lr=learned_lr,
+        mirrored=mirrored,
+        networks=5,
+        summary=summary,
     )
 
 
@@ -388,6 +413,14 @@ PROTOCOLS: Registry[Protocol] = Registry(
             "FRePo's own: squared error of learned values, else of centred one-hot ones, by Adam; no norm",
             network="conv-w128-nonorm",
             labels="regression",
+        ),
+        _published(
+            "rcig",
+            _RCIG,
+            "RCIG's own without augmentation: as regression, 1,000 or 2,000 updates, with mirror images of the set",
+            network="conv-w128-nonorm",
+            labels="regression",
+            mirrored=True,
         ),
         _published(
             "mtt",

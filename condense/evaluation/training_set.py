@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -110,6 +111,8 @@ def training_set(
     if isinstance(given, Baseline):
         return _of_baseline(given, protocol, _unused(teacher, protocol))
     images, weighted = _images(given, train.info, weighted=protocol.weighted), None
+    if protocol.mirrored and isinstance(given, SyntheticSet) and given.mirrored:
+        images = _with_mirror_images(images)
     match protocol.labels:
         case "hard":
             chosen = _Chosen(images.labelled(images.hard), "class index")
@@ -178,6 +181,35 @@ def _images(given: SyntheticSet | TrainingData, info: DataInfo, *, weighted: boo
         given.bytes,
         given.learned_lr,
     )
+
+
+def _with_mirror_images(given: _Given) -> _Given:
+    """The images, and behind them their mirror images with the same labels; what is stored stays what it was."""
+    count = len(given.images)
+    twice = torch.arange(count).repeat(2)
+    return replace(
+        given,
+        images=_Mirrored(count, given.images.images),
+        plain=PlainImages(len(twice), _Mirrored(count, given.plain.read).images),
+        labels=given.labels.at(twice),
+        weights=None if given.weights is None else given.weights.repeat(2),
+    )
+
+
+@dataclass(frozen=True)
+class _Mirrored:
+    """So many images, which `read` gives by their indices, and behind them their mirror images."""
+
+    count: int
+    read: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return 2 * self.count
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [n])."""
+        turned, images = indices >= self.count, self.read(indices % self.count)
+        return torch.where(turned.to(images.device)[:, None, None, None], images.flip(-1), images)
 
 
 @dataclass(frozen=True)

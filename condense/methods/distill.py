@@ -25,6 +25,7 @@ from condense.methods.request import Request
 from condense.runtime.device import threads_restored
 from condense.runtime.executors import Executor
 from condense.runtime.memory import memory_errors_named
+from condense.runtime.progress import notes_heard
 from condense.runtime.provenance import circumstances, peak_memory, versions
 from condense.runtime.validation import option_name, option_words, validated
 from condense.sets.large import StoredRows
@@ -139,17 +140,18 @@ def make(
     progress: bool = False,
 ) -> SyntheticSet:
     """Make the set that is asked for, and store it where the request says so; see `distill`."""
-    prepared = Prepared.of(request, data, buffer, label_buffer, teacher, executor)
-    claimed = nullcontext() if request.out is None else claimed_target(request.out, overwrite=request.overwrite)
-    with claimed as target:
-        checkpoint = None if target is None else checkpoint_path(target)
-        plan = prepared.plan(checkpoint if request.resume else None)
-        job = prepared.job(plan, progress=progress, checkpoint=checkpoint)
-        return _run(prepared, job, target)
+    with notes_heard() as notes:
+        prepared = Prepared.of(request, data, buffer, label_buffer, teacher, executor)
+        claimed = nullcontext() if request.out is None else claimed_target(request.out, overwrite=request.overwrite)
+        with claimed as target:
+            checkpoint = None if target is None else checkpoint_path(target)
+            plan = prepared.plan(checkpoint if request.resume else None)
+            job = prepared.job(plan, progress=progress, checkpoint=checkpoint)
+            return _run(prepared, job, target, notes)
 
 
-def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
-    """Make the set and, with a target, store it."""
+def _run(prepared: Prepared, job: Job, target: Path | None, notes: list[str]) -> SyntheticSet:
+    """Make the set and, with a target, store it, with what was noted on the way."""
     settings = prepared.settled(job)
     configuration = _configuration(prepared.entry, prepared.data, job, settings)
     if job.keep_every is not None:
@@ -176,7 +178,8 @@ def _run(prepared: Prepared, job: Job, target: Path | None) -> SyntheticSet:
         product = prepared.maker.make(replace(job, configuration=must_agree, keep=keep), settings)
     synthetic = made_of(product)
     if target is not None:
-        store(synthetic, _account(product, synthetic, time.monotonic() - started, job.buffer), target, must_agree)
+        account = _account(product, synthetic, time.monotonic() - started, job.buffer)
+        store(synthetic, account | {"notes": notes}, target, must_agree)
         if isinstance(synthetic.stored, StoredRows):  # of slices, which are gone now
             return SyntheticSet.load(target)
     return synthetic
@@ -217,6 +220,7 @@ def _as_set(product: Product, info: DataInfo, configuration: dict[str, Any], ent
         space=product.space,
         decoder=product.decoder,
         learned_lr=product.learned_lr,
+        mirrored=product.mirrored,
         augmentation=product.augmentation,
         protocol=entry.soft_protocol if soft and entry.soft_protocol else entry.protocol,
         info=info,

@@ -155,10 +155,10 @@ class Product:
     """The images that a method made, class by class in the order of the classes where the budget is balanced.
 
     `stored` is float32 [N, c, h, w], uint8 pixels where real images were chosen, or what `decoder` takes; `labels`,
-    `space`, `decoder`, what there is of each image, a learned learning rate and the augmentation that they were made
-    for are what a `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings` replaces those
-    asked for where the run changed them (iterations reached); `facts` goes to the JSON beside the file and may hold
-    times.
+    `space`, `decoder`, what there is of each image, a learned learning rate, `mirrored` and the augmentation that they
+    were made for are what a `SyntheticSet` has to know about it; `metrics` has one value per iteration; `settings`
+    replaces those asked for where the run changed them (iterations reached); `facts` goes to the JSON beside the file
+    and may hold times.
     """
 
     stored: Images
@@ -170,6 +170,7 @@ class Product:
     source_indices: Tensor | None = None
     scores: Tensor | None = None
     learned_lr: float | None = None
+    mirrored: bool = False
     augmentation: dict[str, Any] | None = None
     metrics: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)

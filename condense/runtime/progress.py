@@ -83,8 +83,25 @@ def terminal_released() -> Iterator[None]:
         _display.start()
 
 
+_heard: list[list[str]] = []  # what blocks listen to, the innermost last
+
+
+@contextmanager
+def notes_heard() -> Iterator[list[str]]:
+    """The notes that are said in this process while the block runs, as sentences."""
+    notes: list[str] = []
+    _heard.append(notes)
+    try:
+        yield notes
+    finally:
+        _heard.pop()
+
+
 def say(text: str) -> None:
-    """Print a line on standard error, above the bars if there are any."""
+    """Print a line on standard error, above the bars if there are any; `note: ` begins what is to be remembered."""
+    if text.startswith("note: "):
+        for notes in _heard:
+            notes.append(text.removeprefix("note: "))
     if _display is None:
         print(printable(text), file=sys.stderr)
     else:

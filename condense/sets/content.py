@@ -42,6 +42,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
         source_indices: of which training image of the real data each stored one is a copy, int64 [N]; None if none is.
         scores: what each stored image was chosen by, float64 [N]; None if by no score.
         learned_lr: learning rate that was learned with the images, positive; None if none was.
+        mirrored: whether mirror images of the training images stood beside them while they were learned.
         augmentation: the augmentation it was made for, as JSON-able values; None for none or unknown.
         protocol: name of the evaluation protocol it was made for; None for no particular one.
         provenance: how it was made (configuration, command, versions, ...), JSON-able; neither times nor paths.
@@ -62,6 +63,7 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
     source_indices: Tensor | None = None
     scores: Tensor | None = None
     learned_lr: float | None = None
+    mirrored: bool = False
     augmentation: dict[str, Any] | None = None
     protocol: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -34,6 +34,8 @@ def describe_set(synthetic: SetContent) -> dict[str, str]:
             rows[name.replace("_", " ")] = what
     if synthetic.learned_lr is not None:
         rows["learned learning rate"] = f"{synthetic.learned_lr:.6g}"
+    if synthetic.mirrored:
+        rows["learned beside"] = "their mirror images"
     if synthetic.augmentation is not None:
         rows |= _rows("augmentation", synthetic.augmentation)
     if synthetic.protocol is not None:

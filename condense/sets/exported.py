@@ -49,6 +49,7 @@ class _Metadata(BaseModel):
     teacher: str | None = None
     parts: int | None = None
     learned_lr: float | None
+    mirrored: bool = False
     augmentation: dict[str, Any] | None
     protocol: str | None
     provenance: dict[str, Any]
@@ -128,6 +129,7 @@ def _arguments(
             preprocessing=preprocessing_from_arrays(metadata.preprocessing, preprocessing),
         ),
         "learned_lr": metadata.learned_lr,
+        "mirrored": metadata.mirrored,
         "augmentation": metadata.augmentation,
         "protocol": metadata.protocol,
         "provenance": metadata.provenance,

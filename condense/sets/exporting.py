@@ -149,6 +149,7 @@ def metadata(synthetic: SetContent) -> dict[str, Any]:
         "label_kind": synthetic.label_kind,
         **synthetic.stored_labels.attributes,
         "learned_lr": synthetic.learned_lr,
+        "mirrored": synthetic.mirrored,
         "augmentation": synthetic.augmentation,
         "protocol": synthetic.protocol,
         "provenance": synthetic.provenance,

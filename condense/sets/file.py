@@ -80,6 +80,8 @@ def _root_attributes(synthetic: SetContent) -> dict[str, Any]:
     facts = {name: getattr(synthetic, name) for name in _FACTS}
     if synthetic.augmentation is not None:
         facts["augmentation"] = json.dumps(synthetic.augmentation)
+    if synthetic.mirrored:
+        facts["mirrored"] = True
     return {
         "bytes": synthetic.bytes,
         "provenance": json.dumps(synthetic.provenance),
@@ -117,6 +119,7 @@ class _Root(_Facts):
     augmentation: str | None = None
     protocol: str | None = None
     learned_lr: float | None = None
+    mirrored: bool = False
 
 
 class _Images(_Facts):
@@ -158,6 +161,7 @@ def _arguments(contents: Contents) -> dict[str, Any]:
         "info": _data_info(contents),
         "augmentation": None if root.augmentation is None else _mapping("augmentation", root.augmentation),
         "provenance": _mapping("provenance", root.provenance),
+        "mirrored": root.mirrored,
         "metrics": {name: _tensor({name: series}, name) for name, series in _below(arrays, "metrics/").items()},
         **{name: _tensor(arrays, name) for name in OF_IMAGES if name in arrays},
         **{name: getattr(root, name) for name in _FACTS},

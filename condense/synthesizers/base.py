@@ -16,6 +16,7 @@ from condense.compute.costs import Workload
 from condense.compute.planning import expected_seconds
 from condense.data import TrainingData
 from condense.data.budget import Budget
+from condense.data.info import DataInfo
 from condense.labels import HardLabels
 from condense.methods.interface import Configured, Job, MethodSettings, Pace, Product, class_major_labels
 from condense.methods.loop import RunRecord, run
@@ -76,6 +77,10 @@ class SynthesizerSettings(MethodSettings):
         left = self.image_average_left
         average = self.image_average if left is None else left ** (1 / iterations)
         return self.model_copy(update={"image_average": average, "image_average_left": None})
+
+    def mirrored(self, info: DataInfo) -> bool:
+        """Whether the images are learned with their mirror images beside them."""
+        return False
 
     def files(self) -> dict[str, str]:
         """The set that images start from, if they start from one."""
@@ -206,7 +211,7 @@ class Synthesizer(Configured[SettingsT], ABC):
     def check(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> None:
         """The size must be so many images per class, and the decoder fit them; a method adds what it needs.
 
-        A flip closure wants mirror images of the same class, and a start as many real images as there are learned ones.
+        Mirror images of another class get a note, and a start from as many real images as there are learned ones.
         """
         ipc = budget.images_per_class
         decoder = decoder_of(settings, ipc)
@@ -215,8 +220,10 @@ class Synthesizer(Configured[SettingsT], ABC):
         note = start_note(settings.initialization, data, ipc, decoder)
         if note:
             say(f"note: {note}")
-        if getattr(settings, "flip_closure", False) and not data.info.mirror:
-            say(f"note: mirror images of {data.info.name} are of no class or another one; a flip closure may harm")
+        if settings.mirrored(data.info) and not data.info.mirror:
+            say(
+                f"note: mirror images of {data.info.name} are of no class or another one; to learn beside them may harm"
+            )
 
     @classmethod
     def preparation(cls, data: TrainingData, budget: Budget, settings: SettingsT) -> list[Workload]:
@@ -261,6 +268,7 @@ class Synthesizer(Configured[SettingsT], ABC):
             space=self.space.name,
             decoder=self.decoder,
             augmentation=None if self.augmentation is None else self.augmentation.to_dict(),
+            mirrored=self.settings.mirrored(self.data.info),
             settings=self.settings.model_copy(update={"iterations": record.iterations}),
             metrics=record.metrics,
             facts={"seconds": record.seconds, "resumed_at": record.resumed_at},

@@ -47,6 +47,10 @@ class ClassMatchingSettings(SynthesizerSettings):
         False, description="match the synthetic images together with their mirror images (FYI; not for digits)"
     )
 
+    def mirrored(self, info: DataInfo) -> bool:
+        """With a flip closure."""
+        return self.flip_closure
+
 
 ClassSettingsT = TypeVar("ClassSettingsT", bound=ClassMatchingSettings)
 

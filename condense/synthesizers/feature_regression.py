@@ -40,6 +40,7 @@ class FeatureRegressionSettings(PooledRegressionSettings):
     last_rate: float = Field(0.1, gt=0, le=1, description="what that falls to along a cosine, as a part of it")
     rate_updates: float = Field(1.0, gt=0, description="updates in which it falls; up to 1, as a part of the run")
     network: str = Field("conv-w128-bn", description="networks whose features are regressed on")
+    network_batch: int | None = Field(1000, ge=1, description="images of the set in one update of a network, at most")
     network_updates: int = Field(100, ge=1, description="T: a network that has had more updates is replaced")
     updates_per_batch: int = Field(1, ge=1, description="updates of the images for one real batch in one network")
     ridge: float = Field(1e-6, gt=0, description="lambda, as a part of the mean diagonal of the kernel")
@@ -152,5 +153,5 @@ class FeatureRegression(PooledRegression[FeatureRegressionSettings]):
             Workload("features", *network, batch=math.ceil(min(settings.real_batch, len(data)) / shared)),
             Workload("feature gradient", *network, batch=moved),
             *([Workload("features", *network, batch=every - moved)] if every > moved else []),
-            Workload("training", *network, batch=math.ceil(min(trained, settings.network_batch) / shared)),
+            Workload("training", *network, batch=math.ceil(min(trained, settings.network_batch or trained) / shared)),
         ]

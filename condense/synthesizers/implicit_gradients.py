@@ -17,8 +17,18 @@ from condense.compute.costs import Workload
 from condense.data import TrainingData
 from condense.data.budget import Budget
 from condense.kernel_ridge import label_margin
-from condense.linearized import Inner, LinearizedNetwork, OuterGradient, adam, outer_gradient
+from condense.linearized import (
+    CLASSIFIER,
+    Inner,
+    LinearizedNetwork,
+    OuterGradient,
+    Solution,
+    adam,
+    outer_gradient,
+)
 from condense.methods.interface import Job
+from condense.networks.build import blank_state
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
 from condense.synthesizers.adam_rates import AdamRates, fastest
 from condense.synthesizers.image_optimizers import AdaBelief
@@ -26,6 +36,7 @@ from condense.synthesizers.inner_network import InnerNetwork
 from condense.synthesizers.pooled_regression import PooledRegression, PooledRegressionSettings, network_of
 
 _RATES_KEPT = 50  # updates after which the inner rate of Adam follows what its runs did
+_SMALL_RESIDUAL = 1e-3  # of conjugate gradients, that passes without a word
 _FIRST_RATES = (1e-5, 5e-5)  # from which those of Adam are searched for
 
 
@@ -38,6 +49,9 @@ class ImplicitGradientsSettings(PooledRegressionSettings):
     network: str = Field("conv-w128-nonorm-softplus", description="networks that are linearised")
     networks: int = Field(30, ge=1, description="M: networks in the pool")
     network_lr: float = Field(5e-5, gt=0, description="learning rate of their training on the set (Adam)")
+    network_batch: int | None = Field(
+        None, ge=1, description="images of the set in one update of a network; default: all"
+    )
     network_updates: int = Field(100, ge=1, description="a network that has had as many updates is replaced")
     most_updates: int = Field(15, ge=1, description="updates of a network after one of the images: from 1 to this")
     solver: Literal["adam", "cg"] = Field(
@@ -58,18 +72,30 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
 
     `adam` solves both problems by so many steps from zero, as released, and so stops early; its rates are found in the
     first update, on its own problems, and the inner one follows what runs do. `cg` solves them to a millionth, or as
-    far as so many steps go: at ten images per class 20 are too few. Networks are computed in float32. Left out is what
-    the released code does beside its paper: tangents whose optimiser keeps its step count, and base weights that drift
-    by momentum in inner steps; for its largest sets also gradients through a part of the real images, and through
-    other rows in each of the solvers. The ridge does not count mirror images, as there. Real images are drawn anew for
-    every update.
+    far as so many steps go, and says how far: at ten images per class 20 are too few. Networks are computed in float32.
+    Left out is what the released code does beside its paper: tangents whose optimiser keeps its step count, and base
+    weights that drift by momentum in inner steps; for its largest sets also gradients through a part of the real
+    images, and through other rows in each of the solvers. The ridge does not count mirror images, as there. Real images
+    are drawn anew for every update.
     """
 
     usual_precision = "float32"
 
     def __init__(self, job: Job, settings: ImplicitGradientsSettings) -> None:
         super().__init__(job, settings)
+        self.worst_residual = 0.0
         self.rates = AdamRates(*(_FIRST_RATES if job.rehearsal else (0.0, 0.0)))  # found in the first update
+
+    @classmethod
+    def check(cls, data: TrainingData, budget: Budget, settings: ImplicitGradientsSettings) -> None:
+        """Also, networks must end in a linear layer, which the ridge classifier stands for."""
+        super().check(data, budget, settings)
+        name, shape, classes = network_of(settings, data.info)
+        if CLASSIFIER not in blank_state(name, shape, classes):
+            raise CondenseError(
+                f"the last operation of network {name} is not one linear layer, which rcig replaces by a ridge "
+                "classifier; let the module end in nn.Linear, or give another --network"
+            )
 
     def optimizer_of(self, learned: list[Tensor]) -> torch.optim.Optimizer:
         """AdaBelief."""
@@ -123,7 +149,7 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
     def _minimum(self, inner: Inner, start: Tensor) -> Tensor:
         """The tangent that solves the inner problem, as far as the solver goes."""
         if self.settings.solver == "cg":
-            return inner.minimum(self.settings.inner_steps)
+            return self._noted(inner.minimum(self.settings.inner_steps))
         if not self.rates.inner:
             self.rates.inner = fastest(inner.loss, start, _FIRST_RATES[0], self.settings.inner_steps)
         tangent, values = adam(inner.loss, start, self.rates.inner, self.settings.inner_steps)
@@ -133,11 +159,26 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
     def _inverse_product(self, inner: Inner, wanted: Tensor) -> Tensor:
         """H^-1 wanted, as far as the solver goes."""
         if self.settings.solver == "cg":
-            return inner.inverse_product(wanted, self.settings.inner_steps)
+            return self._noted(inner.inverse_product(wanted, self.settings.inner_steps))
         problem, start, steps = inner.inverse(wanted), torch.zeros_like(wanted), self.settings.inner_steps
         if not self.rates.inverse:
             self.rates.inverse = fastest(problem, start, _FIRST_RATES[1], steps)
         return adam(problem, start, self.rates.inverse, steps)[0]
+
+    def _noted(self, found: Solution) -> Tensor:
+        """The tangent that conjugate gradients found, and how far they came in the worst case."""
+        self.worst_residual = max(self.worst_residual, found.residual)
+        return found.tangent
+
+    def remarks(self, iterations: int) -> list[str]:
+        """With conjugate gradients that had too few steps."""
+        found, steps = super().remarks(iterations), self.settings.inner_steps
+        if self.worst_residual > _SMALL_RESIDUAL:
+            found.append(
+                f"after {steps} steps conjugate gradients still left up to {self.worst_residual:.1%} of their right "
+                "side, so that gradients are not exact; give more --inner-steps"
+            )
+        return found
 
     def _descend(self, regressed: list[Tensor], found: OuterGradient) -> None:
         """One step of the optimiser down the gradients by images and labels as they are regressed on."""
@@ -163,7 +204,8 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
 
     def state(self) -> dict[str, Tensor]:
         """With the rates of the solver."""
-        return super().state() | {"rates": self.rates.state()}
+        worst = torch.tensor(self.worst_residual, dtype=torch.float64)
+        return super().state() | {"rates": self.rates.state(), "worst_residual": worst}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
@@ -171,13 +213,14 @@ class ImplicitGradients(PooledRegression[ImplicitGradientsSettings]):
         with torch.no_grad():
             self.log_temperature.copy_(state["log_temperature"])
         self.rates = AdamRates.of_state(state["rates"])
+        self.worst_residual = state["worst_residual"].item()
 
     @classmethod
     def work(cls, data: TrainingData, budget: Budget, settings: ImplicitGradientsSettings) -> list[Workload]:
         """Products with the Jacobian in both solvers, then those of the outer loss, and the training of a network."""
         network, rows = network_of(settings, data.info), settings.rows(data.info, budget.images_per_class)
         real, moved = min(settings.real_batch, len(data)), min(rows, settings.gradient_rows or rows)
-        solving, trained = 2 * settings.inner_steps, min(rows, settings.network_batch)
+        solving, trained = 2 * settings.inner_steps, min(rows, settings.network_batch or rows)
         return [
             Workload("gradient", *network, batch=real),
             Workload("gradient", *network, batch=rows, times=2 * solving),

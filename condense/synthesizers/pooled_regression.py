@@ -44,14 +44,14 @@ class PooledRegressionSettings(SynthesizerSettings):
     network: str = Field("conv-w128-nonorm", description="networks whose features are regressed on")
     networks: int = Field(10, ge=1, description="M: networks in the pool")
     network_lr: float = Field(3e-4, gt=0, description="learning rate of their training on the set (Adam)")
-    network_batch: int = Field(1000, ge=1, description="images of the set in one update of a network, at most")
+    network_batch: int | None
     real_batch: int = Field(1024, ge=1, description="real images that the classifier should be right about")
     gradient_rows: int | None = Field(
         None, ge=1, description="training images that an update goes through, drawn anew each time; default: all"
     )
 
-    def flipped(self, info: DataInfo) -> bool:
-        """Whether mirror images take part."""
+    def mirrored(self, info: DataInfo) -> bool:
+        """As settings say, else where mirror images are of the same class."""
         return info.mirror if self.flips is None else self.flips
 
     def training_images(self, info: DataInfo, ipc: int) -> int:
@@ -61,7 +61,7 @@ class PooledRegressionSettings(SynthesizerSettings):
 
     def rows(self, info: DataInfo, ipc: int) -> int:
         """Those of the kernel: training images, and mirror images."""
-        return self.training_images(info, ipc) * (2 if self.flipped(info) else 1)
+        return self.training_images(info, ipc) * (2 if self.mirrored(info) else 1)
 
 
 RegressionSettingsT = TypeVar("RegressionSettingsT", bound=PooledRegressionSettings)
@@ -109,9 +109,14 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
         return build_network(name, shape, classes, derive_seed(self.job.seed, "network", number)).to(self.job.device)
 
     def _pooled(self, number: int) -> InnerNetwork:
-        settings = self.settings
-        rule = TrainingRule(optimizer="adam", lr=settings.network_lr, batch_size=settings.network_batch, epochs=1)
+        lr, batch_size = self.settings.network_lr, self._network_batch
+        rule = TrainingRule(optimizer="adam", lr=lr, batch_size=batch_size, epochs=1)
         return InnerNetwork(self.new_network(number).eval(), rule)
+
+    @property
+    def _network_batch(self) -> int:
+        """How many images of the set are in one update of a network, at most."""
+        return self.settings.network_batch or self.settings.rows(self.data.info, self.job.ipc)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """With labels beside the images, which are learned unless settings say otherwise."""
@@ -153,7 +158,7 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
     def regressed(self) -> tuple[Tensor, Tensor]:
         """The images that the classifier is fitted to, mirror images behind the others, and their labels [m, K]."""
         images, labels = self.decoded(self.images, self.label_values)
-        return flip_closure(images, labels) if self.settings.flipped(self.data.info) else (images, labels)
+        return flip_closure(images, labels) if self.settings.mirrored(self.data.info) else (images, labels)
 
     def moving_rows(self, iteration: int, count: int) -> tuple[Tensor, Tensor]:
         """Which of so many rows gradients go through in an update, and the others."""
@@ -165,9 +170,9 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
 
     def train_network(self, place: int, images: Tensor, labels: Tensor, *indices: int) -> None:
         """One update of a network of the pool on at most `network_batch` of these images, drawn by the indices."""
-        if len(images) > self.settings.network_batch:
+        if len(images) > self._network_batch:
             draws = generator(self.job.seed, "inner images", *indices)
-            chosen = torch.randperm(len(images), generator=draws)[: self.settings.network_batch].to(images.device)
+            chosen = torch.randperm(len(images), generator=draws)[: self._network_batch].to(images.device)
             images, labels = images[chosen], labels[chosen]
         source = in_memory(images.detach(), RegressionLabels(labels.detach()), self.data.info)
         seed = derive_seed(self.job.seed, "inner training", *indices)
@@ -203,7 +208,10 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
 
     def state(self) -> dict[str, Tensor]:
         """With the pool."""
-        return super().state() | self.pool.state() | {"ages": torch.tensor([*self.ages, self.most_tenfold])}
+        return super().state() | self.pool.state() | self._counts()
+
+    def _counts(self) -> dict[str, Tensor]:
+        return {"ages": torch.tensor(self.ages), "most_tenfold": torch.tensor(self.most_tenfold)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
@@ -213,7 +221,7 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
             if self.label_average is not None:
                 self.label_average.copy_(state["label_average"])
         self.pool.load_state(state)
-        *self.ages, self.most_tenfold = state["ages"].tolist()
+        self.ages, self.most_tenfold = state["ages"].tolist(), int(state["most_tenfold"])
 
 
 def network_of(settings: PooledRegressionSettings, info: DataInfo) -> tuple[str, tuple[int, int, int], int]:

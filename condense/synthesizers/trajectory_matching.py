@@ -21,7 +21,7 @@ from condense.compute.costs import Kind, Workload
 from condense.compute.derivatives import check_mixed_product
 from condense.compute.engine import Engine
 from condense.compute.plan import Plan
-from condense.data import TrainingData
+from condense.data import DataInfo, TrainingData
 from condense.data.budget import Budget
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError
@@ -101,6 +101,10 @@ class TrajectoryMatchingSettings(SynthesizerSettings):
         """
         size = self.synthetic_batch or count
         return min(count, max(1, size // 2) if self.flip_closure else size)
+
+    def mirrored(self, info: DataInfo) -> bool:
+        """With a flip closure."""
+        return self.flip_closure
 
 
 class FlatTrajectorySettings(TrajectoryMatchingSettings):

@@ -90,6 +90,10 @@ def test_a_pool_is_a_column_for_each_of_its_networks():
         ({"data": [{"name": "digits", "holdout": 1}]}, "data.0: holdout"),
         ({"methods": [{"name": "dm", "data": []}]}, "methods.0: data: .* at least 1 item"),
         (
+            {"methods": [{"name": "dm", "ipc": [10]}]},
+            r"methods.0: ipc: 10 is none of the grid's \(\[1\]\)",
+        ),
+        (
             {"methods": [{"name": "dm", "data": ["digts"]}]},
             r"methods.0: data: digts is none .*\(digits\); did you mean",
         ),
@@ -118,7 +122,7 @@ def test_a_wrong_grid_is_refused_with_its_place(change: dict[str, Any], message:
         ({"methods": [{"name": "dm", "recipe": "dsk"}]}, "methods.0: unknown recipe of dm 'dsk' .* did you mean desk"),
         ({"methods": [{"name": "dm", "options": {"image_rl": 1}}]}, "methods.0: dm: unknown option --image-rl"),
         ({"methods": [{"name": "dm", "options": {"image_lr": -1}}]}, "methods.0: dm: --image-lr -1"),
-        ({"methods": [{"name": "dm", "options": {"ipc": 2}}]}, "methods.0: dm: unknown option --ipc"),
+        ({"methods": [{"name": "dm", "options": {"ipc": 2}}]}, "methods.0: .*ipc .* give it beside options"),
         (
             {"methods": [{"name": "dm", "options": {"network": "convent"}}]},
             "methods.0: unknown network 'convent' .*convnet",
@@ -181,6 +185,12 @@ def test_an_entry_can_be_for_some_of_the_data_only(tmp_path: Path):
     ]
     alone = plan(parse_grid(content | {"methods": [{"name": "dm", "iterations": 5}]}, "g"), "g")
     assert cells[2].key == alone[1].cell.key
+
+
+def test_an_entry_can_be_for_some_of_the_sizes_only():
+    methods = [{"name": "random"}, {"name": "dm", "iterations": 5, "ipc": [10]}]
+    cells = [work.cell for work in plan(parse_grid(SMALL | {"ipc": [1, 10], "methods": methods}, "g"), "g")]
+    assert {(cell.made.method, cell.made.ipc) for cell in cells} == {("random", 1), ("random", 10), ("dm", 10)}
 
 
 def test_keys_depend_on_what_decides_a_score_and_on_nothing_else():

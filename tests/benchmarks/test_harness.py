@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,21 +12,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import benchmarks
+import condense
 from benchmarks.grid import load_grid, parse_grid
 from benchmarks.harness import _by_experts, exit_code, run_grid
+from benchmarks.pictures import shown_rows, sprite
 from benchmarks.plan import plan, read_data
-from benchmarks.records import read_records
+from benchmarks.records import Record, picture_path, read_records, set_path
 from benchmarks.table import as_dicts, build_table
+from condense.data.preprocessing import Normalization
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import here
 from condense.runtime.tensor_files import load_tensors
+from condense.runtime.validation import validated
+from condense.sets.pictures import brought_into_range
 from condense.sets.synthetic_set import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +119,7 @@ def test_a_killed_benchmark_goes_on_with_the_missing_cells(finished: tuple[Path,
     assert len(after) == 2
     assert before.items() <= after.items()
     assert "| digits | 1 | random |" in (out / "results.md").read_text()
-    assert {path.name for path in out.iterdir()} == {"cells", "choices", "sets"} | {
+    assert {path.name for path in out.iterdir()} == {"cells", "choices", "pictures", "sets"} | {
         f"results.{ending}" for ending in ("md", "csv", "json", "png", "svg")
     }
 
@@ -124,7 +134,72 @@ def test_which_real_images_were_chosen_is_kept(finished: tuple[Path, Path, dict[
     assert facts["fingerprint"] == made.info.fingerprint
 
 
-def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]]):
+def shown(path: Path) -> np.ndarray:
+    """The grey tiles of a sprite of one image of each of ten classes."""
+    with Image.open(path) as picture:
+        assert picture.format == "WEBP"
+        assert picture.size == (8, 80)
+        return np.asarray(picture.convert("L")).reshape(10, 8, 8) / 255
+
+
+def test_every_set_has_a_picture_and_one_of_the_nearest_real_images(
+    finished: tuple[Path, Path, dict[str, str]], digits_file: Path
+):
+    _, out, _ = finished
+    sets = {path.stem for path in (out / "sets").glob("*.h5")}
+    assert {path.stem for path in (out / "pictures").iterdir()} == sets | {f"{name}-nearest" for name in sets}
+    train = condense.load_data(digits_file).train
+    for text in contents(out).values():
+        record = validated(Record, json.loads(text))
+        made = SyntheticSet.load(set_path(record.configuration, out))
+        images = made.plain_images.clamp(0, 1)
+        expected = brought_into_range(made.plain_images)[:, 0].numpy()
+        assert abs(shown(picture_path(record.configuration, out)) - expected).mean() < 0.06
+        for label, (index, distance) in enumerate(record.nearest):
+            assert train.labels[index] == label
+            every = train.pixels(train.class_indices(label)).float() / 255
+            distances = ((every - images[label]) ** 2).mean((1, 2, 3)).sqrt()
+            assert distance == pytest.approx(distances.min().item(), abs=1e-6)
+        nearest = train.pixels(torch.tensor([index for index, _ in record.nearest]))[:, 0].numpy() / 255
+        assert abs(shown(picture_path(record.configuration, out, nearest=True)) - nearest).mean() < 0.06
+        if record.configuration.made.method == "random":
+            assert [index for index, _ in record.nearest] == made.source_indices.tolist()
+
+
+def test_real_images_without_a_licence_stay_with_the_sets(tmp_path: Path):
+    """Those that were chosen, mosaics of them, and the nearest ones; learned images lie with the records."""
+    digits = condense.load_data("digits")
+    path = tmp_path / "mine.npz"
+    images, labels = digits.train.pixels(torch.arange(100))[:, 0].numpy(), digits.train.labels[:100].numpy()
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    learned = {"name": "dm", "iterations": 1, "options": {"network": "convnet-w8-in"}}
+    methods = [{"name": "random"}, {"name": "pca", "options": {"factor": 2}}, learned]
+    run_grid(parse_grid(small(path, methods=methods), "g"), tmp_path / "out", origin="g", executor=here, progress=False)
+    committed = {path.name.split("-")[2] for path in (tmp_path / "out" / "pictures").iterdir()}
+    beside = {path.name.split("-")[2] for path in (tmp_path / "out" / "sets").glob("*.webp")}
+    assert committed == {"dm"}
+    assert beside == {"random", "pca", "dm"}
+    assert not list((tmp_path / "out" / "pictures").glob("*-nearest*"))
+    assert len(list((tmp_path / "out" / "sets").glob("*-nearest*"))) == 3
+
+
+def test_large_images_and_many_classes_give_a_small_picture():
+    info = condense.load_data("digits").info
+    info = replace(
+        info,
+        classes=tuple(map(str, range(120))),
+        image_shape=(3, 128, 64),
+        preprocessing=Normalization((0.0,) * 3, (1.0,) * 3),
+    )
+    images = torch.linspace(0, 1, 240).view(-1, 1, 1, 1).expand(240, 3, 128, 64).contiguous()
+    made = SyntheticSet(stored=images, stored_labels=torch.arange(120).repeat_interleave(2), info=info)
+    picture = sprite([made.pictures_at(row) for row in shown_rows(made)])
+    assert picture.size == (2 * 32, 100 * 64)
+    assert picture.getpixel((16, 32)) == (0, 0, 0)
+    assert picture.getpixel((48, 99 * 64 + 32))[0] == pytest.approx(255 * 199 / 239, abs=1)
+
+
+def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]], digits_file: Path):
     _, out, _ = finished
     raw = [json.loads(text) for text in contents(out).values()]
     record = next(record for record in raw if record["configuration"]["made"]["method"] == "dm")
@@ -137,6 +212,16 @@ def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]]):
     assert record["std"] == pytest.approx(abs(record["accuracies"][0] - record["accuracies"][1]) / 2**0.5)
     assert all(0.05 < accuracy < 1 for accuracy in record["accuracies"])
     assert record["iterations"] == 3
+    (path,) = (out / "sets").glob("*-dm-*.h5")
+    made = SyntheticSet.load(path)
+    assert record["set_digest"] == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    assert record["notes"] == []
+    assert record["curves"] == {name: series.tolist() for name, series in made.metrics.items()}
+    assert len(record["curves"]["loss"]) == 3
+    counts = condense.load_data(digits_file).test.class_counts()
+    right = sum(count * record["class_accuracies"][name] for name, count in zip(made.info.classes, counts))
+    assert right / sum(counts) == pytest.approx(record["mean"])
+    assert 0 < record["calibration_error"] < 1
     assert record["images"] == 10
     assert record["bytes"] == 10 * (64 * 4 + 8)
     assert all(record[part][work] > 0 for part in ("seconds", "peak_memory") for work in ("making", "evaluating"))

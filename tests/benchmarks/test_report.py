@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks import minutes
 from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription
 from benchmarks.plot import draw
 from benchmarks.records import Parts, Record, read_record, write_record
@@ -269,6 +270,32 @@ def test_the_report_is_written_in_all_its_forms(tmp_path: Path):
     before = (tmp_path / "results.svg").read_bytes()
     write_report(records, tmp_path)
     assert (tmp_path / "results.svg").read_bytes() == before
+
+
+def test_methods_with_several_times_have_accuracy_against_minutes(tmp_path: Path):
+    """With a line for each, however it was set up, and the front of them; a size with one time has no panel."""
+    records = [
+        record("dm", minutes=3.0, accuracies=(0.5, 0.5)),
+        record("dm", minutes=8.0, accuracies=(0.6, 0.6)),
+        record("dsa", minutes=3.0, accuracies=(0.7, 0.7), options={"factor": 2}),
+        record("dsa", minutes=3.0, accuracies=(0.4, 0.4)),
+        record("random", accuracies=(0.2, 0.2)),
+        record("dm", minutes=3.0, ipc=10),
+    ]
+    (axes,) = minutes.draw(build_table(records)).axes
+    assert axes.get_title() == "digits, 1 per class: desk (aaaaaaaaaaaa), convnet"
+    shown = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}
+    assert shown == {
+        "dm": [[3, 50], [8, 60]],
+        "dsa (factor 2)": [[3, 70]],
+        "dsa": [[3, 40]],
+        minutes.FRONT: [[3, 70], [8, 70]],
+    }
+    write_report(records, tmp_path)
+    assert Image.open(tmp_path / "minutes.png").size[0] > 500
+    assert minutes.draw(build_table(records[2:])) is None
+    write_report(records[2:], tmp_path / "other")
+    assert not (tmp_path / "other" / "minutes.png").exists()
 
 
 def test_only_failures_still_make_a_report(tmp_path: Path):

@@ -130,7 +130,7 @@ def test_the_inner_loss_its_gradient_and_its_hessian(case: Case):
 def test_the_minimum_is_kernel_regression_with_the_tangent_kernel(case: Case):
     jacobian = case.jacobian(case.images)
     solved = torch.linalg.solve(case.joint, case.labels.flatten())
-    tangent = case.inner.minimum(50, tolerance=1e-13)
+    tangent = case.inner.minimum(50, tolerance=1e-13).tangent
     torch.testing.assert_close(tangent, jacobian.T @ solved, rtol=1e-8, atol=1e-10)
     assert case.inner.loss(tangent)[1].norm() < 1e-10 * case.inner.loss(case.linearized.zero())[1].norm()
     phi, own = case.features(case.real).detach(), case.linearized.features_and_push(case.real, tangent)[1]
@@ -144,13 +144,13 @@ def test_the_minimum_is_kernel_regression_with_the_tangent_kernel(case: Case):
 
 def test_the_inverse_hessian(case: Case):
     wanted = tangent_of(case, "wanted") + case.linearized.pull(case.real, normal(6, CLASSES, purpose="more"))
-    found = case.inner.inverse_product(wanted, 50, tolerance=1e-13)
+    found = case.inner.inverse_product(wanted, 50, tolerance=1e-13).tangent
     torch.testing.assert_close(case.inner.hessian_product(found), wanted, rtol=1e-8, atol=1e-10)
 
 
 def test_conjugate_gradients_end_after_as_many_steps_as_they_may(case: Case):
-    exact = case.inner.minimum(50, tolerance=1e-13)
-    errors = [(case.inner.minimum(steps) - exact).norm() / exact.norm() for steps in (1, 4, 12)]
+    exact = case.inner.minimum(50, tolerance=1e-13).tangent
+    errors = [(case.inner.minimum(steps).tangent - exact).norm() / exact.norm() for steps in (1, 4, 12)]
     assert errors[0] > 1e-3
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-5
@@ -158,14 +158,14 @@ def test_conjugate_gradients_end_after_as_many_steps_as_they_may(case: Case):
 
 def test_adam_approaches_both_solutions():
     case = Case()
-    exact = case.inner.minimum(50, tolerance=1e-13)
+    exact = case.inner.minimum(50, tolerance=1e-13).tangent
     found, values = adam(case.inner.loss, case.linearized.zero(), lr=3e-3, steps=2000)
     assert len(values) == 2000
     assert values[0] == pytest.approx(case.inner.loss(case.linearized.zero())[0])
     assert values[-1] == pytest.approx(case.inner.loss(exact)[0], rel=1e-2)
     assert (found - exact).norm() < 0.2 * exact.norm()
     wanted = case.inner.loss(case.linearized.zero())[1]
-    expected = case.inner.inverse_product(wanted, 50, tolerance=1e-13)
+    expected = case.inner.inverse_product(wanted, 50, tolerance=1e-13).tangent
     found, values = adam(case.inner.inverse(wanted), case.linearized.zero(), lr=1e-3, steps=2000)
     assert values[0] == 0
     assert values[-1] == pytest.approx(-torch.dot(wanted, expected).item(), rel=1e-2)
@@ -206,7 +206,7 @@ def test_direct_and_implicit_gradients_are_those_of_the_solved_problem(flips: bo
     images, labels = everything(*leaves)
     seen = images.detach()
     inner = case.linearized.inner(seen, labels.detach(), RIDGE)
-    tangent = inner.minimum(100, tolerance=1e-14)
+    tangent = inner.minimum(100, tolerance=1e-14).tangent
     found = outer_gradient(
         case.linearized,
         seen,
@@ -214,7 +214,7 @@ def test_direct_and_implicit_gradients_are_those_of_the_solved_problem(flips: bo
         tangent,
         (case.real, case.classes),
         temperature,
-        lambda wanted: inner.inverse_product(wanted, 100, tolerance=1e-14),
+        lambda wanted: inner.inverse_product(wanted, 100, tolerance=1e-14).tangent,
         torch.arange(len(seen)),
     )
     assert found.loss.item() == pytest.approx(solved_loss(case, seen, labels, temperature).item(), rel=1e-9)

@@ -455,6 +455,28 @@ def test_networks_train_at_the_learned_rate_where_the_protocol_says_so(digits):
     assert evaluate(random_set(digits), digits, protocol=learned, runs=1).results[0].lr == QUICK.rule.lr
 
 
+@pytest.mark.parametrize("labels", ["hard", "regression"])
+def test_mirror_images_are_trained_on_where_protocol_and_set_say_so(digits, labels: str):
+    """As if they were stored behind the others, but that they cost nothing."""
+    plain = random_set(digits)
+    flipped = torch.cat([plain.stored, plain.stored.flip(3)])
+    stored = random_set(digits, stored=flipped, stored_labels=plain.labels.repeat(2))
+    rule = QUICK.model_copy(update={"labels": labels, "mirrored": True})
+    found = evaluate(random_set(digits, mirrored=True), digits, protocol=rule, runs=2).results[0]
+    expected = evaluate(stored, digits, protocol=rule, runs=2).results[0]
+    assert found.accuracies == expected.accuracies
+    assert found.bytes == plain.bytes
+    assert found.stored_images == len(plain)
+    assert found.images == expected.images == 2 * len(plain)
+    without = evaluate(plain, digits, protocol=rule, runs=2).results[0]
+    assert without.accuracies != found.accuracies
+    assert rule.hash != rule.model_copy(update={"mirrored": False}).hash
+    other = rule.model_copy(update={"mirrored": False})
+    assert evaluate(random_set(digits, mirrored=True), digits, protocol=other, runs=2).results[0].accuracies == (
+        without.accuracies
+    )
+
+
 # Values to be predicted
 
 REGRESSION = PROTOCOLS.find("desk-regression").model_copy(

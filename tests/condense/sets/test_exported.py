@@ -43,6 +43,7 @@ def make_set(channels: int = 1, **changes: Any) -> SyntheticSet:
         "stored_labels": torch.tensor([2, 0, 1, 0, 1, 2]),
         "info": info(channels),
         "learned_lr": 0.0123,
+        "mirrored": True,
         "augmentation": {"name": "dsa", "strategy": ["flip", "crop"]},
         "protocol": "dsa",
         "provenance": {"configuration": {"method": "dm", "seed": 0}, "command": "condense distill dm"},
@@ -71,7 +72,7 @@ def assert_same(read: SyntheticSet, written: SyntheticSet) -> None:
     assert (read.targets is None) == (written.targets is None)
     assert read.targets is None or torch.equal(read.targets, written.targets)
     assert read.stored_labels.attributes == written.stored_labels.attributes
-    for name in ("label_kind", "learned_lr", "augmentation", "protocol"):
+    for name in ("label_kind", "learned_lr", "mirrored", "augmentation", "protocol"):
         assert getattr(read, name) == getattr(written, name)
     for name in ("name", "classes", "image_shape", "mirror", "fingerprint", "identity"):
         assert getattr(read.info, name) == getattr(written.info, name)

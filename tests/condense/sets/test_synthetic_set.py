@@ -63,6 +63,7 @@ def make_set(dtype: torch.dtype = torch.float32, **changes: Any) -> SyntheticSet
         "stored_labels": torch.tensor([0, 0, 1, 1, 2, 2]),
         "info": data_info(),
         "learned_lr": 0.0123,
+        "mirrored": True,
         "augmentation": {"operations": ("flip", "crop"), "align_corners": False},
         "protocol": "desk",
         "provenance": {
@@ -89,7 +90,7 @@ def assert_same(left: SyntheticSet, right: SyntheticSet) -> None:
             assert mine.dtype == other.dtype
             assert torch.equal(mine, other)
     assert left.stored_labels.attributes == right.stored_labels.attributes
-    for name in ("label_kind", "learned_lr", "augmentation", "protocol", "provenance"):
+    for name in ("label_kind", "learned_lr", "mirrored", "augmentation", "protocol", "provenance"):
         assert getattr(left, name) == getattr(right, name), name
     assert left.info.preprocessing.equals(right.info.preprocessing)
     assert dataclasses.replace(left.info, preprocessing=None_()) == dataclasses.replace(
@@ -344,6 +345,7 @@ FORGED: dict[str, tuple[str, dict[str, Any]]] = {  # attributes of other types t
     "a kind that lacks its values": ("targets", {"kind": "regression"}),
     "no kind of labels": ("targets", {"kind": None}),
     "a rate in words": ("/", {"learned_lr": "fast"}),
+    "mirror images that are a number": ("/", {"mirrored": 1}),
     "provenance that is no JSON": ("/", {"provenance": "{"}),
     "provenance that is a list": ("/", {"provenance": "[1]"}),
     "provenance that is nested": ("/", {"provenance": '{"a": ' * 2000 + "1" + "}" * 2000}),

@@ -17,7 +17,7 @@ from condense.labels import HardLabels, RegressionLabels
 from condense.methods.interface import Job
 from condense.networks import Network, build_network
 from condense.runtime.errors import CondenseError
-from condense.runtime.seeds import derive_seed
+from condense.runtime.seeds import derive_seed, generator
 from condense.synthesizers.feature_regression import FeatureRegression
 from condense.training.rule import cosine_rate
 
@@ -107,6 +107,43 @@ def test_metrics_are_those_of_the_loss(data):
     assert found["loss"] == pytest.approx(0.5 * ((said - wanted) ** 2).sum(1).mean().item(), rel=1e-5)
     assert found["accuracy"] == (said.argmax(1) == wanted.argmax(1)).double().mean().item()
     assert found["margin"] == pytest.approx(1 / 3)
+
+
+def test_labels_that_are_of_two_classes_at_once_are_driven_apart(data):
+    """By the margin, which at the first labels is at its bound: of nothing else does the largest label move up."""
+    method = made(data, networks=1, flips=False)
+    with torch.no_grad():
+        method.label_values.copy_(torch.tensor([0.3, 0.25, -0.55]).expand(6, 3))
+    images, labels = (value.detach().double().requires_grad_() for value in (method.images, method.label_values))
+    same = copy.deepcopy(method.pool.members[0].network).double()
+    method.step(0)
+    _, features, wanted = method._real
+    phi = same.embed(images)
+    gram = phi @ phi.T
+    regular = gram + 1e-3 * gram.diagonal().sum() / 6 * torch.eye(6, dtype=torch.float64)
+    loss = 0.5 * ((features @ phi.T @ torch.linalg.solve(regular, labels) - wanted) ** 2).sum(1).mean()
+    (slope,) = torch.autograd.grad(loss, labels)
+    margin = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64) / 6
+    torch.testing.assert_close(method.label_values.grad.double(), slope + margin, rtol=1e-3, atol=1e-5)
+
+
+def test_large_sets_train_a_network_on_other_images_each_time(data):
+    """Each batch is drawn anew, without replacement, with the labels of its images."""
+    method = made(data, ipc=4, networks=1, network_batch=5, network_lr=0.003, labels="hard", flips=False)
+    seen = []
+    for iteration in range(4):
+        before = copy.deepcopy(method.pool.members[0])
+        method.step(iteration)
+        images, labels, after = method.images.detach(), method.label_values, parameters(method)[0]
+        draws = generator(0, "inner images", iteration)
+        rows = torch.randperm(12, generator=draws)[:5]
+        network = before.network.train()
+        before.optimizer.zero_grad()
+        (0.5 * ((network(images[rows]) - labels[rows]) ** 2).sum(1)).mean().backward()
+        before.optimizer.step()
+        torch.testing.assert_close(after, _flat(network), rtol=1e-3, atol=1e-5)
+        seen.append(tuple(sorted(rows.tolist())))
+    assert len(set(seen)) == 4
 
 
 def test_labels_begin_centred_and_scaled_by_the_number_of_classes(data):
@@ -237,19 +274,21 @@ def test_the_fall_of_the_rate_is_given_for_the_run_or_in_updates(given: float, u
     assert FeatureRegression.Settings(rate_updates=given).for_length(40).rate_updates == updates
 
 
-@pytest.mark.parametrize("settings", [{}, {"updates_per_batch": 3, "gradient_rows": 3}, {"labels": "hard"}])
+@pytest.mark.parametrize(
+    "settings", [{"image_average": 0.9}, {"updates_per_batch": 3, "gradient_rows": 3}, {"labels": "hard"}]
+)
 def test_a_run_goes_on_to_the_same_bits(data, settings: dict):
     """Through replacements, between two updates that share a batch, and with BatchNorm and Adam in the pool."""
     options = {"network": "conv-d2-w4-bn", "networks": 2, "network_updates": 3} | settings
     for stop in (1, 5, 11):
         whole, first = made(data, **options), made(data, **options)
-        expected = [whole.step(iteration) for iteration in range(14)]
+        expected = [whole.advance(iteration) for iteration in range(14)]
         for iteration in range(stop):
-            first.step(iteration)
+            first.advance(iteration)
         state = {name: value.clone() for name, value in first.state().items()}
         second = made(data, **options)
         second.load_state(state)
-        assert [second.step(iteration) for iteration in range(stop, 14)] == expected[stop:]
+        assert [second.advance(iteration) for iteration in range(stop, 14)] == expected[stop:]
         left, right = whole.state(), second.state()
         assert left.keys() == right.keys()
         assert all(torch.equal(value, right[name]) for name, value in left.items())

@@ -46,6 +46,31 @@ def naive_features(method: str, network: torch.nn.Module, images: Tensor) -> lis
     return [10 * where / where.norm(dim=1, keepdim=True), features]  # 100 times the squared distance; features 0.01
 
 
+SAYS = {
+    "dm": [({}, False), ({"flip_closure": True}, True)],
+    "idc": [({}, False), ({"flip_closure": True}, True)],
+    "frepo": [({}, True), ({"flips": False}, False)],
+    "rcig": [({}, True), ({"flips": False}, False)],
+}
+
+
+@pytest.mark.parametrize("method", list(SAYS))
+def test_sets_say_whether_mirror_images_took_part(photographs, method: str):
+    own = {"frepo": {"network": "conv-d2-w2-nonorm"}, "rcig": {"network": "conv-d2-w2-nonorm", "inner_steps": 2}}
+    for given, expected in SAYS[method]:
+        made = condense.distill(method, photographs, 1, iterations=1, **QUICK | own.get(method, {}) | given)
+        assert made.mirrored is expected
+
+
+@pytest.mark.parametrize(("method", "given"), [("dm", {"flip_closure": True}), ("frepo", {"flips": True})])
+def test_mirror_images_of_another_class_are_pointed_out(capsys, method: str, given: dict):
+    digits = condense.load_data("digits")
+    maker = load_object(methods().find(method).target)
+    for settings, said in ((given, True), ({}, False)):
+        maker.check(digits.train, Budget(ipc=1), maker.Settings(**settings))
+        assert ("mirror images of digits are of no class or another one" in capsys.readouterr().err) is said
+
+
 @pytest.mark.parametrize("method", ["dm", "datadam"])
 def test_class_means_are_those_of_images_and_their_mirror_images(photographs, method: str):
     """Closed by hand before the augmentation; real batches are not."""
@@ -96,4 +121,4 @@ def test_it_goes_with_every_augmentation_and_with_inner_training(photographs, me
 
 def test_digits_are_warned_of(capsys):
     condense.distill("dm", condense.load_data("digits"), 1, iterations=1, flip_closure=True, **QUICK)
-    assert "flip closure may harm" in capsys.readouterr().err
+    assert "to learn beside them may harm" in capsys.readouterr().err

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 import condense
 from condense.data import RealData
 from condense.data.budget import Budget
 from condense.labels import HardLabels, RegressionLabels
-from condense.linearized import Inner, Problem, adam
+from condense.linearized import Inner, Problem, Solution, adam
 from condense.methods.interface import Job
-from condense.networks import Network, build_network
+from condense.networks import Network, build_network, network_name
+from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import derive_seed
 from condense.synthesizers.adam_rates import AdamRates, falls, fastest
 from condense.synthesizers.implicit_gradients import ImplicitGradients, shortened
@@ -239,6 +241,55 @@ def test_rates_are_as_fast_as_values_fall(data, monkeypatch: pytest.MonkeyPatch)
     assert not falls([1.0, 1.0])
 
 
+def test_a_run_follows_what_its_solver_did(data, monkeypatch: pytest.MonkeyPatch):
+    """Each run of the inner problem counts, and after so many updates the rate follows them."""
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients._RATES_KEPT", 3)
+    method, values = made(data, solver="adam", inner_steps=4), []
+
+    def noted(problem: Problem, start: Tensor, lr: float, steps: int) -> tuple[Tensor, list[float]]:
+        values.append(found := adam(problem, start, lr, steps))
+        return found
+
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients.adam", noted)
+    for iteration in range(4):
+        method.step(iteration)
+    expected = AdamRates(1.0, 1.0)
+    for _, found in values[::2]:  # every second run is of the inverse Hessian
+        expected.count(found)
+    expected.adapt()
+    method_rate = method.rates.inner
+    fresh = made(data, solver="adam", inner_steps=4)
+    fresh.step(0)
+    assert method_rate == pytest.approx(fresh.rates.inner * expected.inner)
+    assert expected.inner != 1.0
+
+
+@pytest.mark.parametrize(("steps", "said"), [(2, True), (200, False)])
+def test_conjugate_gradients_say_how_far_they_came(data, steps: int, said: bool):
+    method = made(data, ipc=3, inner_steps=steps)
+    method.step(0)
+    remarks = [remark for remark in method.remarks(1) if "conjugate gradients" in remark]
+    assert bool(remarks) is said
+    assert (method.worst_residual > 1e-3) is said
+    if said:
+        assert f"after 2 steps conjugate gradients still left up to {method.worst_residual:.1%} of their" in remarks[0]
+    other = made(data, ipc=3, inner_steps=steps)
+    other.load_state({name: value.clone() for name, value in method.state().items()})
+    assert other.worst_residual == method.worst_residual
+
+
+def test_networks_that_do_not_end_in_a_linear_layer_are_refused(data):
+    parts = [nn.Flatten(), nn.Linear(64, 3)]
+    for more, refused in (([], False), ([nn.Softplus()], True)):
+        settings = ImplicitGradients.Settings(network=network_name(nn.Sequential(*parts, *more), (1, 8, 8), 3))
+        with (
+            pytest.raises(CondenseError, match="is not one linear layer, which rcig replaces by a ridge classifier")
+            if refused
+            else nullcontext()
+        ):
+            ImplicitGradients.check(data.train, Budget(ipc=1), settings)
+
+
 def test_the_inner_rate_follows_its_runs():
     rates = AdamRates(1.0, 5.0)
     for _ in range(71):
@@ -262,8 +313,12 @@ def test_the_inner_rate_follows_its_runs():
 
 def test_solvers_are_asked_for_by_name(data, monkeypatch: pytest.MonkeyPatch):
     asked = []
-    monkeypatch.setattr(Inner, "minimum", lambda self, steps: asked.append(steps) or self.pull(0 * self.labels))
-    monkeypatch.setattr(Inner, "inverse_product", lambda self, wanted, steps: asked.append(steps) or wanted)
+    monkeypatch.setattr(
+        Inner, "minimum", lambda self, steps: asked.append(steps) or Solution(self.pull(0 * self.labels), 0.0)
+    )
+    monkeypatch.setattr(
+        Inner, "inverse_product", lambda self, wanted, steps: asked.append(steps) or Solution(wanted, 0.0)
+    )
     made(data, solver="adam", inner_steps=3).step(0)
     assert asked == []
     made(data, solver="cg", inner_steps=3).step(0)
