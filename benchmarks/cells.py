@@ -61,6 +61,15 @@ def _shortened(classes: tuple[str, ...]) -> str:
     return f"({', '.join(named)})"
 
 
+def _in_words(value: Any) -> str:
+    """The value of an option; of several by their names, as of what chooses.
+
+    >>> _in_words({"network": "convnet", "epochs": 5})
+    'network convnet, epochs 5'
+    """
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+
+
 class SetDescription(Closed):
     """What decides a synthetic set, or a training-time baseline, data aside.
 
@@ -111,7 +120,7 @@ class SetDescription(Closed):
         said = [f"revision {self.revision}"] if self.revision > 1 else []
         said += [] if self.balanced else ["of any class"]
         said += [f"recipe {self.recipe}"] if self.recipe else []
-        said += [f"{name} {value}" for name, value in self.options.items()]
+        said += [f"{name} {_in_words(value)}" for name, value in self.options.items()]
         said += [f"{name} {value}" for name, value in self.plan.items()]
         if self.experts is not None:
             said.append("{experts} {optimizer} experts of {epochs} epochs".format(**self.experts))

@@ -7,6 +7,7 @@ A page says where a table stands and which one it is, and the table follows:
     <!-- table: columns recovery-desk cifar10 10 -->        one data set and size: accuracy in every column of the grid
     <!-- table: labels labels-codecs cifar10 10 -->         one data set and size: the labels of every column, and bytes
     <!-- table: fractions fraction-screen cifar10 -->       one data set: accuracy at every part of it
+    <!-- table: trainings time-to-accuracy -->              trainings without a set: accuracy at every length, seconds
 
     python -m benchmarks.pages
 """
@@ -22,6 +23,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.markdown import markdown_table, percent
+from condense.evaluation.protocols import PROTOCOLS
 from condense.evaluation.statistics import welch_difference
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
@@ -174,6 +176,26 @@ def fractions_table(folder: Path, data: str) -> str:
     return markdown_table(["method", *[_part(column, usual) for column in columns]], cells)
 
 
+def trainings_table(folder: Path) -> str:
+    """Training-time baselines and all data: accuracy at every length, seconds of choosing, how many images are seen."""
+    with (folder / "training.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    protocols = list(dict.fromkeys(line["protocol"] for line in lines))
+    usual = min(protocols, key=len)
+    rows: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        rows.setdefault(line["method"], {})[line["protocol"]] = line
+    table = []
+    for name, scores in rows.items():
+        seen = [int(line["unique_images"]) for line in scores.values()]
+        images = f"{min(seen):,}" + (f" to {max(seen):,}" if min(seen) < max(seen) else "")
+        choosing = mean(float(line["choosing_seconds"] or 0.0) for line in scores.values())
+        table.append([name, *_accuracies(scores, protocols), f"{choosing:.0f}", images])
+    lengths = {usual: f"{PROTOCOLS.find(usual).rule.updates:,} updates"}
+    headings = [lengths.get(protocol, protocol.removeprefix(f"{usual}, ")) for protocol in protocols]
+    return markdown_table(["training", *headings, "choosing, s", "different images"], table)
+
+
 def _part(column: tuple[str, float], usual: str) -> str:
     protocol, fraction = column
     return f"{100 * fraction:g} %" + ("" if protocol == usual else f", {protocol}")
@@ -239,6 +261,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "columns": columns_table,
     "labels": labels_table,
     "fractions": fractions_table,
+    "trainings": trainings_table,
 }
 
 

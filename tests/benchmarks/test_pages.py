@@ -67,6 +67,26 @@ def test_every_column_of_a_grid_is_shown(results: Path):
     ]
 
 
+def test_trainings_without_a_set_stand_beside_all_data_at_every_length(tmp_path: Path):
+    text = "method,protocol,mean,std,choosing_seconds,unique_images\n"
+    for method, scores, choosing, images in (
+        ("rs2", (0.80, 0.90), "0.0", (1200, 5400)),
+        ("pruned (choice herding)", (0.81, 0.85), "135.2", (540, 540)),
+        ("all data", (0.82, 0.91), "", (5400, 5400)),
+    ):
+        for protocol, mean, seen in zip(('"fraction, 1,600 updates"', "fraction"), scores, images):
+            text += f"{method},{protocol},{mean},,{choosing},{seen}\n"
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "training.csv").write_text(text, encoding="utf-8")
+    assert with_tables("<!-- table: trainings clock -->\n", tmp_path).splitlines()[1:] == [
+        "| training | 1,600 updates | 800 updates | choosing, s | different images |",
+        "| --- | --- | --- | --- | --- |",
+        "| rs2 | 80.0 | 90.0 | 0 | 1,200 to 5,400 |",
+        "| pruned (choice herding) | 81.0 | 85.0 | 135 | 540 |",
+        "| all data | 82.0 | 91.0 | 0 | 5,400 |",
+    ]
+
+
 def test_machines_are_told_where_minutes_were_those_of_different_ones(results: Path):
     assert with_tables("<!-- table: cost grid cifar10 10 -->\n", results).splitlines()[1:] == [
         "| method | accuracy, % | iterations | images | bytes | seconds to make | on |",
