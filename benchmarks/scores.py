@@ -152,13 +152,12 @@ def _gain(table: Table, row: Row, column: Column, is_baseline: Callable[[Score],
 
 def _is_random(score: Score) -> bool:
     made = score.records[0].configuration.made
-    return made is not None and made.method == "random"
+    return made is not None and made.method == "random" and made.settings.get("factor") is None
 
 
 def _is_mosaic_of_random(score: Score, tiles: float) -> bool:
     made = score.records[0].configuration.made
-    chosen = made is not None and made.method == "pca" and made.settings.get("score") == "random"
-    return chosen and _tiles(score) == tiles
+    return made is not None and made.method == "random" and _tiles(score) == tiles
 
 
 def _tiles(score: Score) -> float:

@@ -15,6 +15,7 @@ from condense.data.budget import Budget
 from condense.data.sampling import check_enough
 from condense.labels import HardLabels
 from condense.methods.interface import Configured, Job, Pace, Product, SettingsT
+from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say
 from condense.sets.large import real_images
 
@@ -42,6 +43,19 @@ class Group:
     members: Tensor
     count: int
     name: int | str
+
+
+def check_mosaics(data: TrainingData, budget: Budget, factor: int) -> None:
+    """Make sure that every class has enough images for its mosaics of factor x factor; else raise `CondenseError`."""
+    if not budget.balanced:
+        raise CondenseError("a mosaic is of one class: leave --no-balanced out")
+    sizes = data.class_counts()
+    for name, size, count in zip(data.info.classes, sizes, budget.counts(sizes)):
+        if count * factor**2 > size:
+            raise CondenseError(
+                f"{count} mosaics of {factor} x {factor} take {count * factor**2} images, and class {name!r} has "
+                f"{size}; give fewer, or a smaller --factor"
+            )
 
 
 class Selector(Configured[SettingsT], ABC):

@@ -30,7 +30,7 @@ from condense.labels import HardLabels
 from condense.methods.interface import Product
 from condense.runtime.errors import CondenseError
 from condense.selection.area_under_margin import AreaUnderMargin
-from condense.selection.base import Choice
+from condense.selection.base import Choice, check_mosaics
 from condense.selection.error_norms import Easy
 from condense.selection.evidence import EarlyEvidenceSettings, Evidence
 from condense.selection.forgetting import Forgetting
@@ -108,15 +108,8 @@ class Mosaics(EvidenceSelector[MosaicSettings]):
     def check(cls, data: TrainingData, budget: Budget, settings: MosaicSettings) -> None:
         """Every class must have enough images for its mosaics, and these enough pixels."""
         super().check(data, budget, settings)
-        if not budget.balanced:
-            raise CondenseError("a mosaic is of one class: leave --no-balanced out")
-        factor, sizes = settings.factor, data.class_counts()
-        for name, size, count in zip(data.info.classes, sizes, budget.counts(sizes)):
-            if count * factor**2 > size:
-                raise CondenseError(
-                    f"{count} mosaics of {factor} x {factor} take {count * factor**2} images, and class {name!r} has "
-                    f"{size}; give fewer, or a smaller --factor"
-                )
+        factor = settings.factor
+        check_mosaics(data, budget, factor)
         height, width = data.info.image_shape[1:]
         if min(height, width) < 2 * factor:
             raise CondenseError(

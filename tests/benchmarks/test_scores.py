@@ -105,9 +105,9 @@ def test_sets_of_mosaics_are_matched_with_mosaics_of_random_images():
         record("idm", (0.6, 0.6), tiles=4),
         record("dm", (0.5, 0.5)),
         record("random", (0.3, 0.3)),
-        record("pca", (0.45, 0.45), tiles=4, settings={"score": "random"}),
-        record("pca", (0.1, 0.1), tiles=9, settings={"score": "random", "factor": 3}),
-        record("pca", (0.2, 0.2), tiles=4),
+        record("random", (0.45, 0.45), tiles=4, settings={"factor": 2}),
+        record("random", (0.1, 0.1), tiles=9, settings={"factor": 3}),
+        record("rded", (0.2, 0.2), tiles=4),
     ]
     table = build_table(records)
     assert scores_of(table, "idm").gain.mean == pytest.approx(0.3)

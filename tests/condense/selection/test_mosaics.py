@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -49,6 +50,32 @@ def smaller(channel: Tensor, height: int, width: int) -> np.ndarray:
     """By Pillow, whose bilinear filter is as wide as the scale asks for."""
     picture = Image.fromarray(channel.numpy().astype(np.float32), mode="F")
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def test_mosaics_of_random_images_are_decoded_to_them(digits):
+    """What a set with a decoder is compared with: as many bytes, nothing learned."""
+    made = condense.distill("random", digits, 2, seed=3, factor=2)
+    drawn = condense.distill("random", digits, 8, seed=3)
+    assert made.stored.shape == (20, 1, 8, 8)
+    assert (made.stored.dtype, len(made), made.source_indices) == (torch.float32, 80, None)
+    assert made.labels.tolist() == list(np.repeat(np.arange(10), 2)) * 4
+    sources = drawn.source_indices.view(20, 4)
+    small = F.interpolate(digits.train.images(sources.flatten()), (4, 4), mode="bilinear").view(20, 4, 1, 4, 4)
+    expected = torch.cat([torch.cat([small[:, 0], small[:, 1]], 3), torch.cat([small[:, 2], small[:, 3]], 3)], 2)
+    torch.testing.assert_close(made.stored, expected)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "options", "message"),
+    [
+        (50, {"factor": 2}, "50 mosaics of 2 x 2 take 200 images, and class .* has 1[0-9]+; give fewer"),
+        (1, {"factor": 2, "balanced": False}, "a mosaic is of one class"),
+        (1, {"factor": 1}, "--factor 1"),
+    ],
+)
+def test_random_mosaics_that_cannot_be_made_are_refused(digits, ipc: int, options: dict, message: str):
+    with pytest.raises(CondenseError, match=message):
+        condense.distill("random", digits, ipc, **options)
 
 
 @pytest.mark.parametrize(("height", "width", "factor"), [(8, 8, 2), (12, 8, 2), (18, 12, 3)])
