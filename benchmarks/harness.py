@@ -1,4 +1,4 @@
-"""The harness: computes the cells of a grid that have no record yet, one after the other, and writes the report."""
+"""The harness: computes the cells of a grid that have no record yet, alone or on workers, and writes the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.cells import CellJob
 from benchmarks.grid import Grid, load_grid
-from benchmarks.jobs import make_set, score
+from benchmarks.jobs import make_and_score, make_set, score, shares_the_machine
 from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
@@ -27,8 +27,11 @@ from condense.runtime.provenance import circumstances
 from condense.runtime.subprocesses import subprocesses
 
 
-def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
+def run(grid_path: str | Path, out: str | Path, progress: bool = True, workers: Executor | None = None) -> int:
     """Run the grid in a YAML file, each piece of work in its own process, never two at a time.
+
+    With `workers` what nobody takes the time of runs on these, many cells at once: all but sets that were given
+    minutes, training-time baselines, and what shares experts or teachers.
 
     `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed), the
     indices and scores of real images that were chosen (`choices/`), pictures of sets and of the real images nearest
@@ -38,22 +41,28 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True) -> int:
     Returns 0, or 1 if cells failed; these are listed on standard error.
     Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.
     """
-    records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, progress=progress)
+    records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, workers=workers, progress=progress)
     done = sum(record.status == "done" for record in records)
     answer(f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}")
     return exit_code(records)
 
 
 def run_grid(
-    grid: Grid, folder: Path, *, origin: str, executor: Executor = subprocesses, progress: bool = True
+    grid: Grid,
+    folder: Path,
+    *,
+    origin: str,
+    executor: Executor = subprocesses,
+    workers: Executor | None = None,
+    progress: bool = True,
 ) -> list[Record]:
     """Compute what is missing, write the report and return the records of all cells of the grid, in its order.
 
-    `executor` does the work; `origin` names the grid in errors.
+    `executor` does the work, but for what `workers` do, if there are some; `origin` names the grid in errors.
     """
     jobs = plan(grid, origin)
     with _only_run(folder) as claim:
-        records = _compute(jobs, folder, executor, progress, claim)
+        records = _compute(jobs, folder, executor, workers, progress, claim)
         write_report(records, folder)
         claim.check()
         _check_kept(records, folder)
@@ -92,22 +101,48 @@ def _only_run(folder: Path) -> Iterator[Claim]:
         yield claim
 
 
-def _compute(jobs: list[CellJob], folder: Path, executor: Executor, progress: bool, claim: Claim) -> list[Record]:
+def _compute(
+    jobs: list[CellJob], folder: Path, executor: Executor, workers: Executor | None, progress: bool, claim: Claim
+) -> list[Record]:
     """The records of all cells, found or made."""
     records = {job.cell.key: read_record(record_path(job.cell, folder)) for job in jobs}
     missing = _by_experts([job for job in jobs if not _is_done(records[job.cell.key])])
-    failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
     with progress_bar("benchmark", len(missing), enabled=progress) as bar:
-        for number, job in enumerate(missing, start=1):
-            result = _result(job, folder, executor, failed_sets, progress)
+        results = _results(missing, folder, executor, workers, progress)
+        for number, (job, result, shared) in enumerate(results, start=1):
             claim.check()
-            record = _record(job, result, folder)
+            record = _record(job, result, folder, shared=shared)
             write_record(record_path(job.cell, folder), record)
             records[job.cell.key] = record
             if progress:
                 say(_line(record))
             bar.update(number)
     return [record for record in records.values() if record is not None]
+
+
+Result = dict[str, Any] | str
+
+
+def _results(
+    jobs: list[CellJob], folder: Path, executor: Executor, workers: Executor | None, progress: bool
+) -> Iterator[tuple[CellJob, Result, bool]]:
+    """Each job with what scoring its set gives, or an error, and whether other cells ran beside it.
+
+    `workers` do what nobody takes the time of, the cells of a set together; `executor` does the rest, alone.
+    """
+    together = [job for job in jobs if workers is not None and shares_the_machine(job)]
+    alone = [job for job in jobs if job not in together]
+    if workers is not None:
+        by_set: dict[str, list[CellJob]] = {}
+        for job in together:
+            by_set.setdefault(job.cell.set_name, []).append(job)
+        function = partial(make_and_score, folder=folder.resolve(), there=Path.cwd())
+        for outcome in workers.run(function, [tuple(cells) for cells in by_set.values()]):
+            found: list[Result] = outcome.value or [outcome.error or "no result"] * len(outcome.job)
+            yield from ((job, result, True) for job, result in zip(outcome.job, found, strict=True))
+    failed_sets: dict[str, str] = {}  # a set that failed is tried once in a run, not once for every column
+    for job in alone:
+        yield job, _result(job, folder, executor, failed_sets, progress), False
 
 
 def _by_experts(jobs: list[CellJob]) -> list[CellJob]:
@@ -127,12 +162,10 @@ def _is_done(record: Record | None) -> bool:
     return record is not None and record.status == "done"
 
 
-def _result(
-    job: CellJob, folder: Path, executor: Executor, failed_sets: dict[str, str], progress: bool
-) -> dict[str, Any] | str:
+def _result(job: CellJob, folder: Path, executor: Executor, failed_sets: dict[str, str], progress: bool) -> Result:
     """The fields that scoring the cell's set gives, after making the set if it is missing; or the error of either."""
 
-    def do(action: Callable[..., dict[str, Any]]) -> dict[str, Any] | str:
+    def do(action: Callable[..., dict[str, Any]]) -> Result:
         (outcome,) = executor.run(partial(action, folder=folder, progress=progress), [job])
         return outcome.value if outcome.value is not None else outcome.error or "no result"
 
@@ -145,11 +178,12 @@ def _result(
     return do(score)
 
 
-def _record(job: CellJob, result: dict[str, Any] | str, folder: Path) -> Record:
+def _record(job: CellJob, result: Result, folder: Path, *, shared: bool) -> Record:
     cell = job.cell
     fields: dict[str, Any] = {
         "key": cell.key,
         "configuration": cell,
+        "shared": shared,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if isinstance(result, str):

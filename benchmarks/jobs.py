@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -26,9 +27,11 @@ from condense.evaluation import evaluate
 from condense.evaluation.protocols import full
 from condense.evaluation.statistics import deviation
 from condense.methods.distill import make
+from condense.methods.output import is_finished
 from condense.methods.registry import methods
 from condense.methods.request import Request
 from condense.runtime.errors import CondenseError
+from condense.runtime.executors import in_one_line
 from condense.runtime.files import write_text
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.subprocesses import on_every_core
@@ -53,6 +56,38 @@ _SAME_IN_ALL_RESULTS = (
     "weighted",
     "compiled",
 )
+
+
+def shares_the_machine(job: CellJob) -> bool:
+    """Whether a cell may be computed beside others: nobody takes its time, and nothing of it is shared by others.
+
+    Experts and teachers are shared, and made by the first cell that needs them.
+    """
+    made = job.cell.made
+    if made is None:
+        return True
+    return made.minutes is None and not made.is_baseline and made.experts is None and not job.teachers
+
+
+def make_and_score(cells: tuple[CellJob, ...], folder: Path, there: Path) -> list[dict[str, Any] | str]:
+    """The result of each of these cells, which are of one set, or its error; the set is made if it is missing.
+
+    `there` is the folder that paths of a grid are relative to: workers may be in another one.
+    """
+    with contextlib.chdir(there):
+        try:
+            if cells[0].cell.has_set and not is_finished(set_path(cells[0].cell, folder)):
+                make_set(cells[0], folder, progress=False)
+        except Exception as failure:
+            return [in_one_line(failure)] * len(cells)
+        return [_score_or_error(job, folder) for job in cells]
+
+
+def _score_or_error(job: CellJob, folder: Path) -> dict[str, Any] | str:
+    try:
+        return score(job, folder, progress=False)
+    except Exception as failure:
+        return in_one_line(failure)
 
 
 def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Record(Closed):
     the experts that were matched, one after the other, which cells share and `seconds` leave out. `versions`,
     `hardware` and `commit` are those of the scoring, `made_with` has those of the set, which may be older, and the plan
     of its run; `notes` are what was said while it was made, `set_digest` is that of its file (blake2b, 16 bytes; both
-    empty in old records). `compiled` says whether the training step of the scoring was. A failed cell has an `error`,
+    empty in old records). `shared` says whether other cells ran beside it, on workers: its seconds then compare with
+    nothing. `compiled` says whether the training step of the scoring was. A failed cell has an `error`,
     no result.
     """
 
@@ -79,6 +80,7 @@ class Record(Closed):
     made_with: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     set_digest: str | None = None
+    shared: bool = False
     date: str
     configuration: Cell
 

@@ -255,8 +255,17 @@ def _circumstances(tables: Sequence[Table], records: Sequence[Record]) -> str:
             f"- versions: {'; '.join(packages)}",
             f"- commit: {', '.join(commits)}",
             f"- computed: {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else ""),
+            *_shared(records),
         ]
     )
+
+
+def _shared(records: Sequence[Record]) -> list[str]:
+    """What to think of seconds that were taken beside other work."""
+    count = sum(record.shared for record in records)
+    if not count:
+        return []
+    return [f"- {count} of {len(records)} cells ran beside others, on workers: their seconds compare with nothing"]
 
 
 def _different(texts: Iterable[str]) -> list[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from condense.cli.parsing import POSITIONAL, parse
+from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed
+
+if TYPE_CHECKING:
+    from condense.runtime.executors import Executor
 
 
 class BenchmarkOptions(Closed):
@@ -18,6 +23,11 @@ class BenchmarkOptions(Closed):
         description="a YAML file: data, ipc, methods, columns, network_seeds", json_schema_extra=POSITIONAL
     )
     out: Path = Field(description="folder for records, tables and plots; finished cells found there are kept")
+    workers: int | None = Field(
+        None, ge=1, description="compute so many untimed cells at once, on Ray [all one after the other]"
+    )
+    ray: str | None = Field(None, description="address of a Ray cluster that computes untimed cells")
+    threads: int | None = Field(None, ge=1, description="processor threads of each worker [1]")
 
 
 def benchmark(words: Sequence[str]) -> int:
@@ -29,6 +39,22 @@ def benchmark(words: Sequence[str]) -> int:
         description="Run a grid of methods, data, protocols and seeds, each cell in its own process. Started again, it "
         "goes on with the missing cells.",
     )
+    workers = _workers(options)
     from benchmarks import run
 
-    return run(options.grid, options.out, progress=True)
+    return run(options.grid, options.out, progress=True, workers=workers)
+
+
+def _workers(options: BenchmarkOptions) -> Executor | None:
+    """Where untimed cells are computed; raises `CondenseError` if that is out of reach."""
+    if options.workers is not None and options.ray is not None:
+        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
+    if options.workers is None and options.ray is None:
+        if options.threads is not None:
+            raise CondenseError("--threads are those of workers; give --workers or --ray, too")
+        return None
+    from condense.runtime.executors import Ray
+
+    there = Ray(options.workers, options.ray, options.threads or 1)
+    there.check()
+    return there

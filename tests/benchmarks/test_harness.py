@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from benchmarks.table import as_dicts, build_table
 from condense.data.preprocessing import Normalization
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
-from condense.runtime.executors import here
+from condense.runtime.executors import Ray, here
 from condense.runtime.tensor_files import load_tensors
 from condense.runtime.validation import validated
 from condense.sets.pictures import brought_into_range
@@ -231,6 +232,55 @@ def test_a_record_tells_everything(finished: tuple[Path, Path, dict[str, str]], 
     assert record["date"].startswith("20")
     assert str(out.parent) not in json.dumps(record)
     assert "private" not in json.dumps(record)
+
+
+def test_untimed_cells_run_on_workers_and_one_of_them_may_die(
+    finished: tuple[Path, Path, dict[str, str]], digits_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two sets at once; the worker of one is killed when it has made it. Accuracies are those of cells alone."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    attempts = []
+
+    class Deadly:
+        threads = 1
+
+        def run(self, function, jobs):
+            for outcome in Ray(workers=2).run(partial(_once_killed, function, str(tmp_path / "killed")), jobs):
+                attempts.append(outcome.attempts)
+                yield outcome
+
+    methods = [*SMALL["methods"], {"name": "dm", "minutes": 0.01, "options": {"network": "convnet-w8-in"}}]
+    monkeypatch.chdir(ROOT)  # where workers find this module
+    relative = Path(os.path.relpath(digits_file, ROOT))
+    grid = parse_grid(small(relative, methods=methods), "g")
+    alone = Counted()
+    records = run_grid(grid, tmp_path / "out", origin="g", executor=alone, workers=Deadly(), progress=False)
+    assert [record.error for record in records] == [None] * 3
+    assert sorted(attempts) == [1, 2]
+    assert [record.shared for record in records] == [True, True, False]
+    assert alone.calls == ["make_set", "score"]
+    expected = {record.key: record for record in read_records(finished[1])}
+    for record in records[:2]:
+        assert record.accuracies == pytest.approx(expected[record.key].accuracies, abs=0.02)  # of as many threads
+
+
+def _once_killed(function: Callable[[Any], Any], marker: str, cells: Any) -> Any:
+    """Of the set that is learned, the first time, after it was made."""
+    import benchmarks.jobs as jobs
+
+    usual = jobs.score
+
+    def deadly(job: Any, folder: Path, *, progress: bool) -> Any:
+        if job.cell.made.method == "dm" and not Path(marker).exists():
+            Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return usual(job, folder, progress=progress)
+
+    jobs.score = deadly
+    try:
+        return function(cells)
+    finally:
+        jobs.score = usual
 
 
 def test_nothing_is_computed_twice_and_a_lost_set_is_made_again_equal(finished: tuple[Path, Path, dict[str, str]]):

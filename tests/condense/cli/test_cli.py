@@ -157,6 +157,8 @@ def test_lists_name_what_exists():
             "no-experts",
         ),
         (["benchmark", "missing.yaml", "--out", "OUT"], "missing.yaml"),
+        (["benchmark", "g.yaml", "--out", "OUT", "--workers", "2", "--ray", "x"], "give one of them"),
+        (["benchmark", "g.yaml", "--out", "OUT", "--threads", "2"], "--threads are those of workers"),
     ],
 )
 def test_wrong_requests_get_one_line_and_exit_code_2(capsys, tmp_path: Path, words: list[str], message: str):
