@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from benchmarks.training_time import baselines_section, lines_of_baselines
 from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json, write_text
+
+
+_FIGURES = ("results", "training", "labels", "minutes")
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
@@ -48,10 +52,13 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     by_minutes = minutes.draw(table)
     if by_minutes is not None:
         figures["minutes"] = by_minutes
-    for name, figure in figures.items():
-        for ending in ("png", "svg"):
-            with atomic_write(folder / f"{name}.{ending}") as path:
-                save(figure, path, ending)
+    for name, ending in itertools.product(_FIGURES, ("png", "svg")):
+        path = folder / f"{name}.{ending}"
+        if name not in figures:  # an earlier report may have had it
+            path.unlink(missing_ok=True)
+            continue
+        with atomic_write(path) as temporary:
+            save(figures[name], temporary, ending)
     return table
 
 
