@@ -21,7 +21,6 @@ from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json, write_text
 
-
 _FIGURES = ("results", "training", "labels", "minutes")
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import condense
 from condense.data import RealData
+from condense.methods.registry import methods
 from condense.networks import build_network
 from condense.runtime.errors import CondenseError
 from condense.runtime.seeds import generator
@@ -116,6 +118,15 @@ def test_recovery_needs_statistics_of_every_member(teacher: Teacher) -> None:
     assert not plain.has_statistics
     with pytest.raises(CondenseError, match=r"sre2l needs the running statistics .* convnet-d1-w4-in has none"):
         Committee((teacher, plain)).check_statistics("sre2l")
+
+
+@pytest.mark.parametrize("name", [method.name for method in methods() if not method.teacher])
+def test_methods_that_ask_no_teacher_refuse_one(teacher: Teacher, data: RealData, name: str) -> None:
+    """Whatever they work in: the command of a set could not ask for it either."""
+    if methods().find(name).experts:
+        pytest.skip("experts are missed first")
+    with pytest.raises(CondenseError, match=f"{name} asks no teacher: leave --teacher out"):
+        condense.distill(name, data, 1, teacher=teacher)
 
 
 def test_votes_by_the_accuracies_of_students() -> None:
