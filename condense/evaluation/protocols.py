@@ -163,15 +163,8 @@ _FREPO = TrainingRule(
 )
 # That of RCIG (Loo et al., ICML 2023, released code): of the two that it runs the one without augmentation, and only as
 # long as its rate falls. It counts images without mirror images: 1,000 updates for 10, and batches of all up to 256.
-_RCIG = TrainingRule(
-    optimizer="adam",
-    lr=1e-4,
-    batch_size=256,
-    updates=1000,
-    more_updates=(20, 2000),
-    warmup=500,
-    schedule="cosine",
-    last_rate=0.01,
+_RCIG = _FREPO.model_copy(
+    update={"lr": 1e-4, "batch_size": 256, "more_updates": (20, 2000), "shuffled": True, "augmentation": None}
 )
 _FRACTION = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, updates=800, schedule="cosine", augmentation="dsa")
 _FULL = TrainingRule(lr=0.05, weight_decay=5e-4, batch_size=128, epochs=20, schedule="cosine", augmentation="dsa")
