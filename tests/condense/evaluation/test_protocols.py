@@ -35,6 +35,7 @@ HASHES = {
     "ncfm-tiny-10": "4be8c6f7473c",
     "ncfm-tiny-50": "c21211714a8e",
     "regression": "d5ee27e3bf46",
+    "rcig": "a57bef3a71dc",
     "mtt": "80399107d447",
     "sre2l-soft": "cbad60d1ebbe",
     "rded-soft": "d4e2b3b7b7d7",
@@ -278,3 +279,15 @@ def test_protocols_are_closed():
 def test_listing_does_not_import_torch():
     code = "import sys, condense.evaluation; assert 'torch' not in sys.modules; condense.evaluation.PROTOCOLS.names()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_protocol_of_rcig():
+    """`eval.py` of the released code, without augmentation: images are counted with their mirror images here."""
+    protocol = PROTOCOLS.find("rcig")
+    rule = protocol.rule
+    assert (protocol.network, protocol.labels, protocol.networks) == ("conv-w128-nonorm", "regression", 5)
+    assert protocol.mirrored
+    assert [rule.updates_run(2 * images) for images in (10, 100, 500)] == [1000, 2000, 2000]
+    assert rule.augmentation is None
+    assert [rule.update_rate(update, 2000) for update in (0, 250, 500, 2000)] == pytest.approx([0, 5e-5, 1e-4, 1e-6])
+    assert rule.batch_size == 256
