@@ -209,9 +209,9 @@ def _check_teachers(
             f"{entry.name} asks a teacher, a network trained on the real data: train one with condense teachers --data "
             f"{data.name} --net convnet-bn --out teachers, and give --teacher teachers"
         )
-    if teacher is not None and not entry.teacher:
-        raise CondenseError(f"{entry.name} asks no teacher: leave --teacher out")
     if not issubclass(maker, Sliced):
+        if teacher is not None:
+            raise CondenseError(f"{entry.name} asks no teacher: leave --teacher out")
         return
     for option in ("minutes", "keep_every"):
         if getattr(request, option) is not None:

@@ -320,7 +320,7 @@ def test_work_is_counted_with_mirror_images_and_without_steps_that_are_left_out(
 
 def test_digits_are_warned_of_a_flip_closure(digits, buffer, capsys):
     condense.distill("mtt", digits, 1, buffer=buffer, iterations=1, flip_closure=True, **QUICK)
-    assert capsys.readouterr().err.count("flip closure may harm") == 1
+    assert capsys.readouterr().err.count("to learn beside them may harm") == 1
 
 
 def test_augmentation_is_that_of_the_line_of_work_and_can_be_left_out(digits, buffer):

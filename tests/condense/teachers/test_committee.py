@@ -122,9 +122,10 @@ def test_recovery_needs_statistics_of_every_member(teacher: Teacher) -> None:
 
 @pytest.mark.parametrize("name", [method.name for method in methods() if not method.teacher])
 def test_methods_that_ask_no_teacher_refuse_one(teacher: Teacher, data: RealData, name: str) -> None:
-    """Whatever they work in: the command of a set could not ask for it either."""
     if methods().find(name).experts:
         pytest.skip("experts are missed first")
+    if name == "noise":
+        pytest.skip("begins by the normalisation of a teacher, where it is given one")
     with pytest.raises(CondenseError, match=f"{name} asks no teacher: leave --teacher out"):
         condense.distill(name, data, 1, teacher=teacher)
 
