@@ -6,6 +6,7 @@ so; elsewhere it lies with the sets, which are not.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,14 +51,22 @@ def shown_rows(synthetic: SyntheticSet) -> list[Tensor]:
     return [(classes == label).nonzero().flatten()[:PER_CLASS] for label in range(count)]
 
 
+def sprite_tile(height: int, width: int) -> tuple[int, int]:
+    """Width and height in a sprite, in pixels, of images of this size.
+
+    >>> sprite_tile(28, 28), sprite_tile(100, 128)
+    ((28, 28), (64, 50))
+    """
+    factor = min(1.0, _LARGEST_SIDE / max(height, width))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
 def sprite(rows: Sequence[Tensor]) -> Image.Image:
     """Rows of images [n, C, H, W] in about [0, 1] as equal tiles without gaps; short rows end in grey.
 
     Tiles have the size of the images, but at most 64 pixels. Images whose values leave [0, 1] get less contrast.
     """
-    height, width = rows[0].shape[2:]
-    factor = min(1.0, _LARGEST_SIDE / max(height, width))
-    size = max(1, round(width * factor)), max(1, round(height * factor))
+    size = sprite_tile(*rows[0].shape[2:])
     whole = Image.new("RGB", (size[0] * max(map(len, rows)), size[1] * len(rows)), "#808080")
     for row, images in enumerate(rows):
         for column, image in enumerate(brought_into_range(images)):
@@ -66,10 +75,17 @@ def sprite(rows: Sequence[Tensor]) -> Image.Image:
     return whole
 
 
+def encoded(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a WebP file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="webp", quality=_QUALITY, method=6)
+    return buffer.getvalue()
+
+
 def write_sprite(rows: Sequence[Tensor], path: Path) -> None:
     """The sprite of these images as a WebP file."""
     with atomic_write(path) as target:
-        sprite(rows).save(target, format="webp", quality=_QUALITY, method=6)
+        target.write_bytes(encoded(sprite(rows)))
 
 
 def nearest_real(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from benchmarks.label_bytes import draw as draw_labels
 from benchmarks.markdown import markdown_table, percent
 from benchmarks.plot import draw, save
 from benchmarks.records import Record
-from benchmarks.table import Column, Row, Table, as_dicts, build_table, processor, shown_range
+from benchmarks.table import Column, Row, Table, as_dicts, build_table, comma_separated, processor, shown_range
 from benchmarks.training_time import baselines_section, lines_of_baselines
 from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
@@ -86,16 +84,6 @@ def markdown(table: Table, records: Sequence[Record], training: Table | None = N
         _circumstances(tables, records),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
-    """Lines of the same fields, with a heading."""
-    buffer = io.StringIO()
-    if lines:
-        writer = csv.DictWriter(buffer, fieldnames=list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    return buffer.getvalue()
 
 
 def as_json(table: Table) -> dict[str, Any]:

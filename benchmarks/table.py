@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -109,7 +111,7 @@ def build_table(records: Iterable[Record]) -> Table:
     Raises `CondenseError` if two protocol hashes would come into one column: such scores must not be compared.
     """
     records = list(records)
-    table = Table(methods=_names(records))
+    table = Table(methods=method_names(records))
     grouped: dict[tuple[Row, Column], list[Record]] = {}
     for record in records:
         cell = record.configuration
@@ -134,7 +136,7 @@ def _row(data: str, made: SetDescription, names: Mapping[str, str]) -> Row:
     return Row(data, made.size.model_copy(update={"balanced": True}), names[made.label])
 
 
-def _names(records: Sequence[Record]) -> dict[str, str]:
+def method_names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
     A budget that only depends on data and size is left out too, so that one name goes through all of them:
@@ -232,6 +234,16 @@ def _as_dict(row: Row, column: Column, table: Table) -> dict[str, Any]:
         "evaluating_seconds": fmean(record.seconds.evaluating or 0.0 for record in records),
         "training_seconds": fmean(record.seconds.training or record.seconds.evaluating or 0.0 for record in records),
     }
+
+
+def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
+    """Lines of the same fields, with a heading."""
+    buffer = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(buffer, fieldnames=list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return buffer.getvalue()
 
 
 def shown_range(values: Sequence[int]) -> str:

@@ -1,0 +1,135 @@
+"""Pictures of sets for a page: sprites as they are kept with the records, with what lies in each tile of them.
+
+A page that is published has nothing but what may be: files that lie beside the records (see `benchmarks.pictures`).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.page.comparing import Comparison, Entry
+from benchmarks.pictures import encoded, shown_rows, sprite, sprite_tile
+from benchmarks.records import Record, picture_path
+from condense.data.catalogue import DATA_SETS
+from condense.sets.synthetic_set import SyntheticSet
+
+_GREY, _ABOUT = 0x80, 6  # what tiles without image are filled with, and how far compression moves it
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A WebP file in memory: tiles of `tile` (width, height) pixels in rows, of which `counts` say how many are images."""
+
+    content: bytes
+    tile: tuple[int, int]
+    counts: tuple[int, ...]
+
+    @property
+    def url(self) -> str:
+        """The file as a link that holds it."""
+        return f"data:image/webp;base64,{base64.b64encode(self.content).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of one set: `names` of the rows (classes, mostly), and what real image is nearest to each one.
+
+    `nearest` has index and distance, row by row, as long as the images; empty where they are not known. `real` shows
+    them. `key` is that of the row, `group` the data and the size.
+    """
+
+    key: str
+    title: str
+    group: str
+    names: tuple[str, ...]
+    sprite: Sprite
+    nearest: tuple[tuple[int, float], ...] = ()
+    real: Sprite | None = None
+    licence: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to a page, about."""
+        return sum(len(sprite.url) for sprite in (self.sprite, self.real) if sprite is not None)
+
+
+def galleries(tables: Sequence[Comparison], folder: Path, *, public: bool) -> list[Gallery]:
+    """Those of the first set of each row whose pictures are there, each set once."""
+    found: dict[str, Gallery] = {}
+    for table in tables:
+        for entry in table.entries:
+            name = entry.first.configuration.set_name
+            gallery = None if name in found else _gallery(entry, table, folder, public=public)
+            if gallery is not None:
+                found[name] = gallery
+    return list(found.values())
+
+
+def _gallery(entry: Entry, table: Comparison, folder: Path, *, public: bool) -> Gallery | None:
+    record = entry.first
+    sprite, real = (_read(record, folder, nearest=nearest, public=public) for nearest in (False, True))
+    if sprite is None:
+        return None
+    rows, nearest = len(sprite.counts), record.nearest or ()
+    classes = tuple(record.class_accuracies)
+    data = record.configuration.data
+    return Gallery(
+        key=entry.key,
+        title=entry.name,
+        group=table.title,
+        names=classes[:rows] if len(classes) >= rows else tuple(f"row {row}" for row in range(1, rows + 1)),
+        sprite=sprite,
+        nearest=tuple(nearest) if len(nearest) == sum(sprite.counts) else (),
+        real=real,
+        licence=next((entry.licence for entry in DATA_SETS if entry.name == data.name), ""),
+    )
+
+
+def _read(record: Record, folder: Path, *, nearest: bool, public: bool) -> Sprite | None:
+    for published in (True,) if public else (True, False):
+        path = picture_path(record.configuration, folder, nearest=nearest, published=published)
+        if path.exists():
+            return read_sprite(path.read_bytes(), record.configuration.data.image_shape)
+    return None
+
+
+def read_sprite(content: bytes, image_shape: tuple[int, int, int]) -> Sprite:
+    """The tiles of a sprite of images of this shape (channels, height, width)."""
+    tile = sprite_tile(*image_shape[1:])
+    with Image.open(io.BytesIO(content)) as picture:
+        return Sprite(content, tile, tuple(_filled(picture.convert("RGB"), tile)))
+
+
+def _filled(picture: Image.Image, tile: tuple[int, int]) -> Iterator[int]:
+    """How many tiles of each row are images: short rows end in grey."""
+    width, height = tile
+    columns = max(1, picture.width // width)
+    for row in range(max(1, picture.height // height)):
+        count = columns
+        while count and _is_grey(picture.crop(((count - 1) * width, row * height, count * width, (row + 1) * height))):
+            count -= 1
+        yield count
+
+
+def _is_grey(tile: Image.Image) -> bool:
+    return all(abs(end - _GREY) <= _ABOUT for ends in tile.getextrema() for end in ends)
+
+
+def gallery_of(synthetic: SyntheticSet, title: str) -> Gallery:
+    """The gallery of a set in memory, without its nearest real images."""
+    rows = shown_rows(synthetic)
+    content = encoded(sprite([synthetic.pictures_at(row) for row in rows]))
+    named = synthetic.stored_classes is not None
+    return Gallery(
+        key="set",
+        title=title,
+        group=synthetic.info.name,
+        names=synthetic.info.classes[: len(rows)] if named else tuple(f"row {row + 1}" for row in range(len(rows))),
+        sprite=Sprite(content, sprite_tile(*synthetic.info.image_shape[1:]), tuple(map(len, rows))),
+    )
