@@ -77,7 +77,7 @@ def markdown(table: Table, records: Sequence[Record], training: Table | None = N
     sections = [
         _scores(table),
         _references(table),
-        "" if training is None else baselines_section(lines_of_baselines(training)),
+        "" if training is None else baselines_section(training),
         _components(table),
         _machines(table),
         _warnings(tables),

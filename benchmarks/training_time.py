@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table, percent
+from benchmarks.panels import Panel
 from benchmarks.plot import Series, draw_lines
 from benchmarks.table import Table, as_dicts
 
@@ -60,10 +61,8 @@ def _line_of(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
-    """The table of the report; empty without baselines."""
-    if not lines:
-        return ""
+def baselines_panel(table: Table) -> Panel:
+    """The table of a report, with what it says."""
     rows = [
         [
             line["data"],
@@ -76,7 +75,7 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
             f"{line['unique_images']:,}",
             f"{line['bytes']:,}",
         ]
-        for line in lines
+        for line in lines_of_baselines(table)
     ]
     heads = ["data", "at a time", "training", "column", "accuracy", "choosing", "training, s", "unique images", "bytes"]
     text = (
@@ -85,7 +84,13 @@ def baselines_section(lines: Sequence[dict[str, Any]]) -> str:
         "seen, which all have to be stored. The training of a teacher is not counted. Not comparable with sets of as "
         "many images; all data under the same rule is the control."
     )
-    return f"{text}\n\n" + markdown_table(heads, rows)
+    return Panel("Training-time baselines", heads, rows, text)
+
+
+def baselines_section(table: Table) -> str:
+    """The panel in Markdown; empty without baselines."""
+    panel = baselines_panel(table)
+    return f"{panel.text}\n\n" + markdown_table(panel.columns, panel.rows) if panel.rows else ""
 
 
 def draw(lines: Sequence[dict[str, Any]]) -> Figure:

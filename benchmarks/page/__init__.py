@@ -1,7 +1,7 @@
 """The page of a benchmark: one self-contained HTML file that settles a comparison, and the same tables in other forms."""
 
-from benchmarks.page.panels import Panel
+from benchmarks.panels import Panel
 from benchmarks.page.published import Published
-from benchmarks.page.report import write_page
+from benchmarks.page.content import write_page
 
 __all__ = ["Panel", "Published", "write_page"]

@@ -158,7 +158,7 @@ def commands(record: Record) -> Iterator[str]:
         | {"mirror": data.mirror}
         | made.size.recorded
         | {"seed": made.seed, "settings": made.settings | made.options | reached}
-        | {"plan": made.plan if record.made_with is None else record.made_with["plan"]}
+        | {"plan": (record.made_with or {}).get("plan", made.plan)}
         | ({"experts": made.experts} if made.experts else {})
         | ({"teachers": teachers} if teachers else {})
     )
@@ -181,7 +181,7 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "calibration error, %", _each(record.calibration_error for record in records)
     yield "published", "; ".join(each.words for each in entry.published)
     yield "made on", "; ".join(dict.fromkeys(_machine(made_with["hardware"]) for made_with in with_set))
-    yield "made at commit", "; ".join(dict.fromkeys(str(made_with["commit"]) for made_with in with_set))
+    yield "made at commit", "; ".join(dict.fromkeys(str(made_with.get("commit")) for made_with in with_set))
     yield "scored on", "; ".join(dict.fromkeys(_machine(record.hardware) for record in records))
     yield "scored at commit", "; ".join(dict.fromkeys(str(record.commit) for record in records))
     yield "scored", "; ".join(dict.fromkeys(record.date[:10] for record in records))

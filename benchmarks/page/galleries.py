@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -24,10 +24,14 @@ _GREY, _ABOUT = 0x80, 6  # what tiles without image are filled with, and how far
 
 @dataclass(frozen=True)
 class Sprite:
-    """A WebP file in memory: tiles of `tile` (width, height) pixels in rows, of which `counts` say how many are images."""
+    """A WebP file in memory: rows of so many `columns` of tiles of `tile` (width, height) pixels.
+
+    `counts` says how many of each row are images.
+    """
 
     content: bytes
     tile: tuple[int, int]
+    columns: int
     counts: tuple[int, ...]
 
     @property
@@ -41,10 +45,10 @@ class Gallery:
     """The pictures of one set: `names` of the rows (classes, mostly), and what real image is nearest to each one.
 
     `nearest` has index and distance, row by row, as long as the images; empty where they are not known. `real` shows
-    them. `key` is that of the row, `group` the data and the size.
+    them. `keys` are those of the rows that score the set, `group` is the data and the size.
     """
 
-    key: str
+    keys: tuple[str, ...]
     title: str
     group: str
     names: tuple[str, ...]
@@ -56,7 +60,7 @@ class Gallery:
     @property
     def size(self) -> int:
         """Bytes that it adds to a page, about."""
-        return sum(len(sprite.url) for sprite in (self.sprite, self.real) if sprite is not None)
+        return sum(len(each.url) for each in (self.sprite, self.real) if each is not None)
 
 
 def galleries(tables: Sequence[Comparison], folder: Path, *, public: bool) -> list[Gallery]:
@@ -65,29 +69,30 @@ def galleries(tables: Sequence[Comparison], folder: Path, *, public: bool) -> li
     for table in tables:
         for entry in table.entries:
             name = entry.first.configuration.set_name
-            gallery = None if name in found else _gallery(entry, table, folder, public=public)
-            if gallery is not None:
+            if name in found:
+                found[name] = replace(found[name], keys=(*found[name].keys, entry.key))
+            elif (gallery := _gallery(entry, table, folder, public=public)) is not None:
                 found[name] = gallery
     return list(found.values())
 
 
 def _gallery(entry: Entry, table: Comparison, folder: Path, *, public: bool) -> Gallery | None:
     record = entry.first
-    sprite, real = (_read(record, folder, nearest=nearest, public=public) for nearest in (False, True))
-    if sprite is None:
+    made, real = (_read(record, folder, nearest=nearest, public=public) for nearest in (False, True))
+    if made is None:
         return None
-    rows, nearest = len(sprite.counts), record.nearest or ()
+    rows, nearest = len(made.counts), record.nearest or ()
     classes = tuple(record.class_accuracies)
     data = record.configuration.data
     return Gallery(
-        key=entry.key,
+        keys=(entry.key,),
         title=entry.name,
         group=table.title,
         names=classes[:rows] if len(classes) >= rows else tuple(f"row {row}" for row in range(1, rows + 1)),
-        sprite=sprite,
-        nearest=tuple(nearest) if len(nearest) == sum(sprite.counts) else (),
+        sprite=made,
+        nearest=tuple(nearest) if len(nearest) == sum(made.counts) else (),
         real=real,
-        licence=next((entry.licence for entry in DATA_SETS if entry.name == data.name), ""),
+        licence=next((known.licence for known in DATA_SETS if known.name == data.name), ""),
     )
 
 
@@ -103,13 +108,13 @@ def read_sprite(content: bytes, image_shape: tuple[int, int, int]) -> Sprite:
     """The tiles of a sprite of images of this shape (channels, height, width)."""
     tile = sprite_tile(*image_shape[1:])
     with Image.open(io.BytesIO(content)) as picture:
-        return Sprite(content, tile, tuple(_filled(picture.convert("RGB"), tile)))
+        columns = max(1, picture.width // tile[0])
+        return Sprite(content, tile, columns, tuple(_filled(picture.convert("RGB"), tile, columns)))
 
 
-def _filled(picture: Image.Image, tile: tuple[int, int]) -> Iterator[int]:
+def _filled(picture: Image.Image, tile: tuple[int, int], columns: int) -> Iterator[int]:
     """How many tiles of each row are images: short rows end in grey."""
     width, height = tile
-    columns = max(1, picture.width // width)
     for row in range(max(1, picture.height // height)):
         count = columns
         while count and _is_grey(picture.crop(((count - 1) * width, row * height, count * width, (row + 1) * height))):
@@ -124,12 +129,13 @@ def _is_grey(tile: Image.Image) -> bool:
 def gallery_of(synthetic: SyntheticSet, title: str) -> Gallery:
     """The gallery of a set in memory, without its nearest real images."""
     rows = shown_rows(synthetic)
+    tile = sprite_tile(*synthetic.info.image_shape[1:])
     content = encoded(sprite([synthetic.pictures_at(row) for row in rows]))
     named = synthetic.stored_classes is not None
     return Gallery(
-        key="set",
+        keys=(),
         title=title,
         group=synthetic.info.name,
         names=synthetic.info.classes[: len(rows)] if named else tuple(f"row {row + 1}" for row in range(len(rows))),
-        sprite=Sprite(content, sprite_tile(*synthetic.info.image_shape[1:]), tuple(map(len, rows))),
+        sprite=Sprite(content, tile, max(map(len, rows)), tuple(map(len, rows))),
     )

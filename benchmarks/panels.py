@@ -1,4 +1,4 @@
-"""Further records on a page: applications, privacy, trainings for which no set is made."""
+"""Further records in a report: applications, privacy, trainings for which no set is made."""
 
 from __future__ import annotations
 
