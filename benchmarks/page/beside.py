@@ -75,8 +75,7 @@ def as_markdown(table: Comparison) -> str:
     """A heading and a table."""
     columns = shown_columns(table)
     lines = [[_with_verdict(cell) for cell in cells] for cells in cells_of(table, columns)]
-    heading = printable(f"{table.title}: {table.rule}")
-    return f"## {heading}\n\n" + markdown_table([column.heading for column in columns], lines) + "\n"
+    return f"## {printable(_caption(table))}\n\n" + markdown_table([column.heading for column in columns], lines) + "\n"
 
 
 def _with_verdict(cell: Cell) -> str:
@@ -91,7 +90,7 @@ def as_latex(table: Comparison) -> str:
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{latex(f'{table.title}: {table.rule}')}}}",
+            rf"  \caption{{{latex(_caption(table))}}}",
             rf"  \begin{{tabular}}{{{''.join('r' if column.is_number else 'l' for column in columns)}}}",
             r"    \toprule",
             "    " + " & ".join(latex(column.heading) for column in columns) + r" \\",
@@ -103,6 +102,10 @@ def as_latex(table: Comparison) -> str:
             "",
         ]
     )
+
+
+def _caption(table: Comparison) -> str:
+    return f"{table.title}: {table.rule}" + (f"; made on {table.made_on}" if table.made_on else "")
 
 
 def _latex_cell(cell: Cell) -> str:

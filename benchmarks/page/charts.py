@@ -16,7 +16,7 @@ from condense.evaluation.statistics import deviation
 from condense.runtime.printing import printable
 
 _COLOURS = ("#2f86c1", "#d98a00", "#129b77", "#d2601a", "#b7659b", "#7a7fd6", "#8a8a2d", "#c94f6d")  # on light and dark
-_MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross", "hexagon")
+_MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross", "bowtie")
 _FRONT = "#808080"
 _LEAST = 0.01  # on axes of minutes, which are logarithmic: choosing at random takes none
 _DIMENSIONS = 9  # of parallel coordinates, at most: more cannot be read
@@ -67,13 +67,15 @@ def _charts(title: str, tables: Sequence[Comparison]) -> Charts:
 def _costs(tables: Sequence[Comparison]) -> Iterator[Chart]:
     sizes = [table.size for table in tables]
     if all(size.ipc is not None for size in sizes):
-        yield _against("images per class", tables, lambda _, table: float(table.size.ipc or 0))
+        yield _against("images per class", tables, lambda _, table: table.size.ipc, of_sizes=True)
     else:
-        yield _against(
-            "part of the training images, %", tables, lambda _, table: 100 * (table.size.fraction or 0.0) or None
-        )
+        yield _against("part of the training images, %", tables, lambda _, table: _percent(table), of_sizes=True)
     yield _against("bytes of a set", tables, lambda entry, _: COSTS["bytes"](entry))
     yield _against("minutes of making a set", tables, lambda entry, _: _minutes(entry))
+
+
+def _percent(table: Comparison) -> float | None:
+    return None if table.size.fraction is None else 100 * table.size.fraction
 
 
 def _minutes(entry: Entry) -> float | None:
@@ -92,7 +94,9 @@ class _Point:
         return deviation(self.entry.accuracies) or 0.0
 
 
-def _against(cost: str, tables: Sequence[Comparison], read: Callable[[Entry, Comparison], float | None]) -> Chart:
+def _against(
+    cost: str, tables: Sequence[Comparison], read: Callable[[Entry, Comparison], float | None], of_sizes: bool = False
+) -> Chart:
     points = [
         _Point(entry, table, value)
         for table in tables
@@ -123,10 +127,9 @@ def _against(cost: str, tables: Sequence[Comparison], read: Callable[[Entry, Com
         mode="lines",
         line={"color": _FRONT, "dash": "dot", "shape": "hv", "width": 2},
     )
-    axis: dict[str, Any] = {"title": {"text": cost}, "type": "log"}
-    if len({point.cost for point in points}) <= 6:
-        ticks = sorted({point.cost for point in points})
-        axis |= {"tickvals": ticks, "ticktext": [f"{tick:,.6g}" for tick in ticks]}
+    axis: dict[str, Any] = {"title": {"text": cost}, "type": "log", "tickformat": "~s", "tickangle": 0}
+    if of_sizes:
+        axis["tickvals"] = sorted({point.cost for point in points})
     _lay_out(figure, axis, {"title": {"text": "test accuracy, %"}})
     return Chart(
         f"Accuracy against {cost}",

@@ -32,7 +32,8 @@ class Column:
     what: str
     cell: Callable[[Entry, Comparison], Cell]
     is_number: bool = True
-    optional: bool = False  # left out of a table where it says nothing
+    optional: bool = False  # left out of a table where it is empty
+    told_above: bool = False  # left out of a table where all rows say the same, which its heading says then
 
 
 def rank_words(rank: Rank | None) -> str:
@@ -154,12 +155,13 @@ COLUMNS = (
         optional=True,
     ),
     Column("updates", "updates", "Updates of the images; nothing where real images are chosen.", _updates),
-    Column("machine", "made on", "The processor that the set was made on.", _machine, False),
+    Column("machine", "made on", "The processor that the set was made on.", _machine, False, told_above=True),
     Column(
         "published",
         "published",
         "What others print for the method, data and size, under their own protocol: never ranked with ours.",
         _published,
+        optional=True,
     ),
 )
 
@@ -170,11 +172,12 @@ def _name(entry: Entry) -> Cell:
 
 def shown_columns(table: Comparison) -> list[Column]:
     """The columns that say something about this table."""
-    return [
-        column
-        for column in COLUMNS
-        if not column.optional or any(column.cell(entry, table).text for entry in table.entries)
-    ]
+
+    def is_shown(column: Column) -> bool:
+        texts = {column.cell(entry, table).text for entry in table.entries}
+        return not (column.optional and texts == {""}) and not (column.told_above and len(texts) == 1)
+
+    return [column for column in COLUMNS if is_shown(column)]
 
 
 def cells_of(table: Comparison, columns: Sequence[Column]) -> list[list[Cell]]:

@@ -133,6 +133,11 @@ class Comparison:
         """Protocol, its hash and the network."""
         return f"{self.protocol} ({self.protocol_hash}), {self.network}"
 
+    @property
+    def made_on(self) -> str:
+        """The machines in words."""
+        return "; ".join(self.machines)
+
     @cached_property
     def machines(self) -> dict[str, int]:
         """How many rows were made on each kind of machine, the usual one first."""

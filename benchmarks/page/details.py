@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cells import Cell, SetDescription
+from benchmarks.cells import SetDescription
+from benchmarks.described import TeacherDescription
 from benchmarks.page.comparing import Comparison, Entry
 from benchmarks.records import Record
 from benchmarks.table import processor
-from condense.methods.distill import reproduction_command
+from condense.methods.distill import named_teachers, reproduction_command
 from condense.methods.interface import Maker
 from condense.methods.registry import methods
 from condense.recipes import load_recipe
@@ -43,10 +44,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Details:
-    """Of a row, for people; `records` is the JSON of its records, whole."""
+    """Of a row, for people. `commands` has those of each set; `records` is the JSON of its records, whole."""
 
     badges: tuple[Badge, ...]
-    commands: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
     recipe: str
     settings: tuple[Setting, ...]
     facts: tuple[tuple[str, str], ...]
@@ -59,9 +60,9 @@ def details(entry: Entry, table: Comparison) -> Details:
     records = entry.score.records
     return Details(
         badges=tuple(badges(entry, table)),
-        commands=tuple(command for record in records for command in commands(record)),
+        commands=tuple(tuple(commands(record)) for record in records),
         recipe=_made(entry).recipe or "published",
-        settings=tuple(differences(_made(entry), entry.first.configuration)),
+        settings=tuple(differences(entry.first)),
         facts=tuple((name, text) for name, text in _facts(entry) if text),
         notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
         records=json.dumps([record.model_dump(mode="json") for record in records], indent=1),
@@ -118,15 +119,23 @@ def _defaults(method: str) -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
-def differences(made: SetDescription, cell: Cell) -> Iterator[Setting]:
+def differences(record: Record) -> Iterator[Setting]:
     """The settings of a set that are not those of its recipe, or whose recipe is not the published one."""
-    defaults = _defaults(made.method)
-    recipe = defaults | _recipe(made, made.recipe, cell.data.name)
-    published = defaults | _recipe(made, None, cell.data.name)
-    for name, value in made.settings.items():
-        shown = [_shown(settings.get(name, MISSING)) for settings in (made.settings, recipe, published)]
+    made, data = record.configuration.made, record.configuration.data.name
+    assert made is not None, "rows are of sets"
+    here, defaults = _settings(record), _defaults(made.method)
+    recipe, published = (defaults | _recipe(made, name, data) for name in (made.recipe, None))
+    for name in here:
+        shown = [_shown(settings.get(name, MISSING)) for settings in (here, recipe, published)]
         if len(set(shown)) > 1:
             yield Setting(name, *shown)
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """With the iterations that were reached, where a time was given."""
+    made = record.configuration.made
+    assert made is not None, "rows are of sets"
+    return made.settings | made.options | ({} if record.iterations is None else {"iterations": record.iterations})
 
 
 def _shown(value: Any) -> str:
@@ -145,26 +154,37 @@ def _shown(value: Any) -> str:
 
 
 def commands(record: Record) -> Iterator[str]:
-    """The command that makes the set of a record again, and the one that scores it, where there is one."""
+    """The command that makes the set of a record again, and those that label and score it, where they say it all."""
     cell = record.configuration
     made, data, column = cell.made, cell.data, cell.column
     assert made is not None, "rows are of sets"
-    reached = {} if record.iterations is None else {"iterations": record.iterations}
-    teachers = [{"hash": each.hash or each.name, "weight": each.weight} for each in made.teachers]
     yield reproduction_command(
         {"method": made.method, "data": data.name}
         | ({} if data.image_size is None else {"image_size": "{1}x{2}".format(*data.image_shape)})
         | ({} if data.normalization is None else {"normalization": data.normalization})
         | {"mirror": data.mirror}
         | made.size.recorded
-        | {"seed": made.seed, "settings": made.settings | made.options | reached}
+        | {"seed": made.seed, "settings": _settings(record)}
         | {"plan": (record.made_with or {}).get("plan", made.plan)}
         | ({"experts": made.experts} if made.experts else {})
-        | ({"teachers": teachers} if teachers else {})
+        | ({"teachers": _teachers(made.teachers)} if made.teachers else {})
     )
-    if column.labels is None and column.updates is None and data.holdout is None and isinstance(cell.network_seeds, int):
-        asked = {"data": data.name, "protocol": column.protocol, "nets": column.net, "runs": cell.network_seeds}
+    if data.holdout is not None or column.updates is not None or not isinstance(cell.network_seeds, int):
+        return
+    asked = {"data": data.name, "protocol": column.protocol, "nets": column.net, "runs": cell.network_seeds}
+    if column.labels is None:
         yield shlex.join(["condense", "evaluate", "set.h5", *option_words(asked)])
+    elif column.labels.encoder is None:
+        teacher = {"teacher": named_teachers(_teachers(column.labels.teachers))} if column.labels.teachers else {}
+        given = {name: value for name, value in column.labels.settings.items() if value is not None}
+        words = option_words(teacher | given | {"out": "labelled.h5"})
+        yield shlex.join(["condense", "relabel", "set.h5", *words])
+        online = teacher if given.get("labels") == "online" else {}
+        yield shlex.join(["condense", "evaluate", "labelled.h5", *option_words(asked | online)])
+
+
+def _teachers(described: Sequence[TeacherDescription]) -> list[dict[str, Any]]:
+    return [{"hash": each.hash or each.name, "weight": each.weight} for each in described]
 
 
 def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -179,6 +199,10 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "labels", entry.labels or entry.first.label_source or ""
     yield "accuracies, %", "; ".join(" ".join(f"{100 * value:.2f}" for value in record.accuracies) for record in records)
     yield "calibration error, %", _each(record.calibration_error for record in records)
+    yield "seconds of making", _seconds([record.seconds.making for record in records])
+    yield "seconds of experts", _seconds([record.expert_seconds for record in records])
+    yield "seconds of labelling", _seconds([record.seconds.labelling for record in records])
+    yield "seconds of training and testing", _seconds([record.seconds.evaluating for record in records])
     yield "published", "; ".join(each.words for each in entry.published)
     yield "made on", "; ".join(dict.fromkeys(_machine(made_with["hardware"]) for made_with in with_set))
     yield "made at commit", "; ".join(dict.fromkeys(str(made_with.get("commit")) for made_with in with_set))
@@ -187,6 +211,10 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "scored", "; ".join(dict.fromkeys(record.date[:10] for record in records))
     yield "digest of the file", "; ".join(record.set_digest for record in records if record.set_digest) or "not stored"
     yield "key", "; ".join(record.key for record in records)
+
+
+def _seconds(values: Sequence[float | None]) -> str:
+    return "; ".join(f"{value:,.1f}" for value in values if value is not None)
 
 
 def _seed(record: Record) -> int:

@@ -145,9 +145,9 @@
     const layout = structuredClone(figure.layout);
     const [kind] = figure.data.map((trace) => trace.type);
     const named = figure.data.length;
-    Object.assign(layout.xaxis, axis);
-    Object.assign(layout.yaxis, axis);
-    Object.assign(layout.font, { color: style.color, size: narrow ? 11 : 12 });
+    layout.xaxis = { ...layout.xaxis, ...axis };
+    layout.yaxis = { ...layout.yaxis, ...axis };
+    layout.font = { ...layout.font, color: style.color, size: narrow ? 11 : 12 };
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.hoverlabel = { bgcolor: style.backgroundColor, font: { color: style.color } };
     layout.showlegend = kind === "scatter";

@@ -248,13 +248,13 @@ def reproduction_command(configuration: dict[str, Any]) -> str:
     if "experts" in configuration:
         values["buffer"] = "experts"
     if "teachers" in configuration:
-        values["teacher"] = _named(configuration["teachers"])
+        values["teacher"] = named_teachers(configuration["teachers"])
     if "label experts" in configuration:
         values["label_buffer"] = "label-experts"
     return shlex.join(["condense", "distill", configuration["method"], *option_words(values | {"out": "set.h5"})])
 
 
-def _named(teachers: Sequence[Mapping[str, Any]]) -> str:
+def named_teachers(teachers: Sequence[Mapping[str, Any]]) -> str:
     """Teachers for a command, by files that are called as their hashes; weights where there are several."""
     if len(teachers) == 1:
         return f"{teachers[0]['hash']}.safetensors"
