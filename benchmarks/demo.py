@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from benchmarks.grid import load_grid
 from benchmarks.harness import exit_code, run_grid
 from benchmarks.markdown import percent
+from benchmarks.page import page_path
 from benchmarks.report import heading
 from benchmarks.table import Table, build_table
 from condense.runtime.errors import CondenseError
@@ -24,14 +25,14 @@ from condense.sets.synthetic_set import SyntheticSet
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
 _FOLDERS = ("cells", "choices", "pictures", "sets", "images")
-_OWN = (_MARKER, "results.*", *(f"{folder}/digits-*" for folder in _FOLDERS), "sets/.*", "*.tmp", "*.tmp/*")
+_OWN = (_MARKER, "results.*", *(f"{folder}/digits-*" for folder in _FOLDERS), "sets/.*", "report/*", "*.tmp", "*.tmp/*")
 
 
 def run_demo(out: str | Path = "demo", progress: bool = True) -> int:
     """Condense the digits to 1 and 10 images per class, compare with real images, write everything into `out`.
 
-    Writes the sets (`sets/*.h5`), a picture of each (`images/*.png`), the plot (`results.png`, `.svg`) and the results
-    (`results.json`, `.csv`, `.md`), and prints a table. Replaces what an earlier demo wrote.
+    Writes the sets (`sets/*.h5`), a picture of each (`images/*.png`), the plot (`results.png`, `.svg`), the results
+    (`results.json`, `.csv`, `.md`) and a page of all of it (`report/index.html`), and prints a table. Replaces what an earlier demo wrote.
 
     Returns 0, or 1 if a part failed. Raises `CondenseError` if `out` holds anything that no demo wrote.
     """
@@ -102,4 +103,4 @@ def _print(table: Table, folder: Path) -> None:
     for record in table.full.values():
         mean = percent(record.mean or 0.0, record.std)
         answer(f"for reference, all {record.images:,} training images: {mean} %")
-    answer(f"sets, pictures, plot and results are in {folder}")
+    answer(f"sets, pictures, plot and results are in {folder}; the page that shows them is {page_path(folder)}")

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.cells import CellJob
 from benchmarks.grid import Grid, load_grid
 from benchmarks.jobs import make_and_score, make_set, score, shares_the_machine
+from benchmarks.page import page_path
 from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
 from benchmarks.report import write_report
@@ -35,15 +36,18 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True, workers: 
 
     `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed), the
     indices and scores of real images that were chosen (`choices/`), pictures of sets and of the real images nearest
-    to theirs, as far as these may be shown (`pictures/`), and `results.md`, `.csv`, `.json`, `.png` and
-    `.svg`. Cells with a good record there are not computed again; failed ones are tried again.
+    to theirs, as far as these may be shown (`pictures/`), `results.md`, `.csv`, `.json`, `.png` and `.svg`, and
+    a page of all of it (`report/index.html`). Cells with a good record there are not computed again; failed ones are tried again.
 
     Returns 0, or 1 if cells failed; these are listed on standard error.
     Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.
     """
     records = run_grid(load_grid(grid_path), Path(out), origin=Path(grid_path).name, workers=workers, progress=progress)
     done = sum(record.status == "done" for record in records)
-    answer(f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}")
+    answer(
+        f"{done} of {len(records)} cells are done; the tables are in {Path(out) / 'results.md'}, and with pictures and "
+        f"charts in {page_path(Path(out))}"
+    )
     return exit_code(records)
 
 
@@ -97,6 +101,7 @@ def _only_run(folder: Path) -> Iterator[Claim]:
         remove_half_done(folder / "choices", "*.safetensors")
         remove_half_done(folder / "pictures", "*.webp")
         remove_half_done(folder / "cells", "*.json")
+        remove_half_done(page_path(folder).parent, "*")
         write_text(folder / "sets" / ".gitignore", "*\n")
         yield claim
 

@@ -1,4 +1,4 @@
-"""The report of a benchmark: Markdown, CSV, JSON and a plot from the records of its cells."""
+"""The report of a benchmark: a page, Markdown, CSV, JSON and a plot from the records of its cells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmarks import minutes
 from benchmarks.label_bytes import compares_labels
 from benchmarks.label_bytes import draw as draw_labels
 from benchmarks.markdown import markdown_table, percent
+from benchmarks.page import write_page
 from benchmarks.plot import draw, save
 from benchmarks.records import Record
 from benchmarks.table import Column, Row, Table, as_dicts, build_table, comma_separated, processor, shown_range
@@ -23,7 +24,9 @@ _FIGURES = ("results", "training", "labels", "minutes")
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
-    """Write `results.md`, `.csv`, `.json`, and `.png` and `.svg` if anything was scored; return the table.
+    """Write `results.md`, `.csv`, `.json`, `.png` and `.svg` if anything was scored, and a page; return the table.
+
+    The page is `report/index.html` (see `benchmarks.page`); it shows real images where there are pictures of them.
 
     Training-time baselines never stand beside sets: they have a table of their own in `results.md`, and `training.csv`,
     `.png` and `.svg`. Where only labels differ, `labels.png` and `.svg` have accuracy against bytes; where methods were
@@ -56,6 +59,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
             continue
         with atomic_write(path) as temporary:
             save(figures[name], temporary, ending)
+    write_page(records, folder, public=False)
     return table
 
 

@@ -2,6 +2,6 @@
 
 from benchmarks.panels import Panel
 from benchmarks.page.published import Published
-from benchmarks.page.content import write_page
+from benchmarks.page.content import page_path, write_page
 
-__all__ = ["Panel", "Published", "write_page"]
+__all__ = ["Panel", "Published", "page_path", "write_page"]

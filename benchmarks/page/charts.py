@@ -154,34 +154,51 @@ def _against(
     )
 
 
+@dataclass(frozen=True)
+class Curve:
+    """What was recorded in equal parts of a run: of the set of a row, or of one without a row (then `key` is empty)."""
+
+    key: str
+    title: str
+    size: str
+    values: tuple[float, ...]
+
+
 def _curves(tables: Sequence[Comparison]) -> Iterator[Chart]:
     """One chart for each series that was recorded, of the first set of each row."""
-    named = [(table, entry, name) for table in tables for entry in table.entries for name in entry.first.curves]
-    for series in dict.fromkeys(name for *_, name in named):
-        found = [(table, entry, entry.first.curves[series]) for table, entry, name in named if name == series]
-        figure = go.Figure()
-        for number, (table, entry, values) in enumerate(found):
-            figure.add_scatter(
-                x=_parts(len(values)),
-                y=list(values),
-                customdata=[entry.key] * len(values),
-                name=text(f"{entry.title}, {table.size.short}"),
-                mode="lines",
-                line=_look(number)["line"],
-            )
-        _lay_out(figure, {"title": {"text": "part of the run, %"}}, {"title": {"text": text(series)}})
-        longest = max(len(values) for *_, values in found)
-        yield Chart(
-            f"Learning curve: {series}",
-            "Means of at most a hundred equal parts of the run that made the first set of a row. Methods may mean "
-            "different things by one name.",
-            _json(figure),
-            ("row", "size", *(f"{part:g} %" for part in _parts(longest))),
-            tuple(
-                Line(entry.key, (entry.title, str(table.size), *(f"{value:.4g}" for value in values)))
-                for table, entry, values in found
-            ),
+    found: dict[str, list[Curve]] = {}
+    for table in tables:
+        for entry in table.entries:
+            for series, values in entry.first.curves.items():
+                found.setdefault(series, []).append(Curve(entry.key, entry.title, table.size.short, values))
+    for series, of_series in found.items():
+        yield learning_curves(series, of_series)
+
+
+def learning_curves(series: str, curves: Sequence[Curve]) -> Chart:
+    """A series that was recorded in several runs."""
+    figure = go.Figure()
+    for number, curve in enumerate(curves):
+        figure.add_scatter(
+            x=_parts(len(curve.values)),
+            y=list(curve.values),
+            customdata=[curve.key] * len(curve.values),
+            name=text(", ".join(filter(None, [curve.title, curve.size]))),
+            mode="lines",
+            line=_look(number)["line"],
         )
+    _lay_out(figure, {"title": {"text": "part of the run, %"}}, {"title": {"text": text(series)}})
+    longest = max(len(curve.values) for curve in curves)
+    return Chart(
+        f"Learning curve: {series}",
+        "Means of at most a hundred equal parts of the run that made the set, the first one of a row. Methods may mean "
+        "different things by one name.",
+        _json(figure),
+        ("row", "size", *(f"{part:g} %" for part in _parts(longest))),
+        tuple(
+            Line(curve.key, (curve.title, curve.size, *(f"{value:.4g}" for value in curve.values))) for curve in curves
+        ),
+    )
 
 
 def _parts(count: int) -> list[float]:

@@ -21,6 +21,11 @@ from benchmarks.table import build_table
 from benchmarks.training_time import baselines_panel
 
 
+def page_path(folder: Path) -> Path:
+    """Where the page of a benchmark is."""
+    return folder / "report" / "index.html"
+
+
 def write_page(
     records: Sequence[Record],
     folder: Path,
@@ -38,7 +43,7 @@ def write_page(
     Raises `CondenseError` where it cannot be written.
     """
     tables = comparisons(records, published)
-    target = folder / "report" / "index.html"
+    target = page_path(folder)
     values = {
         "title": title or folder.resolve().name,
         "tables": [Shown(table) for table in tables],

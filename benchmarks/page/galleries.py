@@ -135,7 +135,7 @@ def gallery_of(synthetic: SyntheticSet, title: str) -> Gallery:
     return Gallery(
         keys=(),
         title=title,
-        group=synthetic.info.name,
+        group=f"{synthetic.info.name}, {len(synthetic.stored)} images",
         names=synthetic.info.classes[: len(rows)] if named else tuple(f"row {row + 1}" for row in range(len(rows))),
         sprite=Sprite(content, tile, max(map(len, rows)), tuple(map(len, rows))),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -159,6 +159,7 @@ class ShowOptions(Closed):
         json_schema_extra=POSITIONAL,
     )
     png: Path | None = Field(None, description="also draw its images, or the accuracies of the experts, here")
+    html: Path | None = Field(None, description="also write a page of the set: what it is, its images and its curves")
 
 
 def show(words: Sequence[str]) -> int:
@@ -175,8 +176,10 @@ def show(words: Sequence[str]) -> int:
         _show_teachers(options)
         return 0
     show_one = _show_experts if options.set.is_dir() else _show_set
-    picture = options.png
-    with nullcontext() if picture is None else claimed_output(picture, "show", suffix=".png", option="--png"):
+    with ExitStack() as claims:
+        for path, suffix in ((options.png, ".png"), (options.html, ".html")):
+            if path is not None:
+                claims.enter_context(claimed_output(path, "show", suffix=suffix, option=f"--{suffix[1:]}"))
         show_one(options)
     return 0
 
@@ -194,6 +197,7 @@ def _show_teachers(options: ShowOptions) -> None:
 
     if options.png is not None:
         raise CondenseError("--png draws the images of a set or the accuracies of experts: leave it out for teachers")
+    _refuse_page(options)
     files = teacher_files(options.set)
     for number, teacher in enumerate([Teacher.open(file) for file in files]):
         if len(files) > 1:
@@ -210,12 +214,22 @@ def _show_set(options: ShowOptions) -> None:
     if options.png is not None:
         with atomic_write(options.png) as temporary:
             synthetic.grid().save(temporary, format="PNG")
+    if options.html is not None:
+        from benchmarks.page.one_set import write_set_page
+
+        write_set_page(synthetic, options.html, options.set.name)
+
+
+def _refuse_page(options: ShowOptions) -> None:
+    if options.html is not None:
+        raise CondenseError("--html writes the page of a synthetic set: leave it out for teachers and experts")
 
 
 def _show_experts(options: ShowOptions) -> None:
     from buffers import ExpertBuffer
     from buffers.summary import accuracy_table, describe_buffer, plot_accuracies
 
+    _refuse_page(options)
     buffer = ExpertBuffer.open(options.set)
     _print_rows(describe_buffer(buffer))
     answer("", *accuracy_table(buffer))
