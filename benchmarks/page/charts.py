@@ -224,6 +224,8 @@ def _classes(tables: Sequence[Comparison]) -> Iterator[Chart]:
             z=values,
             customdata=[[entry.key] * len(names) for entry, _ in found],
             colorscale="Cividis",
+            zmin=0,
+            zmax=100,
             colorbar={"title": {"text": "%"}, "thickness": 12},
             hovertemplate="%{y}, %{x}: %{z:.1f} %<extra></extra>",
         )

@@ -117,7 +117,9 @@ def _published(entry: Entry, table: Comparison) -> Cell:
 
 
 COLUMNS = (
-    Column("method", "method", "The method, and what is particular about the row.", lambda entry, _: _name(entry), False),
+    Column(
+        "method", "method", "The method, and what is particular about the row.", lambda entry, _: _name(entry), False
+    ),
     Column("labels", "labels", "What networks learn from: class indices, or soft labels.", _labels, False),
     Column(
         "accuracy",

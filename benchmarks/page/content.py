@@ -52,7 +52,10 @@ def write_page(
         "columns": COLUMNS,
         "public": public,
     }
-    script = {"budgets": {table.key: budgets(table) for table in tables}, "charts": [asdict(each) for each in charts(tables)]}
+    script = {
+        "budgets": {table.key: budgets(table) for table in tables},
+        "charts": [asdict(each) for each in charts(tables)],
+    }
     write_html(target, "report.html.j2", values, script, galleries(tables, folder, public=public))
     write_beside(tables, target.parent)
     return target

@@ -195,9 +195,15 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "method", f"{made.method}, revision {made.revision}"
     yield "budget that was given", ", ".join(made.budget)
     yield "seeds of the sets", ", ".join(str(_seed(record)) for record in records)
-    yield "seeds of the networks", f"{seeds} networks of seed 0" if isinstance(seeds, int) else ", ".join(map(str, seeds))
+    yield (
+        "seeds of the networks",
+        f"{seeds} networks of seed 0" if isinstance(seeds, int) else ", ".join(map(str, seeds)),
+    )
     yield "labels", entry.labels or entry.first.label_source or ""
-    yield "accuracies, %", "; ".join(" ".join(f"{100 * value:.2f}" for value in record.accuracies) for record in records)
+    yield (
+        "accuracies, %",
+        "; ".join(" ".join(f"{100 * value:.2f}" for value in record.accuracies) for record in records),
+    )
     yield "calibration error, %", _each(record.calibration_error for record in records)
     yield "seconds of making", _seconds([record.seconds.making for record in records])
     yield "seconds of experts", _seconds([record.expert_seconds for record in records])
@@ -227,4 +233,6 @@ def _each(values: Iterator[float | None]) -> str:
 
 
 def _machine(hardware: dict[str, Any]) -> str:
-    return f"{processor(hardware)}, {hardware['cores']} cores, {hardware['threads']} threads, {hardware['memory_gb']} GB"
+    return (
+        f"{processor(hardware)}, {hardware['cores']} cores, {hardware['threads']} threads, {hardware['memory_gb']} GB"
+    )

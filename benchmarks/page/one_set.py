@@ -23,4 +23,6 @@ def write_set_page(synthetic: SyntheticSet, path: Path, name: str) -> None:
     rows = synthetic.describe()
     values = {"title": name, "command": rows.pop("command", ""), "rows": rows, "has_curves": bool(recorded)}
     groups = [Charts("the run", tuple(recorded), ())] if recorded else []
-    write_html(path, "set.html.j2", values, {"charts": [asdict(each) for each in groups]}, [gallery_of(synthetic, name)])
+    write_html(
+        path, "set.html.j2", values, {"charts": [asdict(each) for each in groups]}, [gallery_of(synthetic, name)]
+    )

@@ -249,6 +249,7 @@
   if (comparison && content.charts.length > 0) {
     comparison.append(...content.charts.map((group, number) => make("option", { value: number }, group.title)));
     comparison.addEventListener("change", () => showCharts(content.charts[comparison.value]));
+    comparison.closest("p").hidden = content.charts.length === 1;
     showCharts(content.charts[0]);
   }
 
@@ -341,12 +342,12 @@
       const attributes = { type: "button", "aria-label": current.label, onclick: () => enlarge(index) };
       return make("li", {}, make("button", attributes, make("span", {}, ...tiles(current, 48)), ...caption));
     });
-    return [make("h3", {}, heading), make("ul", { class: "pictures" }, ...buttons)];
+    return make("div", {}, make("h3", {}, heading), make("ul", { class: "pictures" }, ...buttons));
   }
 
   function showPictures(view) {
     shown = [];
-    document.getElementById("tiles").replaceChildren(...view.rows.flatMap(pictureRow));
+    document.getElementById("tiles").replaceChildren(...view.rows.map(pictureRow));
   }
 
   const gallerySelect = document.getElementById("gallery");
@@ -359,6 +360,7 @@
       gallerySelect.append(group);
     }
     gallerySelect.addEventListener("change", () => showPictures(every[gallerySelect.value]));
+    gallerySelect.closest("p").hidden = every.length === 1;
     showPictures(every[0]);
     content.galleries.forEach((gallery, number) => {
       for (const key of gallery.keys) {

@@ -29,7 +29,7 @@ def write_html(
     values: Mapping[str, Any],
     script: Mapping[str, Any],
     galleries: Sequence[Gallery],
-    limit: int = LIMIT,
+    limit: int | None = None,
 ) -> None:
     """Write a page made of a template, its values, what its script draws, and galleries.
 
@@ -37,6 +37,7 @@ def write_html(
     standard error. Raises `CondenseError` where the page cannot be written.
     """
     kept, left_out = list(galleries), list[Gallery]()
+    limit = LIMIT if limit is None else limit
     while len(page := rendered(template, values, script, kept, left_out).encode()) > limit and kept:
         excess = len(page) - limit
         for gallery in sorted(kept, key=lambda each: -each.size):
@@ -46,7 +47,9 @@ def write_html(
             left_out.append(gallery)
             excess -= gallery.size
     for gallery in left_out:
-        say(f"{path}: the pictures of {gallery.title} ({gallery.group}) are left out, for it to stay under {_size(limit)}")
+        say(
+            f"{path}: the pictures of {gallery.title} ({gallery.group}) are left out, for it to stay under {_size(limit)}"
+        )
     if len(page) > limit:
         say(f"{path} has {_size(len(page))}: there are too many records for one page")
     write_text(path, page.decode())
