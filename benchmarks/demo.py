@@ -25,14 +25,16 @@ from condense.sets.synthetic_set import SyntheticSet
 GRID = Path(__file__).parent / "grids" / "demo.yaml"
 _MARKER = ".condense-demo"
 _FOLDERS = ("cells", "choices", "pictures", "sets", "images")
-_OWN = (_MARKER, "results.*", *(f"{folder}/digits-*" for folder in _FOLDERS), "sets/.*", "report/*", "*.tmp", "*.tmp/*")
+_IN_FOLDERS = (*(f"{folder}/digits-*" for folder in _FOLDERS), "sets/.*", "report/*")
+_OWN = (_MARKER, "results.*", *_IN_FOLDERS, "*.tmp", "*.tmp/*")
 
 
 def run_demo(out: str | Path = "demo", progress: bool = True) -> int:
     """Condense the digits to 1 and 10 images per class, compare with real images, write everything into `out`.
 
     Writes the sets (`sets/*.h5`), a picture of each (`images/*.png`), the plot (`results.png`, `.svg`), the results
-    (`results.json`, `.csv`, `.md`) and a page of all of it (`report/index.html`), and prints a table. Replaces what an earlier demo wrote.
+    (`results.json`, `.csv`, `.md`) and a page of all of it (`report/index.html`), and prints a table. Replaces what an
+    earlier demo wrote.
 
     Returns 0, or 1 if a part failed. Raises `CondenseError` if `out` holds anything that no demo wrote.
     """

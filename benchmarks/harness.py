@@ -37,7 +37,8 @@ def run(grid_path: str | Path, out: str | Path, progress: bool = True, workers: 
     `out` becomes a folder of records (`cells/`), sets (`sets/`, made again when they are missing and needed), the
     indices and scores of real images that were chosen (`choices/`), pictures of sets and of the real images nearest
     to theirs, as far as these may be shown (`pictures/`), `results.md`, `.csv`, `.json`, `.png` and `.svg`, and
-    a page of all of it (`report/index.html`). Cells with a good record there are not computed again; failed ones are tried again.
+    a page of all of it (`report/index.html`). Cells with a good record there are not computed again; failed ones are
+    tried again.
 
     Returns 0, or 1 if cells failed; these are listed on standard error.
     Raises `CondenseError` for a wrong grid or folder before any work, `KeyboardInterrupt` after a Ctrl-C.

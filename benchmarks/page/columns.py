@@ -138,7 +138,8 @@ COLUMNS = (
     Column(
         "rank",
         "rank",
-        "Mean rank over 2,000 bootstrap draws of the accuracies, among rows with the same labels, with its 95 % interval.",
+        "Mean rank over 2,000 bootstrap draws of the accuracies, among rows with the same labels, with its 95 % "
+        "interval.",
         _rank,
     ),
     Column("bytes", "bytes", "What is kept of a set: images, labels and whatever else training needs.", _bytes),

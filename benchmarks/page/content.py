@@ -13,9 +13,9 @@ from benchmarks.page.columns import COLUMNS, Cell, Column, cells_of, rank_words,
 from benchmarks.page.comparing import COSTS, Comparison, Entry, comparisons
 from benchmarks.page.details import Details, details
 from benchmarks.page.galleries import galleries
-from benchmarks.panels import Panel
 from benchmarks.page.published import Published
 from benchmarks.page.writer import write_html
+from benchmarks.panels import Panel
 from benchmarks.records import Record
 from benchmarks.table import build_table
 from benchmarks.training_time import baselines_panel
@@ -35,12 +35,12 @@ def write_page(
     panels: Sequence[Panel] = (),
     title: str = "",
 ) -> Path:
-    """Write `report/index.html` into the folder of a benchmark, with `results.csv`, `.json`, `.md` and `.tex`; return it.
+    """Write `report/index.html` into the folder of a benchmark, `results.csv`, `.json`, `.md` and `.tex` beside it.
 
     One file that needs no network: tables, one for each data set, size, protocol hash and network; charts; pictures of
     sets; and for every row how it is made again. Pictures are those below `folder`; a `public` page has none but those
     that lie with the records (see `benchmarks.pictures`). `title` is that of the page, the folder's name without one.
-    Raises `CondenseError` where it cannot be written.
+    Returns the path of the page; raises `CondenseError` where it cannot be written.
     """
     tables = comparisons(records, published)
     target = page_path(folder)

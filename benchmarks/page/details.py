@@ -34,7 +34,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting whose value is not that of a recipe: the row's, that of the recipe of the row, and the published one."""
+    """A setting whose value is not that of a recipe: the row's value, that of its own recipe, and the published one."""
 
     name: str
     here: str

@@ -47,9 +47,7 @@ def write_html(
             left_out.append(gallery)
             excess -= gallery.size
     for gallery in left_out:
-        say(
-            f"{path}: the pictures of {gallery.title} ({gallery.group}) are left out, for it to stay under {_size(limit)}"
-        )
+        say(f"{path} would have more than {_size(limit)}: without the pictures of {gallery.title} ({gallery.group})")
     if len(page) > limit:
         say(f"{path} has {_size(len(page))}: there are too many records for one page")
     write_text(path, page.decode())

@@ -196,7 +196,7 @@ def test_the_largest_galleries_go_first_where_a_page_would_be_too_large(
     assert len(page.encode()) <= limit
     assert [each["title"] for each in Tags(page).content["galleries"]] == ["dsa", "idm"]
     assert "<li>dm (digits, 1 per class)</li>" in page
-    assert "the pictures of dm (digits, 1 per class) are left out" in capsys.readouterr().err
+    assert "without the pictures of dm (digits, 1 per class)" in capsys.readouterr().err
 
     monkeypatch.setattr(writing, "LIMIT", 1000)
     assert Tags(written(records, tmp_path)).content["galleries"] == []
