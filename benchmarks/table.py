@@ -111,7 +111,7 @@ def build_table(records: Iterable[Record]) -> Table:
     Raises `CondenseError` if two protocol hashes would come into one column: such scores must not be compared.
     """
     records = list(records)
-    table = Table(methods=method_names(records))
+    table = Table(methods=_names(records))
     grouped: dict[tuple[Row, Column], list[Record]] = {}
     for record in records:
         cell = record.configuration
@@ -136,7 +136,7 @@ def _row(data: str, made: SetDescription, names: Mapping[str, str]) -> Row:
     return Row(data, made.size.model_copy(update={"balanced": True}), names[made.label])
 
 
-def method_names(records: Sequence[Record]) -> dict[str, str]:
+def _names(records: Sequence[Record]) -> dict[str, str]:
     """The name in tables for each method with its details: what all its entries have in common is left out.
 
     A budget that only depends on data and size is left out too, so that one name goes through all of them:

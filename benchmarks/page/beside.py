@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
-from benchmarks.page.columns import COLUMNS, Cell, cells_of, shown_columns
+from benchmarks.page.columns import COLUMNS, Cell, cells_of, other_scores, shown_columns
 from benchmarks.page.comparing import Comparison
 from benchmarks.table import comma_separated
 from condense.runtime.files import write_json, write_text
@@ -44,14 +45,16 @@ def as_lines(table: Comparison) -> list[dict[str, Any]]:
     lines = []
     for entry, cells in zip(table.entries, cells_of(table, COLUMNS), strict=True):
         values = {column.name: cell.value for column, cell in zip(COLUMNS, cells, strict=True)}
-        gain, rank = table.gains[entry.key], table.ranks[entry.key]
+        gain, rank = entry.scores.gain, table.ranks[entry.key]
+        known = values["gain"] is not None and gain is not None and not math.isinf(gain.low)
         intervals = {
-            "gain_low": None if gain is None or gain.low is None else round(100 * gain.low, 4),
-            "gain_high": None if gain is None or gain.high is None else round(100 * gain.high, 4),
+            "gain_low": round(100 * gain.low, 4) if known and gain is not None else None,
+            "gain_high": round(100 * gain.high, 4) if known and gain is not None else None,
             "rank_low": None if rank is None else rank[1],
             "rank_high": None if rank is None else rank[2],
         }
-        text = {name: _plain(value) for name, value in (_common(table) | values | intervals).items()}
+        scores = {name: score for name, _, score in other_scores(entry)}
+        text = {name: _plain(value) for name, value in (_common(table) | values | intervals | scores).items()}
         lines.append(text | {"key": _plain(entry.key)})
     return lines
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.markdown import percent
 from benchmarks.page.comparing import Comparison, Entry, Rank
+from benchmarks.published import Entry as Printed
 from benchmarks.table import shown_range
-from condense.evaluation.statistics import deviation
+from condense.evaluation.statistics import Difference, deviation
 
 Value = float | str | None  # of a cell, for sorting and for machines
 
@@ -54,14 +56,31 @@ def _counts(entry: Entry, table: Comparison) -> Cell:
     return Cell(f"{len(entry.score.records)} x {networks}", len(entry.accuracies))
 
 
-def _gain(entry: Entry, table: Comparison) -> Cell:
-    gain = table.gains[entry.key]
+def _gain(gain: Difference | None) -> Cell:
+    """Points, with the interval and what may be claimed where there is one."""
     if gain is None:
         return Cell("", None)
     text = f"{100 * gain.mean:+.1f}"
-    if gain.low is not None and gain.high is not None:
-        text += f" [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
-    return Cell(text, round(100 * gain.mean, 4), gain.verdict)
+    if math.isinf(gain.low):
+        return Cell(text, round(100 * gain.mean, 4))
+    verdict = ("better" if gain.mean > 0 else "worse") if gain.is_clear else ""
+    return Cell(f"{text} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]", round(100 * gain.mean, 4), verdict)
+
+
+def _over_random(entry: Entry, table: Comparison) -> Cell:
+    return _gain(None if is_random(entry, mosaics=False) else entry.scores.gain)
+
+
+def _over_matched(entry: Entry, table: Comparison) -> Cell:
+    """Where the baseline is another one than for the gain."""
+    same = entry.scores.matched_gain == entry.scores.gain
+    return _gain(None if same or is_random(entry, mosaics=True) else entry.scores.matched_gain)
+
+
+def is_random(entry: Entry, *, mosaics: bool) -> bool:
+    """Whether a row is of random images, or of mosaics of them: what others are compared with."""
+    made = entry.first.configuration.made
+    return made is not None and made.method == "random" and (made.settings.get("factor") is not None) == mosaics
 
 
 def _rank(entry: Entry, table: Comparison) -> Cell:
@@ -111,9 +130,16 @@ def _machine(entry: Entry, table: Comparison) -> Cell:
     return Cell(text, text)
 
 
-def _published(entry: Entry, table: Comparison) -> Cell:
-    text = "; ".join(each.words for each in entry.published)
-    return Cell(text, 100 * entry.published[0].accuracy if entry.published else None)
+def _printed(entry: Entry, table: Comparison) -> Cell:
+    if not entry.printed:
+        return Cell("", None)
+    strongest = entry.printed[0]
+    return Cell(f"{printed_value(strongest)} ({strongest.tag})", strongest.accuracy)
+
+
+def printed_value(printed: Printed) -> str:
+    """An accuracy that others print, in percent, with what they print after ±."""
+    return f"{printed.accuracy:g}" + ("" if printed.deviation is None else f" ± {printed.deviation:g}")
 
 
 COLUMNS = (
@@ -133,7 +159,14 @@ COLUMNS = (
         "gain over random",
         "Points above random images under the same labels, with Welch's 95 % interval in brackets; a row is called "
         "better or worse only where the interval leaves out zero.",
-        _gain,
+        _over_random,
+    ),
+    Column(
+        "matched_gain",
+        "gain over mosaics",
+        "The same above mosaics of random images of as many tiles, for sets that store mosaics.",
+        _over_matched,
+        optional=True,
     ),
     Column(
         "rank",
@@ -161,9 +194,10 @@ COLUMNS = (
     Column("machine", "made on", "The processor that the set was made on.", _machine, False, told_above=True),
     Column(
         "published",
-        "published",
-        "What others print for the method, data and size, under their own protocol: never ranked with ours.",
-        _published,
+        "published, %",
+        "What others print for the method, data and size, with the strongest evidence: under their own network and "
+        "protocol, never ranked with ours. A row that is opened has all of it with its sources.",
+        _printed,
         optional=True,
     ),
 )
@@ -186,3 +220,23 @@ def shown_columns(table: Comparison) -> list[Column]:
 def cells_of(table: Comparison, columns: Sequence[Column]) -> list[list[Cell]]:
     """A line of cells for each row."""
     return [[column.cell(entry, table) for column in columns] for entry in table.entries]
+
+
+def other_scores(entry: Entry) -> list[tuple[str, str, float | None]]:
+    """Name, words and number of the scores (docs/scores.md) without a column; None where a cell for one is missing."""
+    scores = entry.scores
+    mean, worst = scores.other_networks or (None, None)
+    return [
+        (
+            "hard_label_gap",
+            "hard-label gap: all real data less the set, under class indices",
+            scores.hard_label_gap,
+        ),
+        ("recovery", "recovery: the part of the accuracy of all real data", scores.recovery),
+        ("label_robust", "label-robust score", scores.label_robust),
+        ("augmentation_robust", "augmentation-robust score", scores.augmentation_robust),
+        ("other_networks_mean", "mean accuracy in other networks", mean),
+        ("other_networks_worst", "worst accuracy in other networks", worst),
+        ("gain_per_kilobyte", "gain per kilobyte", scores.gain_per_kilobyte),
+        ("seconds", "seconds until one network is trained: making, experts and training", scores.seconds),
+    ]

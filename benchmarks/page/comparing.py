@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
 from benchmarks.page.budgets import equal_budgets
-from benchmarks.page.published import Published, published_for
+from benchmarks.published import Entry as Printed
+from benchmarks.published import published
 from benchmarks.records import Record
-from benchmarks.scores import rank_intervals
-from benchmarks.table import Score, method_names
+from benchmarks.scores import RowScores, rank_intervals, row_scores
+from benchmarks.table import Column, Row, Score, Table, build_table
 from condense.data.budget import Budget
-from condense.evaluation.statistics import welch_difference
 
-RANDOM = "random"  # what gains count from
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Accuracy over that of another row, with Welch's 95 % interval where both have two networks or more."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        """What may be claimed: `better`, `worse`, or nothing where the interval has zero in it or is not known."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return ""
-        return "better" if self.low > 0 else "worse"
-
-
+Lookup = Callable[[str, int | None, str], Sequence[Printed]]  # what others print, by data, images per class and method
 Rank = tuple[float, int, int]  # the mean over bootstrap draws, and the ends of the 95 % interval
 
 
@@ -46,7 +28,8 @@ class Entry:
     name: str
     labels: str
     score: Score
-    published: tuple[Published, ...] = ()
+    scores: RowScores
+    printed: tuple[Printed, ...] = ()
 
     @property
     def first(self) -> Record:
@@ -75,9 +58,11 @@ class Entry:
 
     @property
     def minutes(self) -> float | None:
-        """Of making one set, those of its experts included."""
+        """Of making one set, those of its experts included; None where other cells ran beside it."""
         seconds = self.score.making_seconds
-        return None if seconds is None else (seconds + (self.score.expert_seconds or 0.0)) / 60
+        if seconds is None or any(record.shared for record in self.score.records):
+            return None
+        return (seconds + (self.score.expert_seconds or 0.0)) / 60
 
     @property
     def updates(self) -> float | None:
@@ -112,7 +97,6 @@ class Comparison:
     size: Budget
     protocol: str
     protocol_hash: str
-    net: str
     network: str
     entries: tuple[Entry, ...]
     full: Record | None = None
@@ -149,11 +133,6 @@ class Comparison:
         """By key, among the rows with the same labels."""
         return _ranks(self.entries)
 
-    @cached_property
-    def gains(self) -> dict[str, Gain | None]:
-        """Over random images with the same labels, by key; None where there are none, and for these themselves."""
-        return {entry.key: _gain(entry, self._chance(entry.labels)) for entry in self.entries}
-
     def shared(self, cost: str) -> list[Shared]:
         """The budgets of a cost (see `COSTS`) that rows share, with the ranks of those that do."""
         costs = {entry.key: value for entry in self.entries if (value := COSTS[cost](entry)) is not None}
@@ -161,15 +140,6 @@ class Comparison:
             Shared(each.value, _ranks([entry for entry in self.entries if entry.key in each.members]))
             for each in equal_budgets(costs)
         ]
-
-    def _chance(self, labels: str) -> Entry | None:
-        found = [entry for entry in self.entries if entry.labels == labels and _method(entry) == RANDOM]
-        return min(found, key=lambda entry: len(entry.name), default=None)
-
-
-def _method(entry: Entry) -> str:
-    made = entry.first.configuration.made
-    return "" if made is None else made.method
 
 
 def _ranks(entries: Iterable[Entry]) -> dict[str, Rank | None]:
@@ -183,55 +153,61 @@ def _ranks(entries: Iterable[Entry]) -> dict[str, Rank | None]:
     return ranks
 
 
-def _gain(entry: Entry, chance: Entry | None) -> Gain | None:
-    if chance is None or entry is chance:
-        return None
-    if min(len(entry.accuracies), len(chance.accuracies)) < 2:
-        return Gain(entry.mean - chance.mean)
-    difference = welch_difference(entry.accuracies, chance.accuracies)
-    return Gain(difference.mean, difference.low, difference.high)
-
-
-def comparisons(records: Sequence[Record], published: Sequence[Published] = ()) -> list[Comparison]:
+def comparisons(records: Sequence[Record], lookup: Lookup = published) -> list[Comparison]:
     """The tables of these records, in the order in which their data, rules and sizes appear.
 
     Those of training-time baselines and of failed cells are left out.
     """
-    names = method_names(records)
-    places: dict[tuple[str, str, str, str], dict[Budget, dict[tuple[str, str], list[Record]]]] = {}
-    full: dict[tuple[str, str, str], Record] = {}
-    for record in records:
+    found: dict[tuple[str, str, str, str], dict[Budget, list[tuple[Entry, Column, Table]]]] = {}
+    for table in _unmixed(records):
+        for row, column in table.places:
+            entry = _entry(table, row, column, lookup)
+            rule = (row.data, column.protocol, entry.first.protocol_hash, entry.first.network)
+            found.setdefault(rule, {}).setdefault(row.size, []).append((entry, column, table))
+    return [
+        Comparison(
+            data,
+            size,
+            protocol,
+            protocol_hash,
+            network,
+            tuple(sorted((entry for entry, *_ in rows), key=lambda entry: -entry.mean)),
+            _full(data, *rows[0][1:]),
+        )
+        for (data, protocol, protocol_hash, network), sizes in found.items()
+        for size, rows in sizes.items()
+    ]
+
+
+def _unmixed(records: Sequence[Record]) -> list[Table]:
+    """Tables with one protocol hash in a column each: as many as some column has hashes. All have the references."""
+    references = [record for record in records if record.configuration.made is None]
+    parts: list[tuple[dict[Column, str], list[Record]]] = []
+    for record in (record for record in records if record.status == "done" and record.configuration.has_set):
         cell = record.configuration
-        protocol = cell.column.rule.name
-        if record.status == "failed":
-            continue
-        if cell.made is None:
-            full[cell.data.label, protocol, cell.column.net] = record
-        elif cell.has_set:
-            rule = (cell.data.label, protocol, record.protocol_hash, record.network)
-            size = cell.made.size.model_copy(update={"balanced": True})
-            row = (names[cell.made.label], cell.column.label_words)
-            places.setdefault(rule, {}).setdefault(size, {}).setdefault(row, []).append(record)
-    found = []
-    for (data, protocol, protocol_hash, network), sizes in places.items():
-        for size, rows in sizes.items():
-            entries = [_entry(name, labels, of_row, published) for (name, labels), of_row in rows.items()]
-            net = entries[0].first.configuration.column.net
-            found.append(
-                Comparison(
-                    data,
-                    size,
-                    protocol,
-                    protocol_hash,
-                    net,
-                    network,
-                    tuple(sorted(entries, key=lambda entry: -entry.mean)),
-                    full.get((data, protocol, net)),
-                )
-            )
-    return found
+        column = Column(cell.column.rule.name, cell.column.net, cell.column.label_words)
+        for hashes, part in parts:
+            if hashes.setdefault(column, record.protocol_hash) == record.protocol_hash:
+                part.append(record)
+                break
+        else:
+            parts.append(({column: record.protocol_hash}, [record]))
+    return [build_table([*part, *references]) for _, part in parts]
 
 
-def _entry(name: str, labels: str, records: Sequence[Record], published: Sequence[Published]) -> Entry:
-    first = records[0]
-    return Entry(first.key, name, labels, Score(tuple(records)), tuple(published_for(first.configuration, published)))
+def _full(data: str, column: Column, table: Table) -> Record | None:
+    return table.full.get((data, replace(column, labels="")))
+
+
+def _entry(table: Table, row: Row, column: Column, lookup: Lookup) -> Entry:
+    score = table.scores[row, column]
+    cell = score.records[0].configuration
+    assert cell.made is not None, "rows are of sets"
+    return Entry(
+        key=score.records[0].key,
+        name=row.method,
+        labels=column.labels,
+        score=score,
+        scores=row_scores(table, row, column),
+        printed=tuple(lookup(cell.data.name, cell.made.ipc, cell.made.method)) if cell.made.ipc is not None else (),
+    )

@@ -10,12 +10,12 @@ from typing import Any
 from benchmarks.page.beside import write_beside
 from benchmarks.page.charts import charts
 from benchmarks.page.columns import COLUMNS, Cell, Column, cells_of, rank_words, shown_columns
-from benchmarks.page.comparing import COSTS, Comparison, Entry, comparisons
+from benchmarks.page.comparing import COSTS, Comparison, Entry, Lookup, comparisons
 from benchmarks.page.details import Details, details
 from benchmarks.page.galleries import galleries
-from benchmarks.page.published import Published
 from benchmarks.page.writer import write_html
 from benchmarks.panels import Panel
+from benchmarks.published import published
 from benchmarks.records import Record
 from benchmarks.table import build_table
 from benchmarks.training_time import baselines_panel
@@ -31,7 +31,7 @@ def write_page(
     folder: Path,
     *,
     public: bool,
-    published: Sequence[Published] = (),
+    published: Lookup = published,
     panels: Sequence[Panel] = (),
     title: str = "",
 ) -> Path:
@@ -39,7 +39,8 @@ def write_page(
 
     One file that needs no network: tables, one for each data set, size, protocol hash and network; charts; pictures of
     sets; and for every row how it is made again. Pictures are those below `folder`; a `public` page has none but those
-    that lie with the records (see `benchmarks.pictures`). `title` is that of the page, the folder's name without one.
+    that lie with the records (see `benchmarks.pictures`). `published` looks up what others print; `title` is that of
+    the page, the folder's name without one.
     Returns the path of the page; raises `CondenseError` where it cannot be written.
     """
     tables = comparisons(records, published)

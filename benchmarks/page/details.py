@@ -10,7 +10,9 @@ from typing import Any
 
 from benchmarks.cells import SetDescription
 from benchmarks.described import TeacherDescription
+from benchmarks.page.columns import other_scores, printed_value
 from benchmarks.page.comparing import Comparison, Entry
+from benchmarks.published import Entry as Printed
 from benchmarks.records import Record
 from benchmarks.table import processor
 from condense.methods.distill import named_teachers, reproduction_command
@@ -50,7 +52,9 @@ class Details:
     commands: tuple[tuple[str, ...], ...]
     recipe: str
     settings: tuple[Setting, ...]
+    scores: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
+    printed: tuple[str, ...]
     notes: tuple[str, ...]
     records: str
 
@@ -63,10 +67,19 @@ def details(entry: Entry, table: Comparison) -> Details:
         commands=tuple(tuple(commands(record)) for record in records),
         recipe=_made(entry).recipe or "published",
         settings=tuple(differences(entry.first)),
+        scores=tuple((words, f"{score:.4g}") for _, words, score in other_scores(entry) if score is not None),
         facts=tuple((name, text) for name, text in _facts(entry) if text),
+        printed=tuple(map(_printed, entry.printed)),
         notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
         records=json.dumps([record.model_dump(mode="json") for record in records], indent=1),
     )
+
+
+def _printed(printed: Printed) -> str:
+    """A number of others with all that is known of it."""
+    about = [printed.network, printed.protocol, "selected on test" if printed.selected_on_test else None]
+    known = "".join(f"; {words}" for words in about if words)
+    return f"{printed_value(printed)} %: {printed.source} ({printed.tag}){known}"
 
 
 def _made(entry: Entry) -> SetDescription:
@@ -90,8 +103,10 @@ def badges(entry: Entry, table: Comparison) -> Iterator[Badge]:
     published = _published_updates(entry)
     if published is not None and entry.updates is not None and entry.updates < published:
         yield Badge("fewer updates", f"{entry.updates:,.0f} updates, {published:,} in the published recipe")
-    if any(each.selected_on_test for each in entry.published):
+    if entry.printed and entry.printed[0].selected_on_test:
         yield Badge("published: selected on test", "the published number is the best of several on test images")
+    if any(record.shared for record in entry.score.records):
+        yield Badge("shared machine", "other cells ran beside it: its seconds compare with nothing")
     if any(record.diverged for record in entry.score.records):
         yield Badge("diverged", "some networks diverged or stayed near chance; they count in the mean")
 
@@ -209,7 +224,6 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "seconds of experts", _seconds([record.expert_seconds for record in records])
     yield "seconds of labelling", _seconds([record.seconds.labelling for record in records])
     yield "seconds of training and testing", _seconds([record.seconds.evaluating for record in records])
-    yield "published", "; ".join(each.words for each in entry.published)
     yield "made on", "; ".join(dict.fromkeys(_machine(made_with["hardware"]) for made_with in with_set))
     yield "made at commit", "; ".join(dict.fromkeys(str(made_with.get("commit")) for made_with in with_set))
     yield "scored on", "; ".join(dict.fromkeys(_machine(record.hardware) for record in records))

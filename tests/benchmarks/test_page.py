@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.page import Panel, Published, write_page
+from benchmarks.page import Panel, write_page
 from benchmarks.page import writer as writing
 from benchmarks.page.beside import as_latex, latex
 from benchmarks.page.budgets import equal_budgets, front
 from benchmarks.page.charts import charts
-from benchmarks.page.columns import COLUMNS, cells_of
+from benchmarks.page.columns import COLUMNS, Cell, cells_of
 from benchmarks.page.comparing import comparisons
 from benchmarks.page.content import budgets
 from benchmarks.page.details import details
 from benchmarks.page.galleries import galleries, read_sprite
 from benchmarks.page.one_set import write_set_page
 from benchmarks.pictures import write_sprite
+from benchmarks.published import Entry
 from condense import distill, load_data
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"'\u202e{{ 7 * 7 }}"
@@ -112,7 +113,35 @@ def test_rows_are_ranked_and_gain_only_among_those_with_the_same_labels(make_rec
     assert ranks == {"dm": (1.0, 1, 1), "random": (2.0, 2, 2)}
     (alone,) = comparisons([make_record()])
     assert set(alone.ranks.values()) == {None}
-    assert set(alone.gains.values()) == {None}
+    assert cell(alone, alone.entries[0], "gain").text == ""
+
+
+def test_sets_that_store_mosaics_are_also_compared_with_mosaics_of_random_images(make_record):
+    mosaics = {"images": 40, "stored_images": 10}
+    records = [
+        make_record("random", (0.40, 0.41)),
+        make_record("random", (0.60, 0.61), settings={"factor": 2}, options={"factor": 2}, **mosaics),
+        make_record("idm", (0.50, 0.51), **mosaics),
+        make_record("dm", (0.55, 0.56)),
+    ]
+    (table,) = comparisons(records)
+    shown = {
+        entry.name: [cell(table, entry, name).text[:5] for name in ("gain", "matched_gain")] for entry in table.entries
+    }
+    assert shown == {
+        "random (factor 2)": ["+20.0", ""],
+        "idm": ["+10.0", "-10.0"],
+        "dm": ["+15.0", ""],
+        "random": ["", ""],
+    }
+
+
+def test_seconds_beside_other_work_are_no_budget(make_record):
+    (table,) = comparisons([make_record("dm", shared=True), make_record("dsa")])
+    (budget,) = table.shared("minutes")
+    assert set(budget.ranks) == {entry.key for entry in table.entries if entry.name == "dsa"}
+    badges = {entry.name: [badge.text for badge in details(entry, table).badges] for entry in table.entries}
+    assert badges == {"dm": ["shared machine"], "dsa": []}
 
 
 def test_budgets_within_five_percent_are_ranked_together_and_others_are_not(make_record):
@@ -242,7 +271,10 @@ def test_an_opened_row_says_how_it_is_made_again_and_what_is_particular_about_it
         make_record("herding", machine="quill", weighted=True),
         make_record("idm", images=40, label_source="own: one soft label per image (kl, teacher t 1)"),
     ]
-    (table,) = comparisons(records, [Published("dm", "digits", 1, 0.71, "A paper", "paper", selected_on_test=True)])
+    printed = Entry(
+        data="digits", ipc=1, method="dm", accuracy=71.0, source="A paper", tag="authors", selected_on_test=True
+    )
+    (table,) = comparisons(records, lambda data, ipc, method: [printed] if method == "dm" else [])
     opened = {entry.name: details(entry, table) for entry in table.entries}
     dm = opened["dm"]
     assert dm.commands[0] == (
@@ -253,7 +285,9 @@ def test_an_opened_row_says_how_it_is_made_again_and_what_is_particular_about_it
     shown = {setting.name: (setting.here, setting.published) for setting in dm.settings}
     assert shown["image_lr"] == ("2", "1")
     assert shown["iterations"] == ("300", "20000")
-    assert ("published", "71.0 % (A paper; paper; selected on test)") in dm.facts
+    assert dm.printed == ("71 %: A paper (authors); selected on test",)
+    shown = {entry.name: cell(table, entry, "published") for entry in table.entries}
+    assert (shown["dm"], shown["dsa"]) == (Cell("71 (authors)", 71.0), Cell("", None))
     assert ("digest of the file", "d1") in dm.facts
     assert dm.notes == ("slow",)
     assert json.loads(dm.records)[0]["key"] == records[0].key

@@ -324,6 +324,21 @@ def test_show_tells_how_a_set_was_made_and_draws_it(capsys, made: Path, tmp_path
         assert np.asarray(image).std() > 10
 
 
+def test_show_writes_a_page_of_a_set_and_of_nothing_else(capsys, made: Path, tmp_path: Path):
+    page, account = tmp_path / "set.html", made.with_suffix(".json")
+    assert main(["show", str(made), "--html", str(page), "--png", str(tmp_path / "grid.png")]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "condense distill dm --data digits" in text
+    assert "http-equiv" in text
+    assert "must end in .html" in refused(capsys, "show", made, "--html", account)
+    (tmp_path / "experts").mkdir()
+    (tmp_path / "experts" / "buffer.json").write_text("{}")
+    assert "leave it out for teachers and experts" in refused(
+        capsys, "show", tmp_path / "experts", "--html", tmp_path / "experts.html"
+    )
+    assert not (tmp_path / "experts.html").exists()
+
+
 def test_several_sets_are_scored_one_after_the_other(capsys, made: Path, tmp_path: Path):
     """A list with the name of each file; a single one is written as ever."""
     other, results = tmp_path / "other.h5", tmp_path / "results.json"
