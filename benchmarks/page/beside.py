@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import markdown_table
-from benchmarks.page.columns import COLUMNS, Cell, cells_of, other_scores, shown_columns
+from benchmarks.page.columns import COLUMNS, Cell, cells_of, other_scores, same_for_all, shown_columns
 from benchmarks.page.comparing import Comparison
 from benchmarks.table import comma_separated
 from condense.runtime.files import write_json, write_text
@@ -50,8 +50,8 @@ def as_lines(table: Comparison) -> list[dict[str, Any]]:
         intervals = {
             "gain_low": round(100 * gain.low, 4) if known and gain is not None else None,
             "gain_high": round(100 * gain.high, 4) if known and gain is not None else None,
-            "rank_low": None if rank is None else rank[1],
-            "rank_high": None if rank is None else rank[2],
+            "rank_low": None if rank is None or rank[1] is None else rank[1][0],
+            "rank_high": None if rank is None or rank[1] is None else rank[1][1],
         }
         scores = {name: score for name, _, score in other_scores(entry)}
         text = {name: _plain(value) for name, value in (_common(table) | values | intervals | scores).items()}
@@ -108,7 +108,7 @@ def as_latex(table: Comparison) -> str:
 
 
 def _caption(table: Comparison) -> str:
-    return f"{table.title}: {table.rule}" + (f"; made on {table.made_on}" if table.made_on else "")
+    return f"{table.title}: {table.rule}" + "".join(f"; {words}" for words in same_for_all(table))
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -65,11 +65,12 @@ def _charts(title: str, tables: Sequence[Comparison]) -> Charts:
 
 
 def _costs(tables: Sequence[Comparison]) -> Iterator[Chart]:
-    sizes = [table.size for table in tables]
-    if all(size.ipc is not None for size in sizes):
-        yield _against("images per class", tables, lambda _, table: table.size.ipc, of_sizes=True)
-    else:
-        yield _against("part of the training images, %", tables, lambda _, table: _percent(table), of_sizes=True)
+    per_class = [table for table in tables if table.size.ipc is not None]
+    if len(per_class) > 1:
+        yield _against("images per class", per_class, lambda _, table: table.size.ipc, of_sizes=True)
+    parts = [table for table in tables if table.size.fraction is not None]
+    if len(parts) > 1:
+        yield _against("part of the training images, %", parts, lambda _, table: _percent(table), of_sizes=True)
     yield _against("bytes of a set", tables, lambda entry, _: COSTS["bytes"](entry))
     yield _against("minutes of making a set", tables, lambda entry, _: _minutes(entry))
 
@@ -247,6 +248,8 @@ def _settings(tables: Sequence[Comparison]) -> Iterator[Chart]:
     rows = [(table, entry) for table in tables for entry in table.entries]
     columns = _varying([_asked(table, entry) for table, entry in rows])
     accuracies = [100 * entry.mean for _, entry in rows]
+    if not columns:
+        return
     figure = go.Figure()
     figure.add_parcoords(
         line={"color": accuracies, "colorscale": "Cividis", "showscale": False},

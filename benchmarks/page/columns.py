@@ -41,10 +41,13 @@ class Column:
 def rank_words(rank: Rank | None) -> str:
     """A mean rank with its interval.
 
-    >>> rank_words((1.52, 1, 3)), rank_words((1.0, 1, 1)), rank_words(None)
-    ('1.5 [1, 3]', '1 [1, 1]', '')
+    >>> rank_words((1.52, (1, 3))), rank_words((1.0, None)), rank_words(None)
+    ('1.5 [1, 3]', '1', '')
     """
-    return "" if rank is None else f"{round(rank[0], 1):g} [{rank[1]}, {rank[2]}]"
+    if rank is None:
+        return ""
+    mean, ends = rank
+    return f"{round(mean, 1):g}" + ("" if ends is None else f" [{ends[0]}, {ends[1]}]")
 
 
 def _accuracy(entry: Entry, table: Comparison) -> Cell:
@@ -89,8 +92,13 @@ def _rank(entry: Entry, table: Comparison) -> Cell:
 
 
 def _labels(entry: Entry, table: Comparison) -> Cell:
-    text = entry.labels or short_source(entry.first.label_source)
+    text = label_words(entry)
     return Cell(text, text)
+
+
+def label_words(entry: Entry) -> str:
+    """What networks learn from, in a few words."""
+    return entry.labels or short_source(entry.first.label_source)
 
 
 def short_source(source: str | None) -> str:
@@ -134,7 +142,8 @@ def _printed(entry: Entry, table: Comparison) -> Cell:
     if not entry.printed:
         return Cell("", None)
     strongest = entry.printed[0]
-    return Cell(f"{printed_value(strongest)} ({strongest.tag})", strongest.accuracy)
+    chosen = "; selected on test" if strongest.selected_on_test else ""
+    return Cell(f"{printed_value(strongest)} ({strongest.tag}{chosen})", strongest.accuracy)
 
 
 def printed_value(printed: Printed) -> str:
@@ -146,7 +155,9 @@ COLUMNS = (
     Column(
         "method", "method", "The method, and what is particular about the row.", lambda entry, _: _name(entry), False
     ),
-    Column("labels", "labels", "What networks learn from: class indices, or soft labels.", _labels, False),
+    Column(
+        "labels", "labels", "What networks learn from: class indices, or soft labels.", _labels, False, told_above=True
+    ),
     Column(
         "accuracy",
         "accuracy, %",
@@ -160,6 +171,7 @@ COLUMNS = (
         "Points above random images under the same labels, with Welch's 95 % interval in brackets; a row is called "
         "better or worse only where the interval leaves out zero.",
         _over_random,
+        optional=True,
     ),
     Column(
         "matched_gain",
@@ -174,6 +186,7 @@ COLUMNS = (
         "Mean rank over 2,000 bootstrap draws of the accuracies, among rows with the same labels, with its 95 % "
         "interval.",
         _rank,
+        optional=True,
     ),
     Column("bytes", "bytes", "What is kept of a set: images, labels and whatever else training needs.", _bytes),
     Column("images", "images", "Images that networks train on, and of how many stored ones they are decoded.", _images),
@@ -190,7 +203,9 @@ COLUMNS = (
         lambda entry, _: _seconds(entry.score.expert_seconds),
         optional=True,
     ),
-    Column("updates", "updates", "Updates of the images; nothing where real images are chosen.", _updates),
+    Column(
+        "updates", "updates", "Updates of the images; nothing where real images are chosen.", _updates, optional=True
+    ),
     Column("machine", "made on", "The processor that the set was made on.", _machine, False, told_above=True),
     Column(
         "published",
@@ -215,6 +230,13 @@ def shown_columns(table: Comparison) -> list[Column]:
         return not (column.optional and texts == {""}) and not (column.told_above and len(texts) == 1)
 
     return [column for column in COLUMNS if is_shown(column)]
+
+
+def same_for_all(table: Comparison) -> list[str]:
+    """What is true of all rows and therefore said above them, in place of columns."""
+    labels = {label_words(entry) for entry in table.entries}
+    said = [f"labels: {label}" for label in labels if label and len(labels) == 1]
+    return said + [f"made on {machine}" for machine in table.machines if len(table.machines) == 1]
 
 
 def cells_of(table: Comparison, columns: Sequence[Column]) -> list[list[Cell]]:

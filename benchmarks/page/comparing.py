@@ -17,7 +17,7 @@ from benchmarks.table import Column, Row, Score, Table, build_table
 from condense.data.budget import Budget
 
 Lookup = Callable[[str, int | None, str], Sequence[Printed]]  # what others print, by data, images per class and method
-Rank = tuple[float, int, int]  # the mean over bootstrap draws, and the ends of the 95 % interval
+Rank = tuple[float, tuple[int, int] | None]  # the mean over bootstrap draws, and the ends of the 95 % interval
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,6 @@ class Comparison:
         """Protocol, its hash and the network."""
         return f"{self.protocol} ({self.protocol_hash}), {self.network}"
 
-    @property
-    def made_on(self) -> str:
-        """The machines in words."""
-        return "; ".join(self.machines)
-
     @cached_property
     def machines(self) -> dict[str, int]:
         """How many rows were made on each kind of machine, the usual one first."""
@@ -148,8 +143,11 @@ def _ranks(entries: Iterable[Entry]) -> dict[str, Rank | None]:
         fields.setdefault(entry.labels, []).append(entry)
     ranks: dict[str, Rank | None] = {}
     for alike in fields.values():
-        known = rank_intervals({entry.key: entry.accuracies for entry in alike}) if len(alike) > 1 else {}
-        ranks |= {entry.key: known.get(entry.key) for entry in alike}
+        known = rank_intervals({entry.key: entry.accuracies for entry in alike})
+        for entry in alike:
+            mean, low, high = known[entry.key]
+            varies = len(entry.accuracies) > 1  # of one network alone nothing is known of its chance
+            ranks[entry.key] = None if len(alike) == 1 else (mean, (low, high) if varies else None)
     return ranks
 
 

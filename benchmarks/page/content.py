@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.page.beside import write_beside
 from benchmarks.page.charts import charts
-from benchmarks.page.columns import COLUMNS, Cell, Column, cells_of, rank_words, shown_columns
+from benchmarks.page.columns import COLUMNS, Cell, Column, cells_of, rank_words, same_for_all, shown_columns
 from benchmarks.page.comparing import COSTS, Comparison, Entry, Lookup, comparisons
 from benchmarks.page.details import Details, details
 from benchmarks.page.galleries import galleries
@@ -67,6 +67,7 @@ class Shown:
 
     def __init__(self, table: Comparison) -> None:
         self.table = table
+        self.above: list[str] = same_for_all(table)
         self.columns: list[Column] = shown_columns(table)
         self.rows: list[tuple[Entry, list[Cell], Details]] = [
             (entry, cells, details(entry, table))
@@ -79,7 +80,7 @@ def budgets(table: Comparison) -> dict[str, list[dict[str, Any]]]:
     return {
         cost: [
             {
-                "label": f"{shared.budget:,.4g} {cost} ({len(shared.ranks)} rows)",
+                "label": f"{shared.budget:,.4g} {cost}, {len(shared.ranks)} of {len(table.entries)} rows",
                 "ranks": {key: [rank_words(rank), rank and rank[0]] for key, rank in shared.ranks.items()},
             }
             for shared in table.shared(cost)

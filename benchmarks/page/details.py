@@ -103,8 +103,6 @@ def badges(entry: Entry, table: Comparison) -> Iterator[Badge]:
     published = _published_updates(entry)
     if published is not None and entry.updates is not None and entry.updates < published:
         yield Badge("fewer updates", f"{entry.updates:,.0f} updates, {published:,} in the published recipe")
-    if entry.printed and entry.printed[0].selected_on_test:
-        yield Badge("published: selected on test", "the published number is the best of several on test images")
     if any(record.shared for record in entry.score.records):
         yield Badge("shared machine", "other cells ran beside it: its seconds compare with nothing")
     if any(record.diverged for record in entry.score.records):
@@ -212,7 +210,7 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "seeds of the sets", ", ".join(str(_seed(record)) for record in records)
     yield (
         "seeds of the networks",
-        f"{seeds} networks of seed 0" if isinstance(seeds, int) else ", ".join(map(str, seeds)),
+        f"seed 0, networks 1 to {seeds}" if isinstance(seeds, int) else ", ".join(map(str, seeds)),
     )
     yield "labels", entry.labels or entry.first.label_source or ""
     yield (

@@ -93,27 +93,25 @@
 
   // --- equal budgets ---
 
-  const ranks = new Map(
-    [...rows].map(([key, body]) => {
-      const cell = one("td.rank", body);
-      return [key, { words: one(".value", cell).textContent, sort: cell.dataset.sort }];
-    }),
-  );
+  const rankCells = new Map(all("td.rank").map((cell) => [cell.closest("tbody"), cell]));
+  const ranks = new Map([...rankCells].map(([body, cell]) => [body, [cell.textContent, cell.dataset.sort]]));
 
-  function showRank(body, words, sort, outside) {
-    const cell = one("td.rank", body);
-    one(".value", cell).textContent = words;
-    cell.dataset.sort = sort;
+  /** A table of one row has no column for its rank. */
+  function showRank(body, [words, sort], outside) {
     body.classList.toggle("outside", outside);
+    const cell = rankCells.get(body);
+    if (!cell) return;
+    cell.textContent = words;
+    cell.dataset.sort = sort ?? "";
   }
 
   /** Rank the rows of a table that share a budget, and grey the others; everything where none is chosen. */
   function rankTogether(table, budget) {
     for (const body of all("tbody[data-key]", table)) {
       const key = body.dataset.key;
-      if (budget === null) showRank(body, ranks.get(key).words, ranks.get(key).sort, false);
-      else if (!(key in budget.ranks)) showRank(body, "", "", true);
-      else showRank(body, budget.ranks[key][0], budget.ranks[key][1] ?? "", false);
+      if (budget === null) showRank(body, ranks.get(body) ?? [], false);
+      else if (key in budget.ranks) showRank(body, budget.ranks[key], false);
+      else showRank(body, ["", ""], true);
     }
   }
 

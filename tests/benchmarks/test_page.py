@@ -110,7 +110,7 @@ def test_gains_are_claimed_only_where_the_interval_leaves_out_zero(make_record):
 def test_rows_are_ranked_and_gain_only_among_those_with_the_same_labels(make_record):
     (table,) = comparisons([make_record("random", (0.4, 0.41)), make_record("dm", (0.6, 0.61))])
     ranks = {entry.name: table.ranks[entry.key] for entry in table.entries}
-    assert ranks == {"dm": (1.0, 1, 1), "random": (2.0, 2, 2)}
+    assert ranks == {"dm": (1.0, (1, 1)), "random": (2.0, (2, 2))}
     (alone,) = comparisons([make_record()])
     assert set(alone.ranks.values()) == {None}
     assert cell(alone, alone.entries[0], "gain").text == ""
@@ -287,13 +287,13 @@ def test_an_opened_row_says_how_it_is_made_again_and_what_is_particular_about_it
     assert shown["iterations"] == ("300", "20000")
     assert dm.printed == ("71 %: A paper (authors); selected on test",)
     shown = {entry.name: cell(table, entry, "published") for entry in table.entries}
-    assert (shown["dm"], shown["dsa"]) == (Cell("71 (authors)", 71.0), Cell("", None))
+    assert (shown["dm"], shown["dsa"]) == (Cell("71 (authors; selected on test)", 71.0), Cell("", None))
     assert ("digest of the file", "d1") in dm.facts
     assert dm.notes == ("slow",)
     assert json.loads(dm.records)[0]["key"] == records[0].key
     badges = {name: [badge.text for badge in each.badges] for name, each in opened.items()}
     assert badges == {
-        "dm": ["fewer updates", "published: selected on test"],
+        "dm": ["fewer updates"],
         "dsa": [],
         "herding": ["weighted", "other machine"],
         "idm": ["teacher labels", "mosaics"],
@@ -312,10 +312,10 @@ def test_csv_json_markdown_and_latex_have_the_tables_of_the_page(make_record, tm
     content = json.loads((report / "results.json").read_text(encoding="utf-8"))
     assert content["tables"][0]["rows"][1]["accuracies"] == [[0.4, 0.41]]
     text = (report / "results.md").read_text(encoding="utf-8")
-    assert "## digits, 1 per class: desk (aaaaaaaaaaaa), convnet-d2-w64-in; made on abacus" in text
-    assert "| dm (a_b 50%) | class index | 51.0 ± 1.0 | 1 x 3 |" in text
+    assert "## digits, 1 per class: desk (aaaaaaaaaaaa), convnet-d2-w64-in; labels: class index; made on abacus" in text
+    assert "| dm (a_b 50%) | 51.0 ± 1.0 | 1 x 3 |" in text
     tex = (report / "results.tex").read_text(encoding="utf-8")
-    assert r"dm (a\_b 50\%) & class index & 51.0 $\pm$ 1.0 & 1 x 3 & \textbf{+10.5 [" in tex
+    assert r"dm (a\_b 50\%) & 51.0 $\pm$ 1.0 & 1 x 3 & \textbf{+10.5 [" in tex
     assert tex.count(r"\toprule") == tex.count(r"\end{tabular}") == 2
 
 

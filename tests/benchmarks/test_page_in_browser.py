@@ -114,7 +114,7 @@ def test_rows_of_equal_bytes_are_ranked_together_and_others_are_grey(report: Pat
     page.get_by_label("bytes", exact=True).check()
     assert ranks() == ["", "1", "2", ""]
     assert table_of(page).locator("tbody.outside .opens").all_inner_texts() == ["idm", "random"]
-    page.locator("article").first.locator(".budget select").select_option(label="9,000 bytes (1 rows)")
+    page.locator("article").first.locator(".budget select").select_option(label="9,000 bytes, 1 of 4 rows")
     assert table_of(page).locator("tbody.outside").count() == 3
     page.get_by_label("updates", exact=True).check()
     assert ranks() == ["", "", "", ""]  # nobody made as many updates as another one
