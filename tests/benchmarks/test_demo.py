@@ -47,6 +47,8 @@ def test_the_demo_writes_sets_pictures_plot_and_results_and_replaces_its_own(
     printed = capsys.readouterr().out
     assert "random" in printed
     assert "±" in printed
+    assert printed.splitlines()[-1].endswith(str(small / "report" / "index.html"))
+    assert "Pictures" in (small / "report" / "index.html").read_text(encoding="utf-8")
 
     assert demo.run_demo(small, progress=False) == 0
     (small / "notes.txt").write_text("mine")

@@ -120,7 +120,7 @@ def test_a_killed_benchmark_goes_on_with_the_missing_cells(finished: tuple[Path,
     assert len(after) == 2
     assert before.items() <= after.items()
     assert "| digits | 1 | random |" in (out / "results.md").read_text()
-    assert {path.name for path in out.iterdir()} == {"cells", "choices", "pictures", "sets"} | {
+    assert {path.name for path in out.iterdir()} == {"cells", "choices", "pictures", "report", "sets"} | {
         f"results.{ending}" for ending in ("md", "csv", "json", "png", "svg")
     }
 
