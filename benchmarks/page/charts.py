@@ -71,7 +71,7 @@ def _costs(tables: Sequence[Comparison]) -> Iterator[Chart]:
     parts = [table for table in tables if table.size.fraction is not None]
     if len(parts) > 1:
         yield _against("part of the training images, %", parts, lambda _, table: _percent(table), of_sizes=True)
-    yield _against("bytes of a set", tables, lambda entry, _: COSTS["bytes"](entry))
+    yield _against("bytes of a set", tables, lambda entry, _: COSTS["bytes"](entry), tickformat="~s")
     yield _against("minutes of making a set", tables, lambda entry, _: _minutes(entry))
 
 
@@ -96,7 +96,12 @@ class _Point:
 
 
 def _against(
-    cost: str, tables: Sequence[Comparison], read: Callable[[Entry, Comparison], float | None], of_sizes: bool = False
+    cost: str,
+    tables: Sequence[Comparison],
+    read: Callable[[Entry, Comparison], float | None],
+    *,
+    of_sizes: bool = False,
+    tickformat: str = "~g",
 ) -> Chart:
     points = [
         _Point(entry, table, value)
@@ -128,7 +133,7 @@ def _against(
         mode="lines",
         line={"color": _FRONT, "dash": "dot", "shape": "hv", "width": 2},
     )
-    axis: dict[str, Any] = {"title": {"text": cost}, "type": "log", "tickformat": "~s", "tickangle": 0}
+    axis: dict[str, Any] = {"title": {"text": cost}, "type": "log", "tickformat": tickformat, "tickangle": 0}
     if of_sizes:
         axis["tickvals"] = sorted({point.cost for point in points})
     _lay_out(figure, axis, {"title": {"text": "test accuracy, %"}})

@@ -80,13 +80,22 @@ def budgets(table: Comparison) -> dict[str, list[dict[str, Any]]]:
     return {
         cost: [
             {
-                "label": f"{shared.budget:,.4g} {cost}, {len(shared.ranks)} of {len(table.entries)} rows",
+                "label": f"{_number(shared.budget)} {cost}, {len(shared.ranks)} of {len(table.entries)} rows",
                 "ranks": {key: [rank_words(rank), rank and rank[0]] for key, rank in shared.ranks.items()},
             }
             for shared in table.shared(cost)
         ]
         for cost in COSTS
     }
+
+
+def _number(value: float) -> str:
+    """A budget for people.
+
+    >>> _number(31440.0), _number(3.0009)
+    ('31,440', '3')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _baselines(records: Sequence[Record]) -> list[Panel]:
