@@ -1,0 +1,46 @@
+"""Condensed sets for graph and node classification: own data, sets, networks and protocols beside those of images.
+
+The names are imported when they are used, so that `condense.graphs.protocols` can be read without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from condense.runtime.registry import load_object
+
+if TYPE_CHECKING:
+    from condense.graphs.data import load_graphs
+    from condense.graphs.evaluate import evaluate_graphs
+    from condense.graphs.mirage import mirage
+    from condense.graphs.real import RealGraphs, RealNodeGraph
+    from condense.graphs.selection import select_graphs
+    from condense.graphs.sets import GraphSet, NodeGraphSet
+
+__all__ = [
+    "GraphSet",
+    "NodeGraphSet",
+    "RealGraphs",
+    "RealNodeGraph",
+    "evaluate_graphs",
+    "load_graphs",
+    "mirage",
+    "select_graphs",
+]
+
+_HOMES = {
+    "GraphSet": "sets",
+    "NodeGraphSet": "sets",
+    "RealGraphs": "real",
+    "RealNodeGraph": "real",
+    "evaluate_graphs": "evaluate",
+    "load_graphs": "data",
+    "mirage": "mirage",
+    "select_graphs": "selection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_object(f"{__name__}.{_HOMES[name]}:{name}")
