@@ -35,6 +35,7 @@ ROOMS = [
         "synthesizers",
         "baselines",
         "evaluation",
+        "graphs",
         "cli",
         "__main__",
     ),

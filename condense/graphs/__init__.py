@@ -12,7 +12,6 @@ from condense.runtime.registry import load_object
 if TYPE_CHECKING:
     from condense.graphs.data import load_graphs
     from condense.graphs.evaluate import evaluate_graphs
-    from condense.graphs.mirage import mirage
     from condense.graphs.real import RealGraphs, RealNodeGraph
     from condense.graphs.selection import select_graphs
     from condense.graphs.sets import GraphSet, NodeGraphSet
@@ -24,7 +23,6 @@ __all__ = [
     "RealNodeGraph",
     "evaluate_graphs",
     "load_graphs",
-    "mirage",
     "select_graphs",
 ]
 
@@ -35,7 +33,6 @@ _HOMES = {
     "RealNodeGraph": "real",
     "evaluate_graphs": "evaluate",
     "load_graphs": "data",
-    "mirage": "mirage",
     "select_graphs": "selection",
 }
 

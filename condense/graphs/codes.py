@@ -35,9 +35,7 @@ def refine(graphs: Graphs, hops: int, *, degrees: bool = False, edge_labels: boo
         edge_of = graphs.edge_labels.tolist()
     labels = graphs.node_labels.tolist()
     first: dict[tuple[int, int], int] = {}
-    own = [
-        first.setdefault((label, len(around) if degrees else 0), len(first)) for label, around in zip(labels, heard)
-    ]
+    own = [first.setdefault((label, len(around) if degrees else 0), len(first)) for label, around in zip(labels, heard)]
     codes, sizes = own, [1] * len(first)
     for _ in range(hops):
         met: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}

@@ -276,7 +276,9 @@ def _node_graph(raw: RawNodes, degrees: Literal["exact", "log2"], setting: Setti
         notes = (*notes, f"training on {raw.name} sees the features and edges of test nodes, never their classes")
     _say(notes)
     held_out = (HeldOutNodes(part, labels[part]) for part in parts[1:])
-    return RealNodeGraph(info, x, edges, _training(x, edges, labels, parts[0], info, setting), *held_out, setting, notes)
+    return RealNodeGraph(
+        info, x, edges, _training(x, edges, labels, parts[0], info, setting), *held_out, setting, notes
+    )
 
 
 def _node_parts(raw: RawNodes, labels: Tensor, features: Tensor) -> Parts:

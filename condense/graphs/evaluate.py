@@ -217,9 +217,7 @@ class _Task:
             logits, labels = graph_logits(network, held_out, self.data.info, self.device), held_out.labels
         else:
             logits, labels, finite = self._nodes(name, seed, self.data)
-        return _Measured(
-            measured(logits, labels, self.data.info.metric), measured(logits, labels, "accuracy"), finite
-        )
+        return _Measured(measured(logits, labels, self.data.info.metric), measured(logits, labels, "accuracy"), finite)
 
     def _nodes(self, name: str, seed: int, data: RealNodeGraph) -> tuple[Tensor, Tensor, bool]:
         """Logits and classes of held-out nodes, which are read in the whole graph."""

@@ -150,7 +150,9 @@ def _alphabet(arrays: Mapping[str, np.ndarray], features: int) -> Alphabet:
             raise CondenseError(f"its label_table has {table.shape[1]} features, not {features}; make it again")
         return Alphabet(table, len(table))
     if features > _MOST_LABELS:
-        raise CondenseError(f"it declares {features:,} node labels, and at most {_MOST_LABELS:,} are made; make it again")
+        raise CondenseError(
+            f"it declares {features:,} node labels, and at most {_MOST_LABELS:,} are made; make it again"
+        )
     return Alphabet(torch.eye(features), features)
 
 

@@ -306,7 +306,9 @@ def check_labels(labels: Tensor, count: int, info: GraphInfo) -> None:
             f"labels are {labels.dtype} {list(labels.shape)}; they are int64 [{count}] or float32 [{count}, {classes}]"
         )
     if hard and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise CondenseError(f"labels go from {int(labels.min())} to {int(labels.max())}, and there are {classes} classes")
+        raise CondenseError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}, and there are {classes} classes"
+        )
     if soft and not (((labels >= 0).all()) and ((labels.sum(1) - 1).abs() < 1e-3).all()):
         raise CondenseError("soft labels are no distributions: rows are not negative and sum to 1")
 
@@ -344,7 +346,11 @@ def _settled_edges(edges: Tensor, weights: Tensor | None, nodes: int) -> tuple[T
     back = np.lexsort((edges[0].numpy(), edges[1].numpy()))
     ordered = edges[:, order]
     twice = (ordered.diff(dim=1) == 0).all(0).any()
-    same = torch.equal(ordered, edges.flip(0)[:, back]) and (weights is None or torch.equal(weights[order], weights[back]))
+    same = torch.equal(ordered, edges.flip(0)[:, back]) and (
+        weights is None or torch.equal(weights[order], weights[back])
+    )
     if not same or twice or (edges[0] == edges[1]).any() or (weights is not None and (weights == 0).any()):
-        raise CondenseError("edges stand in both directions, each once with one weight that is not 0, and join two nodes")
+        raise CondenseError(
+            "edges stand in both directions, each once with one weight that is not 0, and join two nodes"
+        )
     return ordered, None if weights is None else weights[order]

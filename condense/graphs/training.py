@@ -137,7 +137,9 @@ def train_nodes(
         seed=derive_seed(seed, "network"),
     ).to(device)
     x = row_normalized(given.features) if given.normalize_rows else given.features
-    return _descend_nodes(network, x, node_structure(given, device), given.labels, given.weights, protocol, seed, device)
+    return _descend_nodes(
+        network, x, node_structure(given, device), given.labels, given.weights, protocol, seed, device
+    )
 
 
 def train_on_part(

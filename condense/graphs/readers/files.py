@@ -98,7 +98,9 @@ class Files:
             reason = " ".join(str(error).split())[:120]
             raise CondenseError(f"{name} of {self.label} is no table of {kind} ({reason}); correct it") from error
         if columns is not None and values.shape[1] != columns:
-            raise CondenseError(f"{name} of {self.label} has {values.shape[1]} numbers a line, not {columns}; correct it")
+            raise CondenseError(
+                f"{name} of {self.label} has {values.shape[1]} numbers a line, not {columns}; correct it"
+            )
         return values
 
     def _in_archive(self, names: Callable[[Path], list[str]]) -> list[str]:

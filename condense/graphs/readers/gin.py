@@ -86,4 +86,3 @@ def _walk(tokens: np.ndarray, name: str) -> tuple[np.ndarray, ...]:
     within = np.arange(int(degrees.sum())) - np.repeat(np.cumsum(degrees) - degrees, degrees)
     sources = tokens[np.repeat(starts + 2, degrees) + within]
     return sizes, edge_counts, targets, tokens[starts], np.stack([sources, np.repeat(local, degrees)])
-

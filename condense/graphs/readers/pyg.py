@@ -22,14 +22,18 @@ def read_pyg_nodes(data: Any) -> RawNodes:
     """One graph with `y` [n] and, perhaps, `train_mask`, `val_mask` and `test_mask`; a negative class is none."""
     labels = _tensor(data, "y", "the data")
     if labels.is_floating_point() or labels.shape != (data.num_nodes,):
-        raise CondenseError(f"y is {labels.dtype} {list(labels.shape)}; a class for each of {data.num_nodes} nodes is needed")
+        raise CondenseError(
+            f"y is {labels.dtype} {list(labels.shape)}; a class for each of {data.num_nodes} nodes is needed"
+        )
     _, names = classes_of(labels[labels >= 0].numpy(), "the data", "labelled nodes")
     values = torch.tensor([int(name) for name in names])
     classes = torch.where(labels >= 0, torch.searchsorted(values, labels.clamp(min=int(values[0]))), -1)
     masks = [getattr(data, f"{part}_mask", None) for part in ("train", "val", "test")]
     parts = None
     if all(mask is not None for mask in masks):
-        parts = checked_parts([torch.as_tensor(mask).nonzero().flatten().numpy() for mask in masks], len(labels), "the data")
+        parts = checked_parts(
+            [torch.as_tensor(mask).nonzero().flatten().numpy() for mask in masks], len(labels), "the data"
+        )
     features = getattr(data, "x", None)
     return RawNodes(
         name="graph",
