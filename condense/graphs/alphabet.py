@@ -72,8 +72,8 @@ def _positions(column: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, in
 def _one_hot(rows: np.ndarray, sizes: Sequence[int]) -> Tensor:
     if len(rows) * sum(sizes) > _MOST_NUMBERS:
         raise CondenseError(
-            f"node labels take {len(rows):,} values, whose features would be {len(rows) * sum(sizes):,} numbers, and at "
-            f"most {_MOST_NUMBERS:,} are made; give coarser labels, or features"
+            f"node labels take {len(rows):,} values, whose features would be {len(rows) * sum(sizes):,} numbers, and "
+            f"at most {_MOST_NUMBERS:,} are made; give coarser labels, or features"
         )
     table = torch.zeros(len(rows), sum(sizes))
     for row, start in zip(rows.T, np.cumsum([0, *sizes])):

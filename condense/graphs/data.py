@@ -66,7 +66,7 @@ def load_graphs(
     A split that comes with the data is taken; otherwise it is stratified, 80/10/10, by what the graphs hold.
 
     Raises:
-        CondenseError: the source is unknown, missing, damaged, pickled, or has no classes; the message says the way out.
+        CondenseError: the source is unknown, missing, damaged, a pickle, or has no classes; it says the way out.
     """
     raw = _read(source, data_root, fold)
     if isinstance(raw, RawNodes):
@@ -78,12 +78,12 @@ def _read(source: Any, data_root: str | Path | None, fold: int) -> RawGraphs | R
     if pyg.is_data(source):
         return pyg.read_pyg_nodes(source)
     if not isinstance(source, str | Path):
-        return pyg.read_pyg_graphs(list(source) if isinstance(source, Sequence) or hasattr(source, "__len__") else [])
+        return pyg.read_pyg_graphs(list(source) if hasattr(source, "__len__") else [])
     text, _, part = str(source).partition("#")
     path = _found(text, data_root)
     if path.suffix.lower() in _PICKLES:
         raise CondenseError(
-            f"{path} is a pickle, which can run anything when it is read; give the raw text files, an .npz, or the Data "
+            f"{path} is a pickle, which can run anything when read; give the raw text files, an .npz, or the Data "
             "object itself"
         )
     if path.suffix.lower() == ".npz":
@@ -204,7 +204,7 @@ def _keys(graphs: Graphs, columns: np.ndarray | None) -> list[bytes]:
 
 
 def _parts(given: Parts | None, labels: Tensor, keys: Sequence[bytes]) -> Parts:
-    """The split that is given, else a tenth of each class for the test part; then as much for validation, if none is."""
+    """The split that is given, else a tenth of each class for the test part; and as much for validation, if none is."""
     if given is None:
         rest, test = stratified_split(labels, keys, _HELD_OUT)
         share = _HELD_OUT / (1 - _HELD_OUT)
@@ -275,10 +275,9 @@ def _node_graph(raw: RawNodes, degrees: Literal["exact", "log2"], setting: Setti
     if setting == "transductive":
         notes = (*notes, f"training on {raw.name} sees the features and edges of test nodes, never their classes")
     _say(notes)
-    held_out = (HeldOutNodes(part, labels[part]) for part in parts[1:])
-    return RealNodeGraph(
-        info, x, edges, _training(x, edges, labels, parts[0], info, setting), *held_out, setting, notes
-    )
+    validation, test = (HeldOutNodes(part, labels[part]) for part in parts[1:])
+    train = _training(x, edges, labels, parts[0], info, setting)
+    return RealNodeGraph(info, x, edges, train, validation, test, setting, notes)
 
 
 def _node_parts(raw: RawNodes, labels: Tensor, features: Tensor) -> Parts:

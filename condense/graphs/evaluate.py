@@ -146,7 +146,7 @@ def evaluate_graphs(
     if not len(data.validation.labels if part == "validation" else data.test.labels):
         raise CondenseError(f"{data.name} has no {part} part; give a split that has one")
     task = _Task(given, data, found, seed, choose_device(device), part)
-    results = []
+    results: list[GraphResult] = []
     with progress_bar("evaluating graphs", len(names) * count, enabled=progress, unit="networks") as bar:
         for name in names:
             started, measured = time.perf_counter(), []

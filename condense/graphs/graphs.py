@@ -165,7 +165,7 @@ def _check_pointers(graphs: Graphs) -> None:
         if int(pointers[0]) != 0 or int(pointers.diff().min()) < least:
             graph = int((pointers.diff() < least).int().argmax())
             raise CondenseError(
-                f"pointers to {what} do not rise from 0: see graph {graph}; every graph needs a node, leave empty ones out"
+                f"pointers to {what} do not rise from 0: see graph {graph}; leave graphs without nodes out"
             )
         if length is not None and int(pointers[-1]) != length:
             raise CondenseError(f"pointers to {what} end at {int(pointers[-1])}, and there are {length}")

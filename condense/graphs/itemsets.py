@@ -87,6 +87,6 @@ def _check_number(counts: Sequence[int], transactions: int, least: int, largest:
         return
     enough = next(items for items in range(frequent_items, -1, -1) if fits(items))
     raise CondenseError(
-        f"{frequent_items:,} frequent trees of {what} may make more than {MOST:,} sets of up to {largest}; give a support of "
-        f"{counts[enough] + 1} or more, or smaller sets"
+        f"{frequent_items:,} frequent trees of {what} may make more than {MOST:,} sets of up to {largest}; "
+        f"give a support of {counts[enough] + 1} or more, or smaller sets"
     )

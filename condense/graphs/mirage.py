@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -28,7 +29,7 @@ Item = tuple[int, int]  # a code, and how often
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """A frequent set of trees: items, the class they are frequent in, and the graphs of it that hold them, int64."""
+    """A frequent set of trees: items, the class they are frequent in, and how many graphs of it hold them."""
 
     items: tuple[Item, ...]
     label: int
@@ -80,7 +81,7 @@ def mirage(
     for label, name in enumerate(train.info.classes):
         members = [held[graph] for graph in train.class_indices(label).tolist()]
         least = _least(support, len(members))
-        mined = frequent([set(items) for items in members], least, largest=largest, closed=closed, what=f"class {name}")
+        mined = frequent([*map(set, members)], least, largest=largest, closed=closed, what=f"class {name}")
         if not mined:
             raise _nothing_frequent(members, name, least, hops)
         found.append([Pattern(items, label, count) for items, count in mined])
@@ -110,7 +111,7 @@ def mirage(
 def _check(train: TrainingGraphs, hops: int, support: float | int, largest: int) -> None:
     if train.graphs.node_labels is None:
         raise CondenseError(
-            f"nodes of {train.info.name} have features, and trees are equal by labels; give graphs with node labels, or "
+            f"nodes of {train.info.name} have features, and trees are equal by labels; give graphs with node labels or "
             "another method"
         )
     if not 1 <= hops <= MOST_HOPS:
@@ -136,7 +137,7 @@ def _transactions(graphs: Graphs, codes: Codes, tree_nodes: int, multiset: bool)
     """For each graph the items that it holds, and how many of its nodes have the code of each."""
     bounds, of_node = graphs.node_ptr.tolist(), codes.of_node.tolist()
     held = []
-    for start, stop in zip(bounds, bounds[1:]):
+    for start, stop in pairwise(bounds):
         counts = Counter(code for code in of_node[start:stop] if codes.sizes[code] <= tree_nodes)
         held.append({(code, min(many, _MOST_COUNTED) if multiset else 1): many for code, many in counts.items()})
     return held
@@ -146,8 +147,8 @@ def _nothing_frequent(members: Sequence[dict[Item, int]], name: str, least: int,
     counts = Counter(item for items in members for item in items)
     most = max(counts.values(), default=0)
     return CondenseError(
-        f"no tree of {hops} hops is in {least} of the {len(members)} graphs of class {name!r}: the most frequent one is in "
-        f"{most}; give fewer hops, a smaller support, or coarser labels (degrees=log2 where degrees stand for them)"
+        f"no tree of {hops} hops is in {least} of the {len(members)} graphs of class {name!r}: the most frequent one "
+        f"is in {most}; give fewer hops, a smaller support, or coarser labels (degrees=log2 where these are degrees)"
     )
 
 

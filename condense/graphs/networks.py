@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,8 @@ class GAT(nn.Module):
         scores = (values * self.source).sum(2)[source] + (values * self.target).sum(2)[target]  # (E + n, H)
         shares = _softmax_of_targets(F.leaky_relu(scores, 0.2), target, structure.nodes)
         heard = values.new_zeros(values.shape).index_add_(0, target, shares[:, :, None] * values[source])
-        return heard.flatten(1) + self.bias
+        attended: Tensor = heard.flatten(1) + self.bias
+        return attended
 
 
 def _softmax_of_targets(scores: Tensor, target: Tensor, nodes: int) -> Tensor:
@@ -117,10 +119,10 @@ class SGC(nn.Module):
 
     def forward(self, x: Tensor, structure: Structure) -> Tensor:
         """[n, inputs] to [n, outputs]."""
+        x = x @ self.linear.weight.T  # first: there are fewer outputs than features to propagate
         for _ in range(self.hops):
             x = structure.normalized(x)
-        answered: Tensor = self.linear(x)
-        return answered
+        return x + self.linear.bias
 
 
 class Propagation(nn.Module):
@@ -247,11 +249,11 @@ def build_node_network(
     if name == "sgc":
         body: list[nn.Module] = [SGC(inputs, classes, layers)]
     elif name == "gat":
-        body = [GAT(inputs if number == 0 else 64, 64, heads=8) for number in range(layers - 1)] + [GAT(64, classes)]
+        body = [*(GAT(inputs if number == 0 else 64, 64, heads=8) for number in range(layers - 1)), GAT(64, classes)]
     else:
         layer: Layer = _LAYERS.get(name, Linear)
         sizes = [inputs, *[width] * (layers - 1), classes]
-        body = [layer(before, after) for before, after in zip(sizes, sizes[1:])]
+        body = [layer(before, after) for before, after in pairwise(sizes)]
     network = NodeNetwork(body, activation, dropout)
     if name == "appnp":
         network.spread = Propagation()

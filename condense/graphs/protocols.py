@@ -1,4 +1,4 @@
-"""How condensed graphs are evaluated: frozen rules with a hash, as those of images. This module does not import torch."""
+"""How condensed graphs are evaluated: frozen rules with a hash, as those of images. No torch is imported here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PROTOCOLS: Registry[GraphProtocol] = Registry(
             batch_size=128,
             lr=1e-3,
             weight_decay=5e-4,
-            summary="200 epochs of Adam in batches of 128: mean readout, as many layers as the trees of a set have hops",
+            summary="200 epochs of Adam in batches of 128, mean readout; as many layers as trees of a set have hops",
         ),
         GraphProtocol(
             name="node-desk",

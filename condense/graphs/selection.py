@@ -82,7 +82,7 @@ def select_graphs(
 
 
 def shares(sizes: Sequence[int], fraction: float) -> list[int]:
-    """Graphs of each class: a fraction, rounded down but at least one; the largest class gets what is left of the whole.
+    """Graphs of each class: a fraction, rounded down but at least one; the largest class gets what is left over.
 
     >>> shares([100, 51, 3], 0.1)
     [9, 5, 1]

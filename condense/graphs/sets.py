@@ -202,7 +202,8 @@ class NodeGraphSet(_Stored):
         count = len(self.features)
         if self.features.shape != (count, self.info.features) or self.features.dtype != torch.float32 or not count:
             raise CondenseError(
-                f"features are {self.features.dtype} {list(self.features.shape)}; they are float32 [n, {self.info.features}]"
+                f"features are {self.features.dtype} {list(self.features.shape)}; they are float32 "
+                f"[n, {self.info.features}]"
             )
         if not self.features.isfinite().all():
             raise CondenseError("features hold values that are not finite; the run that made them diverged")
@@ -331,7 +332,8 @@ def _check_described(graphs: Graphs, info: GraphInfo) -> None:
             raise CondenseError(f"nodes have labels, and {info.name} has features")
         if int(graphs.node_labels.max()) >= info.alphabet.known:
             raise CondenseError(
-                f"node label {int(graphs.node_labels.max())}: the training part of {info.name} has {info.alphabet.known}"
+                f"label {int(graphs.node_labels.max())} is none of the {info.alphabet.known} of the training part of "
+                f"{info.name}"
             )
 
 

@@ -74,7 +74,7 @@ def stored_structure(graphs: Graphs, roots: Tensor | None, *, directed: bool) ->
 def read_structure(
     arrays: Mapping[str, np.ndarray], node_labels: Tensor | None, features: Tensor | None, *, directed: bool
 ) -> tuple[Graphs, Tensor | None]:
-    """The graphs, and the root mask bool [N] of a forest; raises `CondenseError` for pointers and edges out of range."""
+    """The graphs, and the root mask bool [N] of a forest; raises `CondenseError` for what is out of range."""
     node_ptr = whole(arrays, "node_ptr")
     nodes = len(node_labels if node_labels is not None else features if features is not None else ())
     _check_pointer("node_ptr", node_ptr, nodes)

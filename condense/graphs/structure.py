@@ -67,7 +67,7 @@ class Edges:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A dense adjacency [n, n] with zero diagonal, row i the weights of those that node i hears; differentiable in it."""
+    """A dense adjacency [n, n] with zero diagonal, row i the weights of those that node i hears."""
 
     adjacency: Tensor
 

@@ -92,7 +92,7 @@ class Files:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                values = np.loadtxt(io.BytesIO(content), dtype, comments=None, ndmin=2)
+                values: np.ndarray = np.loadtxt(io.BytesIO(content), dtype, comments=None, ndmin=2)
         except (ValueError, OverflowError, UserWarning, DeprecationWarning) as error:
             refuse_limits(error)
             reason = " ".join(str(error).split())[:120]

@@ -24,7 +24,8 @@ def text_file(files: Files) -> str | None:
 def read_gin(files: Files, path: str, fold: int) -> RawGraphs:
     """Read the graphs: their number; then of each `nodes label`, and of each node `tag k neighbour_1 .. neighbour_k`.
 
-    Where folds lie beside them, the test part is that of `fold`, and no graph is for validation. Raises `CondenseError` for what is not of this form.
+    Where folds lie beside them, the test part is that of `fold`, and no graph is for validation. Raises `CondenseError`
+    for what is not of this form.
     """
     name = path.split("/")[-1].removesuffix(".txt")
     node_counts, edge_counts, targets, tags, edges = _walk(_tokens(files.read(path), name), name)

@@ -63,7 +63,7 @@ def _features(file: NpzFile, path: Path, nodes: int) -> np.ndarray | None:
     columns, pointers, shape = (_whole(file.array(key), key, path) for key in _SPARSE[1:])
     if shape.shape != (2,) or shape[0] != nodes or not 0 < shape[1] <= MOST_BYTES // (4 * nodes):
         raise CondenseError(
-            f"attr_shape of {path} is {shape.tolist()[:4]}; it is [{nodes}, F], of at most {MOST_BYTES:,} bytes of float32"
+            f"attr_shape of {path} is {shape.tolist()[:4]}; it is [{nodes}, F], at most {MOST_BYTES:,} bytes"
         )
     return dense_rows(values, columns, pointers, (nodes, int(shape[1])), f"the features of {path}")
 

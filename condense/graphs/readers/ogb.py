@@ -80,7 +80,9 @@ def _edge_labels(files: Files, path: str, order: np.ndarray, name: str) -> np.nd
     rows = files.integers(path)
     if 2 * len(rows) != len(order):
         raise CondenseError(f"{name} has {len(order) // 2} edges but features of {len(rows)}; get it again")
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)[order]
+    numbers: np.ndarray = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    ordered: np.ndarray = numbers[order]
+    return ordered
 
 
 def _parts(files: Files, root: str, count: int, name: str) -> tuple[Tensor, Tensor, Tensor] | None:

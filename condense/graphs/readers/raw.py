@@ -116,7 +116,7 @@ def checked_parts(parts: Sequence[np.ndarray], count: int, name: str) -> tuple[T
 
 
 def parts_of_words(words: Sequence[str], name: str) -> tuple[Tensor, Tensor, Tensor] | None:
-    """A split by a word for each row: train, validation or test, nothing for a row of no part; None if all are empty."""
+    """A split by a word for each row: train, validation or test, nothing for none; None if all are empty."""
     if not any(words):
         return None
     wrong = sorted({word for word in words if word and word not in PARTS})

@@ -101,7 +101,7 @@ class _Table:
         short = next((line for line, row in enumerate(self.rows) if len(row) != len(self.header)), None)
         if short is not None:
             raise CondenseError(
-                f"row {short + 1} of {self.path} has {len(self.rows[short])} columns, not {len(self.header)}; correct it"
+                f"row {short + 1} of {self.path} has {len(self.rows[short])} columns, not {len(self.header)}"
             )
 
     def column(self, name: str) -> list[str]:

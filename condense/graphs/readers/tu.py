@@ -12,7 +12,7 @@ INDICATOR = "_graph_indicator.txt"
 
 
 def read_tu(files: Files) -> RawGraphs:
-    """Read the raw files; node labels come before attributes, and regression targets (`graph_attributes`) are no classes.
+    """Read the raw files; node labels come before attributes.
 
     Raises `CondenseError` for files that do not fit together.
     """
@@ -35,7 +35,7 @@ def read_tu(files: Files) -> RawGraphs:
     columns = None if labelled is None else _rows(files.integers(labelled), nodes, "node labels", name)
     attributed = path("node_attributes") if columns is None else None
     features = None if attributed is None else _rows(files.reals(attributed), nodes, "node attributes", name)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if columns is not None and path("node_attributes"):
         notes = (f"nodes of {name} have labels and attributes; labels are used",)
     return RawGraphs(
@@ -56,8 +56,8 @@ def _node_counts(indicator: np.ndarray, name: str) -> np.ndarray:
     if indicator[0] != 1 or not np.isin(np.diff(indicator), (0, 1)).all() or indicator[-1] > MOST_GRAPHS:
         row = int((~np.isin(np.diff(indicator), (0, 1))).argmax()) + 1 if indicator[0] == 1 else 0
         raise CondenseError(
-            f"line {row + 1} of {name}{INDICATOR} names graph {indicator[row]}: graphs are counted from 1, one after the "
-            "other, and have nodes"
+            f"line {row + 1} of {name}{INDICATOR} names graph {indicator[row]}: graphs are counted from 1, one after "
+            "the other, and have nodes"
         )
     return np.bincount(indicator - 1)
 

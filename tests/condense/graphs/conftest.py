@@ -1,0 +1,77 @@
+"""Small graphs with node labels, written as TU files as well; and where larger ones may lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from condense.graphs.data import load_graphs
+from condense.graphs.real import RealGraphs
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "graphs"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"there are no graphs in {SHARED}")
+    return SHARED
+
+
+def write_tu(folder: Path, graphs: list[tuple[list[int], list[tuple[int, int]], int]]) -> Path:
+    """TU files of (node labels, undirected edges, class) of each graph, with a label for each edge."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, list[str]] = {
+        key: [] for key in ("A", "graph_indicator", "graph_labels", "node_labels", "edge_labels")
+    }
+    nodes = 0
+    for number, (labels, edges, target) in enumerate(graphs, 1):
+        for a, b in edges:
+            lines["A"] += [f"{nodes + a + 1}, {nodes + b + 1}", f"{nodes + b + 1}, {nodes + a + 1}"]
+            lines["edge_labels"] += [str((a + b) % 2)] * 2
+        lines["graph_indicator"] += [str(number)] * len(labels)
+        lines["node_labels"] += [str(label) for label in labels]
+        lines["graph_labels"].append(str(target))
+        nodes += len(labels)
+    for key, content in lines.items():
+        (folder / f"{folder.name}_{key}.txt").write_text("\n".join(content) + "\n")
+    return folder
+
+
+def pets(count: int = 40) -> list[tuple[list[int], list[tuple[int, int]], int]]:
+    """Rings are of class 1 and paths of class -1, with a few chords and labels at random."""
+    draws = torch.Generator().manual_seed(0)
+    graphs = []
+    for number in range(count):
+        size = int(torch.randint(4, 9, (), generator=draws))
+        labels = torch.randint(0, 3, (size,), generator=draws).tolist()
+        edges = [(node, node + 1) for node in range(size - 1)]
+        if number % 2:
+            edges.append((0, size - 1))
+        graphs.append((labels, edges, 1 if number % 2 else -1))
+    return graphs
+
+
+@pytest.fixture(scope="session")
+def written():
+    """Writes TU files, by default of these pets."""
+    return lambda folder, graphs=None: write_tu(folder, pets() if graphs is None else graphs)
+
+
+@pytest.fixture(scope="session")
+def reversed_pets() -> list[tuple[list[int], list[tuple[int, int]], int]]:
+    return pets()[::-1]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tu(tmp_path_factory.mktemp("data") / "PETS", pets())
+
+
+@pytest.fixture(scope="session")
+def data(folder: Path) -> RealGraphs:
+    found = load_graphs(folder)
+    assert isinstance(found, RealGraphs)
+    return found
