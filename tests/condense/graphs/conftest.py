@@ -41,12 +41,13 @@ def write_tu(folder: Path, graphs: list[tuple[list[int], list[tuple[int, int]], 
 
 
 def pets(count: int = 40) -> list[tuple[list[int], list[tuple[int, int]], int]]:
-    """Rings are of class 1 and paths of class -1, with a few chords and labels at random."""
+    """Rings with a node of label 2 are of class 1, paths of class -1; other labels are random."""
     draws = torch.Generator().manual_seed(0)
     graphs = []
     for number in range(count):
         size = int(torch.randint(4, 9, (), generator=draws))
-        labels = torch.randint(0, 3, (size,), generator=draws).tolist()
+        labels = torch.multinomial(torch.tensor([0.75, 0.15, 0.1]), size, replacement=True, generator=draws).tolist()
+        labels[0] = 2 if number % 2 else labels[0]
         edges = [(node, node + 1) for node in range(size - 1)]
         if number % 2:
             edges.append((0, size - 1))

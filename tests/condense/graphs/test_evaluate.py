@@ -26,7 +26,10 @@ QUICK_NODES = PROTOCOLS.find("node-desk").model_copy(update={"name": "quick", "e
 
 def test_protocols_are_frozen() -> None:
     """Whoever changes a rule must know that old accuracies are of another one."""
-    assert {entry.name: entry.hash for entry in PROTOCOLS} == {"graph-desk": "b2eff4332bb9", "node-desk": "2e3b5f9275e4"}
+    assert {entry.name: entry.hash for entry in PROTOCOLS} == {
+        "graph-desk": "b2eff4332bb9",
+        "node-desk": "2e3b5f9275e4",
+    }
     desk = PROTOCOLS.find("graph-desk")
     assert desk.model_copy(update={"name": "x", "runs": 1, "nets": ("gin",), "summary": ""}).hash == desk.hash
     for change in ({"epochs": 1}, {"lr": 1.0}, {"width": 8}, {"layers": 1}, {"dropout": 0.1}, {"batch_size": None}):
