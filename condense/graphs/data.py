@@ -38,6 +38,8 @@ from condense.runtime.progress import say
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle")
 _SUFFIXES = ("", ".zip", ".npz", ".tar")
+_MOST_NODES = 100_000_000
+_MOST_FEATURES = 2**28  # numbers that are made of degrees: 1 GB
 _HELD_OUT = 0.1  # of every class, for the test part and then for validation
 Parts = tuple[Tensor, Tensor, Tensor]
 
@@ -75,10 +77,8 @@ def load_graphs(
 
 
 def _read(source: Any, data_root: str | Path | None, fold: int) -> RawGraphs | RawNodes:
-    if pyg.is_data(source):
-        return pyg.read_pyg_nodes(source)
     if not isinstance(source, str | Path):
-        return pyg.read_pyg_graphs(list(source) if hasattr(source, "__len__") else [])
+        return _read_objects([source] if pyg.is_data(source) else list(source) if hasattr(source, "__len__") else [])
     text, _, part = str(source).partition("#")
     path = _found(text, data_root)
     if path.suffix.lower() in _PICKLES:
@@ -104,6 +104,13 @@ def _read(source: Any, data_root: str | Path | None, fold: int) -> RawGraphs | R
     )
 
 
+def _read_objects(items: Sequence[Any]) -> RawGraphs | RawNodes:
+    """One graph whose nodes have classes, which data sets of one graph hold as well; else many graphs."""
+    if len(items) == 1 and pyg.is_data(items[0]):
+        return pyg.read_pyg_nodes(items[0])
+    return pyg.read_pyg_graphs(items)
+
+
 def _found(text: str, data_root: str | Path | None) -> Path:
     """The path that is meant: as given, or under `data_root`."""
     root = Path(data_root or os.environ.get("CONDENSE_DATA") or cache_directory() / "data").expanduser()
@@ -124,6 +131,8 @@ def _found(text: str, data_root: str | Path | None) -> Path:
 def _graphs(raw: RawGraphs, degrees: Literal["exact", "log2"]) -> RealGraphs:
     if not len(raw.node_counts):
         raise CondenseError(f"{raw.name} has no graphs; give some")
+    if max(int(raw.node_counts.max()), int(raw.node_counts.sum())) > _MOST_NODES:
+        raise CondenseError(f"{raw.name} declares more than {_MOST_NODES:,} nodes, which is too much to read")
     labels, classes = classes_of(raw.targets, raw.name)
     bare = Graphs(
         from_counts(torch.from_numpy(raw.node_counts)),
@@ -257,8 +266,13 @@ def _node_graph(raw: RawNodes, degrees: Literal["exact", "log2"], setting: Setti
     if features is None:
         found = torch.bincount(edges[1], minlength=count)
         columns = (found if degrees == "exact" else binned_degrees(found)).numpy()[:, None]
-        features = alphabet_of(columns, np.ones(count, bool))[1].table.numpy()
-        features = features[np.unique(columns, return_inverse=True)[1].reshape(-1)]
+        ids, alphabet = alphabet_of(columns, np.ones(count, bool))
+        if count * alphabet.features > _MOST_FEATURES:
+            raise CondenseError(
+                f"{count:,} nodes of {raw.name} have {alphabet.features:,} different degrees, too many to be "
+                "features; give degrees=log2, or features"
+            )
+        features = alphabet.table[ids].numpy()
         notes = (*notes, f"nodes of {raw.name} have no features: their degree is used")
     replace(one, node_labels=None, features=torch.from_numpy(features))  # raises where a feature is not finite
     x = torch.from_numpy(features)

@@ -112,6 +112,11 @@ class GraphSet(_Stored):
             raise CondenseError("a forest has both roots and hops, graphs have neither")
         if self.roots is not None:
             _check_forest(self.graphs, self.roots, self.hops)
+        elif not self.info.directed and not self.graphs.is_symmetric():
+            raise CondenseError(
+                f"edges of {self.info.name} have no direction, and some stand in one only; add the other, or set "
+                "directed"
+            )
         check_vector("root_counts", self.root_counts, 0 if self.roots is None else int(self.roots.sum()), torch.int64)
         _check_described(self.graphs, self.info)
 

@@ -14,8 +14,11 @@ from condense.runtime.errors import CondenseError
 
 
 def is_data(source: Any) -> bool:
-    """Whether an object is one `Data`: what it is asked for is there, and torch_geometric need not be."""
-    return hasattr(source, "edge_index") and hasattr(source, "num_nodes")
+    """Whether an object is one `Data`; torch_geometric itself need not be there.
+
+    Its data sets hand on the attributes of their graphs, but not the methods.
+    """
+    return hasattr(source, "edge_index") and callable(getattr(source, "is_undirected", None))
 
 
 def read_pyg_nodes(data: Any) -> RawNodes:

@@ -210,6 +210,8 @@ def ogb_folder(folder: Path, labels: str = "0\n1\n" * 5, **changes: str) -> Path
         "split/scaffold/test": "8\n9\n",
     } | {key.replace("__", "/").replace("_", "-"): value for key, value in changes.items()}
     for name, text in files.items():
+        if not text:
+            continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     return folder
@@ -237,6 +239,7 @@ def test_ogb_files(tmp_path: Path) -> None:
         ({"raw__num_node_list": "3\n" * 9}, "numbers of nodes of 9"),
         ({"raw__num_edge_list": "2\n" * 9 + "99\n"}, "more edges"),
         ({"raw__num_node_list": "3\n" * 9 + "99999999999\n"}, "nodes"),
+        ({"raw__num_node_list": "3\n" * 9 + "99999999999\n", "raw__node_feat": ""}, "too much to read"),
         ({"raw__edge": "0,1\n1,7\n" * 10}, "joins nodes"),
         ({"split__scaffold__test": "8\n0\n"}, "twice"),
         ({"split__scaffold__test": "8\n77\n"}, "of 10"),
@@ -355,6 +358,7 @@ def test_objects_of_torch_geometric(data: RealGraphs) -> None:
     assert len(found.train) + len(found.validation) + len(found.test) == 32
     one = loader.Data(x=torch.rand(20, 2), edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.arange(20) % 2)
     assert isinstance(load_graphs(one), RealNodeGraph)
+    assert isinstance(load_graphs([one]), RealNodeGraph)
     assert "has no y" in refusal(loader.Data(x=torch.rand(3, 2), edge_index=torch.tensor([[0], [1]])))
     assert "sequence" in refusal([])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ def test_protocols_are_frozen() -> None:
         assert desk.model_copy(update=change).hash != desk.hash
     with pytest.raises(ValueError, match="frozen"):
         desk.epochs = 1  # type: ignore[misc]
+
+
+def test_protocols_are_listed_without_torch() -> None:
+    code = "import sys, condense.graphs.protocols; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("given", ["all", "few", "forest"])

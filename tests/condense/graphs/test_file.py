@@ -164,6 +164,12 @@ def test_other_data_does_not_fit(data: RealGraphs) -> None:
         made.check_matches(dataclasses.replace(data.info, classes=("x", "y")))
 
 
+def test_edges_in_one_direction_are_refused_where_there_is_none(data: RealGraphs) -> None:
+    made = learned(data)
+    with pytest.raises(CondenseError, match="add the other"):
+        dataclasses.replace(made, info=dataclasses.replace(made.info, directed=False))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

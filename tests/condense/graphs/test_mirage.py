@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,12 @@ def test_supports_equal_brute_force(least: int, closed: bool) -> None:
     assert found == frequent([[*each] for each in transactions], least, largest=3, closed=closed, what="pets")
 
 
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend.frequent_patterns", None)
+    with pytest.raises(CondenseError, match=r"pip install 'condense-data\[graphs\]'"):
+        frequent([{1}, {1}], 1, largest=1, closed=False, what="pets")
+
+
 def test_supports_weights_and_roots_of_a_set(data: RealGraphs) -> None:
     pytest.importorskip("mlxtend")
     made = mirage(data.train, hops=1, support=0.5, largest=2)
@@ -184,9 +191,12 @@ def test_bytes_bound_a_set_and_classes_take_turns(data: RealGraphs) -> None:
 
 def test_counts_and_distinction(data: RealGraphs) -> None:
     pytest.importorskip("mlxtend")
-    plain = mirage(data.train, hops=1, support=0.2)
-    assert len(mirage(data.train, hops=1, support=0.2, multiset=True)) != len(plain)
-    assert len(mirage(data.train, hops=1, support=0.2, distinct=True)) < len(plain)
+    options: dict[str, Any] = {"hops": 1, "support": 2, "largest": 1}
+    plain = mirage(data.train, **options)
+    counted = mirage(data.train, multiset=True, **options)
+    assert int(plain.roots.sum()) == len(plain)
+    assert int(counted.roots.sum()) > len(counted)  # trees that occur twice stand there twice
+    assert 2 <= len(mirage(data.train, distinct=True, **options)) < len(plain)
 
 
 @pytest.mark.parametrize(
