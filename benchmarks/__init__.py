@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from condense.runtime.registry import load_object
+from condense.runtime.registry import imported_when_asked_for
 
 if TYPE_CHECKING:
     from benchmarks.demo import run_demo
@@ -14,9 +14,4 @@ __all__ = ["run", "run_demo"]
 
 _HOMES = {"run": "harness", "run_demo": "demo"}
 
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load_object(f"{__name__}.{_HOMES[name]}:{name}")
+__getattr__ = imported_when_asked_for(__name__, _HOMES)

@@ -17,7 +17,7 @@ from benchmarks.jobs import make_and_score, make_set, score, shares_the_machine
 from benchmarks.page import page_path
 from benchmarks.plan import plan
 from benchmarks.records import Parts, Record, read_account, read_record, record_path, set_path, write_record
-from benchmarks.report import write_report
+from benchmarks.report import FIGURES, write_report
 from condense.methods.output import is_finished
 from condense.runtime.errors import CondenseError
 from condense.runtime.executors import Executor
@@ -97,8 +97,8 @@ def exit_code(records: list[Record]) -> int:
 def _only_run(folder: Path) -> Iterator[Claim]:
     """Make the folder and keep others out of it: two runs would spoil each other's times and checkpoints."""
     with only_one(folder / "sets", "benchmark") as claim:
-        remove_half_done(folder, "results.*")
-        remove_half_done(folder, "training.*")
+        for name in FIGURES:
+            remove_half_done(folder, f"{name}.*")
         remove_half_done(folder / "choices", "*.safetensors")
         remove_half_done(folder / "pictures", "*.webp")
         remove_half_done(folder / "cells", "*.json")
@@ -136,11 +136,10 @@ def _results(
 
     `workers` do what nobody takes the time of, the cells of a set together; `executor` does the rest, alone.
     """
-    together = [job for job in jobs if workers is not None and shares_the_machine(job)]
-    alone = [job for job in jobs if job not in together]
+    alone = jobs if workers is None else [job for job in jobs if not shares_the_machine(job)]
     if workers is not None:
         by_set: dict[str, list[CellJob]] = {}
-        for job in together:
+        for job in filter(shares_the_machine, jobs):
             by_set.setdefault(job.cell.set_name, []).append(job)
         function = partial(make_and_score, folder=folder.resolve(), there=Path.cwd())
         for outcome in workers.run(function, [tuple(cells) for cells in by_set.values()]):

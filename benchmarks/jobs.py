@@ -25,7 +25,7 @@ from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
 from condense.evaluation import evaluate
 from condense.evaluation.protocols import full
-from condense.evaluation.statistics import deviation
+from condense.evaluation.statistics import complete_mean, deviation
 from condense.methods.distill import make
 from condense.methods.output import is_finished
 from condense.methods.registry import methods
@@ -188,7 +188,7 @@ def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
         "mean": fmean(accuracies),
         "std": deviation(accuracies),
         "class_accuracies": _means([result.class_accuracies for result in results]),
-        "calibration_error": _mean([result.calibration_error for result in results]),
+        "calibration_error": complete_mean([result.calibration_error for result in results]),
         **(_shown(scored, cell, data.train, folder) if isinstance(scored, SyntheticSet) else {}),
         "seconds": sum(result.seconds for result in results),
         "training": sum(result.training_seconds or 0.0 for result in results),
@@ -215,11 +215,6 @@ def _shown(made: SyntheticSet, cell: Cell, train: TrainingData, folder: Path) ->
 
 def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in values) for name in values[0]}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
 
 
 def curves(metrics: Mapping[str, Tensor], parts: int = 100) -> dict[str, tuple[float, ...]]:

@@ -23,8 +23,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.markdown import markdown_table, percent
+from benchmarks.scores import difference
 from condense.evaluation.protocols import PROTOCOLS
-from condense.evaluation.statistics import welch_difference
 from condense.runtime.errors import CondenseError
 from condense.runtime.files import write_text
 
@@ -208,11 +208,8 @@ def _beside(score: dict[str, Any] | None, chance: dict[str, Any] | None) -> str:
     shown = percent(score["mean"], score["std"])
     if chance is None or score is chance:
         return shown
-    here, there = ([value for each in given["accuracies"] for value in each] for given in (score, chance))
-    if min(len(here), len(there)) < 2:
-        return shown
-    difference = welch_difference(here, there)
-    return f"{shown} {'▲' if difference.mean > 0 else '▼'}" if difference.is_clear else shown
+    found = difference(*([value for each in given["accuracies"] for value in each] for given in (score, chance)))
+    return f"{shown} {'▲' if found.mean > 0 else '▼'}" if found.is_clear else shown
 
 
 def name_of(line: Line) -> str:

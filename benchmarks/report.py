@@ -14,13 +14,13 @@ from benchmarks.markdown import markdown_table, percent
 from benchmarks.page import write_page
 from benchmarks.plot import draw, save
 from benchmarks.records import Record
-from benchmarks.table import Column, Row, Table, as_dicts, build_table, comma_separated, processor, shown_range
+from benchmarks.table import Column, Row, Table, as_dicts, build_table, by_kind, comma_separated, processor, shown_range
 from benchmarks.training_time import baselines_section, lines_of_baselines
 from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
 from condense.runtime.files import atomic_write, write_json, write_text
 
-_FIGURES = ("results", "training", "labels", "minutes")
+FIGURES = ("results", "training", "labels", "minutes")
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Table:
@@ -33,7 +33,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     given several times for one size, `minutes.png` and `.svg` have accuracy against minutes. Raises
     `CondenseError` if two protocol hashes would come into one column.
     """
-    sets, baselines, references = _by_kind(records)
+    sets, baselines, references = by_kind(records)
     table = build_table([*sets, *references] if sets or not baselines else [])
     of_baselines = build_table([*baselines, *references] if baselines else [])
     lines, training = as_dicts(table), lines_of_baselines(of_baselines)
@@ -52,7 +52,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
     by_minutes = minutes.draw(table)
     if by_minutes is not None:
         figures["minutes"] = by_minutes
-    for name, ending in itertools.product(_FIGURES, ("png", "svg")):
+    for name, ending in itertools.product(FIGURES, ("png", "svg")):
         path = folder / f"{name}.{ending}"
         if name not in figures:  # an earlier report may have had it
             path.unlink(missing_ok=True)
@@ -61,15 +61,6 @@ def write_report(records: Sequence[Record], folder: Path) -> Table:
             save(figures[name], temporary, ending)
     write_page(records, folder, public=False)
     return table
-
-
-def _by_kind(records: Sequence[Record]) -> tuple[list[Record], list[Record], list[Record]]:
-    """The records of sets, of training-time baselines, and of all data."""
-    sets, baselines, references = list[Record](), list[Record](), list[Record]()
-    for record in records:
-        made = record.configuration.made
-        (references if made is None else baselines if made.is_baseline else sets).append(record)
-    return sets, baselines, references
 
 
 def markdown(table: Table, records: Sequence[Record], training: Table | None = None) -> str:

@@ -130,10 +130,6 @@ def row_scores(table: Table, row: Row, column: Column) -> RowScores:
     )
 
 
-def _values(score: Score) -> list[float]:
-    return [accuracy for record in score.records for accuracy in record.accuracies]
-
-
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Of the means, with Welch's interval; without one, from minus to plus infinity, where a side has one value."""
     if min(len(first), len(second)) > 1:
@@ -146,7 +142,7 @@ def _gain(table: Table, row: Row, column: Column, is_baseline: Callable[[Score],
     for other in table.rows:
         found = table.scores.get((other, column))
         if (other.data, other.size) == (row.data, row.size) and found is not None and is_baseline(found):
-            return difference(_values(table.scores[row, column]), _values(found))
+            return difference(table.scores[row, column].accuracies, found.accuracies)
     return None
 
 
@@ -166,19 +162,16 @@ def _tiles(score: Score) -> float:
     return (record.images or 0) / (record.stored_images or record.images or 1)
 
 
-def _rule(table: Table, column: Column, data: str) -> Protocol | None:
-    """The protocol of a column, by any of its records."""
-    for (row, other), score in table.scores.items():
-        if other == column and row.data == data:
-            return score.records[0].configuration.column.rule
-    return None
+def _rule(score: Score) -> Protocol:
+    """By which its networks were trained."""
+    return score.records[0].configuration.column.rule
 
 
 def _hard_column(table: Table, row: Row, column: Column) -> Column | None:
     """A column of class indices with this network that the row is in; this one, if it is one."""
     for other in [column, *table.columns]:
-        rule = _rule(table, other, row.data)
-        if other.net == column.net and (row, other) in table.scores and rule is not None and rule.labels == "hard":
+        score = table.scores.get((row, other))
+        if other.net == column.net and score is not None and _rule(score).labels == "hard":
             return other
     return None
 
@@ -190,8 +183,8 @@ def _hard_label_gap(table: Table, row: Row, hard: Column) -> float | None:
 
 def _augmentation_robust(table: Table, row: Row, column: Column, gain: Difference | None) -> float | None:
     """With the column of the same rule that has no augmentation, for a column that has one."""
-    rule = _rule(table, column, row.data)
-    if rule is None or gain is None or rule.rule.augmentation is None:
+    rule = _rule(table.scores[row, column])
+    if gain is None or rule.rule.augmentation is None:
         return None
     bare = rule.model_copy(update={"rule": rule.rule.model_copy(update={"augmentation": None})}).hash
     for other in table.columns:

@@ -54,6 +54,11 @@ class Score:
         return spread([record.accuracies for record in self.records])
 
     @property
+    def accuracies(self) -> list[float]:
+        """Of all networks on all sets."""
+        return [accuracy for record in self.records for accuracy in record.accuracies]
+
+    @property
     def making_seconds(self) -> float | None:
         """Mean over the sets."""
         known = [record.seconds.making for record in self.records if record.seconds.making is not None]
@@ -103,6 +108,15 @@ class Table:
     def data(self) -> list[str]:
         """The data sets, in order of appearance."""
         return list(dict.fromkeys(row.data for row in self.rows))
+
+
+def by_kind(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[Record]]:
+    """The records of sets, of training-time baselines, and of all data."""
+    sets, baselines, references = list[Record](), list[Record](), list[Record]()
+    for record in records:
+        made = record.configuration.made
+        (references if made is None else baselines if made.is_baseline else sets).append(record)
+    return sets, baselines, references
 
 
 def build_table(records: Iterable[Record]) -> Table:

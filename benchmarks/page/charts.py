@@ -94,6 +94,10 @@ class _Point:
     def spread(self) -> float:
         return deviation(self.entry.accuracies) or 0.0
 
+    def line(self, *, on_front: bool) -> Line:
+        numbers = (f"{self.cost:,.6g}", f"{100 * self.entry.mean:.2f}", f"{100 * self.spread:.2f}")
+        return Line(self.entry.key, (self.entry.title, str(self.table.size), *numbers, "yes" if on_front else "no"))
+
 
 def _against(
     cost: str,
@@ -110,32 +114,10 @@ def _against(
         if (value := read(entry, table)) is not None
     ]
     best = [points[place] for place in front([(point.cost, point.entry.mean) for point in points])]
-    lines: dict[str, list[_Point]] = {}
-    for point in points:
-        lines.setdefault(point.entry.title, []).append(point)
-    figure = go.Figure()
-    for number, (name, found) in enumerate(lines.items()):
-        found = sorted(found, key=lambda point: point.cost)
-        figure.add_scatter(
-            x=[point.cost for point in found],
-            y=[100 * point.entry.mean for point in found],
-            error_y={"type": "data", "array": [100 * point.spread for point in found], "thickness": 1, "width": 3},
-            customdata=[point.entry.key for point in found],
-            name=text(name),
-            mode="lines+markers",
-            **_look(number),
-        )
-    figure.add_scatter(
-        x=[point.cost for point in best],
-        y=[100 * point.entry.mean for point in best],
-        customdata=[point.entry.key for point in best],
-        name="best for so much or less",
-        mode="lines",
-        line={"color": _FRONT, "dash": "dot", "shape": "hv", "width": 2},
-    )
     axis: dict[str, Any] = {"title": {"text": cost}, "type": "log", "tickformat": tickformat, "tickangle": 0}
     if of_sizes:
         axis["tickvals"] = sorted({point.cost for point in points})
+    figure = _with_front(points, best)
     _lay_out(figure, axis, {"title": {"text": "test accuracy, %"}})
     return Chart(
         f"Accuracy against {cost}",
@@ -143,21 +125,41 @@ def _against(
         "cheaper is better than. A click on a point opens its row.",
         _json(figure),
         ("row", "size", cost, "accuracy, %", "deviation", "on the front"),
-        tuple(
-            Line(
-                point.entry.key,
-                (
-                    point.entry.title,
-                    str(point.table.size),
-                    f"{point.cost:,.6g}",
-                    f"{100 * point.entry.mean:.2f}",
-                    f"{100 * point.spread:.2f}",
-                    "yes" if point in best else "no",
-                ),
-            )
-            for point in points
-        ),
+        tuple(point.line(on_front=point in best) for point in points),
     )
+
+
+def _with_front(points: Sequence[_Point], best: Sequence[_Point]) -> go.Figure:
+    """A line for each method, and a dotted one through the best points."""
+    lines: dict[str, list[_Point]] = {}
+    for point in points:
+        lines.setdefault(point.entry.title, []).append(point)
+    figure = go.Figure()
+    for number, (name, of_method) in enumerate(lines.items()):
+        found = sorted(of_method, key=lambda point: point.cost)
+        figure.add_scatter(
+            **_places(found),
+            error_y={"type": "data", "array": [100 * point.spread for point in found], "thickness": 1, "width": 3},
+            name=text(name),
+            mode="lines+markers",
+            **_look(number),
+        )
+    figure.add_scatter(
+        **_places(best),
+        name="best for so much or less",
+        mode="lines",
+        line={"color": _FRONT, "dash": "dot", "shape": "hv", "width": 2},
+    )
+    return figure
+
+
+def _places(points: Sequence[_Point]) -> dict[str, Any]:
+    """Where points are, and the keys of their rows."""
+    return {
+        "x": [point.cost for point in points],
+        "y": [100 * point.entry.mean for point in points],
+        "customdata": [point.entry.key for point in points],
+    }
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Entry:
     @cached_property
     def accuracies(self) -> list[float]:
         """Of all networks on all sets."""
-        return [accuracy for record in self.score.records for accuracy in record.accuracies]
+        return self.score.accuracies
 
     @property
     def mean(self) -> float:

@@ -17,7 +17,7 @@ from benchmarks.page.writer import write_html
 from benchmarks.panels import Panel
 from benchmarks.published import published
 from benchmarks.records import Record
-from benchmarks.table import build_table
+from benchmarks.table import build_table, by_kind
 from benchmarks.training_time import baselines_panel
 
 
@@ -100,7 +100,5 @@ def _number(value: float) -> str:
 
 def _baselines(records: Sequence[Record]) -> list[Panel]:
     """Trainings for which no set is made, which never stand beside sets."""
-    made = [(record.configuration.made, record) for record in records]
-    baselines = [record for of, record in made if of is not None and of.is_baseline]
-    references = [record for of, record in made if of is None]
+    _, baselines, references = by_kind(records)
     return [baselines_panel(build_table([*baselines, *references]))] if baselines else []

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from condense.cli.parsing import POSITIONAL, parse
+from condense.cli.workers import ray_workers
 from condense.runtime.errors import CondenseError
 from condense.runtime.validation import Closed
-
-if TYPE_CHECKING:
-    from condense.runtime.executors import Executor
 
 
 class BenchmarkOptions(Closed):
@@ -39,22 +36,9 @@ def benchmark(words: Sequence[str]) -> int:
         description="Run a grid of methods, data, protocols and seeds, each cell in its own process. Started again, it "
         "goes on with the missing cells.",
     )
-    workers = _workers(options)
+    workers = ray_workers(options.workers, options.ray, options.threads)
+    if workers is None and options.threads is not None:
+        raise CondenseError("--threads are those of workers; give --workers or --ray, too")
     from benchmarks import run
 
     return run(options.grid, options.out, progress=True, workers=workers)
-
-
-def _workers(options: BenchmarkOptions) -> Executor | None:
-    """Where untimed cells are computed; raises `CondenseError` if that is out of reach."""
-    if options.workers is not None and options.ray is not None:
-        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
-    if options.workers is None and options.ray is None:
-        if options.threads is not None:
-            raise CondenseError("--threads are those of workers; give --workers or --ray, too")
-        return None
-    from condense.runtime.executors import Ray
-
-    there = Ray(options.workers, options.ray, options.threads or 1)
-    there.check()
-    return there

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
-from condense.runtime.errors import CondenseError
+from condense.cli.workers import ray_workers
 from condense.runtime.progress import answer, say
 
 if TYPE_CHECKING:
@@ -83,18 +83,15 @@ def experts(words: Sequence[str]) -> int:
 
 def _executor(options: ExpertOptions) -> Executor:
     """Where experts are trained; raises `CondenseError` if that is out of reach."""
-    if options.workers is not None and options.ray is not None:
-        raise CondenseError("--workers starts a cluster and --ray uses one that runs; give one of them")
+    threads = options.threads or _threads_of(options.out)
+    there = ray_workers(options.workers, options.ray, threads)
+    if there is not None:
+        return there
     import torch
 
-    from condense.runtime.executors import InProcess, Ray
+    from condense.runtime.executors import InProcess
 
-    threads = options.threads or _threads_of(options.out)
-    if options.workers is None and options.ray is None:
-        return InProcess(threads or torch.get_num_threads())
-    there = Ray(options.workers, options.ray, threads or 1)
-    there.check()
-    return there
+    return InProcess(threads or torch.get_num_threads())
 
 
 def _threads_of(folder: Path) -> int | None:

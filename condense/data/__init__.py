@@ -5,9 +5,9 @@ The names are imported when they are used, so `condense.data.catalogue` can be r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from condense.runtime.registry import load_object
+from condense.runtime.registry import imported_when_asked_for
 
 if TYPE_CHECKING:
     from condense.data.info import DataInfo
@@ -27,8 +27,4 @@ _HOMES = {
     "pack": "packing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load_object(f"{__name__}.{_HOMES[name]}:{name}")
+__getattr__ = imported_when_asked_for(__name__, _HOMES)

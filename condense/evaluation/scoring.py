@@ -18,7 +18,7 @@ from condense.evaluation.calibration import calibration_error
 from condense.evaluation.corruptions import corrupted_accuracies, corruptions_hash
 from condense.evaluation.protocols import PROTOCOLS, Protocol, StaticLabels, TeacherLabels
 from condense.evaluation.results import Evaluation, NetworkResult
-from condense.evaluation.statistics import better_than_chance
+from condense.evaluation.statistics import better_than_chance, complete_mean
 from condense.evaluation.training_set import TrainingSet, training_set
 from condense.labels import Labels
 from condense.labels.subclasses import OfClasses
@@ -210,7 +210,7 @@ def _evaluate_one(name: str, runs: int, shared: _Conditions) -> NetworkResult:
         in_class=shared.trained_on.in_class,
         weighted=shared.trained_on.weighted,
         training_seconds=sum(one.training_seconds for one in tested),
-        calibration_error=_mean_of([one.calibration_error for one in tested]),
+        calibration_error=complete_mean([one.calibration_error for one in tested]),
         corrupted={name: fmean(one.corrupted[name] for one in tested) for name in tested[0].corrupted},
         corruptions_hash=corruptions_hash() if shared.corruptions else None,
         lr=shared.rule.lr,
@@ -232,11 +232,6 @@ class _Tested:
     calibration_error: float | None
     corrupted: dict[str, float]
     training_seconds: float
-
-
-def _mean_of(errors: list[float | None]) -> float | None:
-    known = [error for error in errors if error is not None]
-    return fmean(known) if len(known) == len(errors) else None
 
 
 def _class_accuracies(tested: list[_Tested], test: TestData) -> dict[str, float]:

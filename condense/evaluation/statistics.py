@@ -19,6 +19,16 @@ def deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(variance(values)) if len(values) > 1 else None
 
 
+def complete_mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where one of the values is not known.
+
+    >>> complete_mean([0.5, 0.75]), complete_mean([0.5, None])
+    (0.625, None)
+    """
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and deviations of accuracies of several networks on each of several sets.

@@ -15,11 +15,12 @@ from condense.evaluation.statistics import deviation
 from condense.graphs.networks import GRAPH_NETWORKS, NODE_NETWORKS
 from condense.graphs.protocols import PROTOCOLS, GraphProtocol
 from condense.graphs.real import Metric, RealGraphs, RealNodeGraph, TrainingGraphs, TrainingNodes
-from condense.graphs.sets import GraphSet, NodeGraphSet, as_json
+from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.graphs.structure import Edges, row_normalized
 from condense.graphs.training import graph_logits, train_graphs, train_nodes, train_on_part
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError, unknown_name
+from condense.runtime.inputs import as_json
 from condense.runtime.progress import progress_bar
 from condense.runtime.provenance import versions
 from condense.runtime.seeds import derive_seed
@@ -78,7 +79,7 @@ class GraphResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, JSON-able, `mean` and `std` first."""
-        return {"mean": self.mean, "std": self.std, **as_json(asdict(self))}
+        return {"mean": self.mean, "std": self.std, **as_json("results", asdict(self))}
 
     def __str__(self) -> str:
         error = "" if self.std is None else f" ± {100 * self.std:.1f}"

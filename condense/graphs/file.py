@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from condense.graphs.alphabet import Alphabet
 from condense.graphs.real import GraphInfo, Metric
 from condense.graphs.storing import read_adjacency, read_features, read_structure, real, whole
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Contents, read_contents
+from condense.runtime.hdf5.reader import Contents, Facts, read_contents
 from condense.runtime.hdf5.writer import write_contents
-from condense.runtime.inputs import parse_json
+from condense.runtime.inputs import json_mapping
 from condense.runtime.validation import validated
 
 GRAPHS, NODES = "condense graph set", "condense node graph"
@@ -58,13 +58,7 @@ def checked(path: str | Path, make: Callable[[], SetT]) -> SetT:
         raise error if str(path) in str(error) else CondenseError(f"{path}: {error}") from error
 
 
-class _Facts(BaseModel):
-    """Attributes of an object, of the types that they are written with; others are not looked at."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Root(_Facts):
+class _Root(Facts):
     provenance: str
     directed: bool = False
     readout: str = "mean"
@@ -72,7 +66,7 @@ class _Root(_Facts):
     normalize_rows: bool = False
 
 
-class _Data(_Facts):
+class _Data(Facts):
     name: str
     classes: list[str] = Field(min_length=2)
     features: int = Field(ge=1)
@@ -101,7 +95,7 @@ def read_graphs(path: str | Path) -> dict[str, Any]:
         "source_indices": whole(arrays, "source") if "source" in arrays else None,
         "hops": root.hops,
         "readout": root.readout,
-        "provenance": _provenance(root.provenance),
+        "provenance": json_mapping("provenance", root.provenance),
     }
 
 
@@ -121,7 +115,7 @@ def read_nodes(path: str | Path) -> dict[str, Any]:
         "weights": real(arrays, "weight") if "weight" in arrays else None,
         "indices": whole(arrays, "index") if "index" in arrays else None,
         "normalize_rows": root.normalize_rows,
-        "provenance": _provenance(root.provenance),
+        "provenance": json_mapping("provenance", root.provenance),
     }
 
 
@@ -154,13 +148,3 @@ def _alphabet(arrays: Mapping[str, np.ndarray], features: int) -> Alphabet:
             f"it declares {features:,} node labels, and at most {_MOST_LABELS:,} are made; make it again"
         )
     return Alphabet(torch.eye(features), features)
-
-
-def _provenance(text: str) -> dict[str, Any]:
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise CondenseError(f"its provenance cannot be read ({error}); make it again") from error
-    if not isinstance(value, dict):
-        raise CondenseError("its provenance is no mapping; make it again")
-    return value

@@ -88,15 +88,10 @@ class TestGraphs(GraphPart):
     __test__ = False  # pytest would collect a class of this name
 
 
-@dataclass(frozen=True, eq=False)
-class RealGraphs:
-    """A data set of graphs with a class each; `notes` are sentences that its user should read."""
+class _Described:
+    """What `info` says of a whole data set."""
 
     info: GraphInfo
-    train: TrainingGraphs
-    validation: ValidationGraphs
-    test: TestGraphs
-    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -112,6 +107,17 @@ class RealGraphs:
     def fingerprint(self) -> str:
         """Digest of classes, graphs, labels and splits."""
         return self.info.fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class RealGraphs(_Described):
+    """A data set of graphs with a class each; `notes` are sentences that its user should read."""
+
+    info: GraphInfo
+    train: TrainingGraphs
+    validation: ValidationGraphs
+    test: TestGraphs
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +153,7 @@ class HeldOutNodes:
 
 
 @dataclass(frozen=True, eq=False)
-class RealNodeGraph:
+class RealNodeGraph(_Described):
     """One graph whose nodes have classes, and three sets of its nodes.
 
     Where `setting` is `transductive`, training sees the features and edges of all nodes; where it is `inductive`, those
@@ -162,18 +168,3 @@ class RealNodeGraph:
     test: HeldOutNodes
     setting: Setting = "transductive"
     notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Base name, never a path."""
-        return self.info.name
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-        return self.info.classes
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of classes, features, edges, labels and splits."""
-        return self.info.fingerprint

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +23,7 @@ from condense.graphs.storing import (
     stored_structure,
 )
 from condense.runtime.errors import CondenseError
+from condense.runtime.inputs import as_json
 
 Readout = Literal["mean", "sum"]
 _NOT_TRAINED_ON = ("source", "index")
@@ -102,7 +101,12 @@ class GraphSet(_Stored):
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _set(self, graphs=clean(self.graphs)[0], provenance=as_json(self.provenance), info=of_training(self.info))
+        _set(
+            self,
+            graphs=clean(self.graphs)[0],
+            provenance=as_json("provenance", self.provenance),
+            info=of_training(self.info),
+        )
         count, nodes = len(self.graphs), self.graphs.nodes
         check_labels(self.labels, count, self.info)
         check_vector("weights", self.weights, count, torch.float32)
@@ -215,7 +219,7 @@ class NodeGraphSet(_Stored):
         check_labels(self.labels, count, self.info)
         check_vector("weights", self.weights, count, torch.float32)
         check_vector("indices", self.indices, count, torch.int64)
-        _set(self, provenance=as_json(self.provenance))
+        _set(self, provenance=as_json("provenance", self.provenance))
         if self.edges is not None:
             edges, weights = _settled_edges(self.edges, self.edge_weights, count)
             _set(self, edges=edges, edge_weights=weights)
@@ -274,15 +278,6 @@ def of_training(info: GraphInfo) -> GraphInfo:
         return info
     known = info.alphabet.known
     return replace(info, alphabet=replace(info.alphabet, table=info.alphabet.training.clone(), known=known))
-
-
-def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """`value` as a JSON file would give it back, so that a set equals the one loaded from its file."""
-    try:
-        settled: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise CondenseError(f"provenance must be values that JSON can hold: {error}") from error
-    return settled
 
 
 def _set(synthetic: _Stored, **values: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from condense.networks.names import canonical_name
 from condense.networks.pools import network_names
 from condense.networks.registry import NetworkEntry, networks
+from condense.runtime.registry import imported_when_asked_for
 
 if TYPE_CHECKING:
     from condense.networks.base import Network
@@ -29,9 +29,4 @@ __all__ = [
     "networks",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for, so that lists of networks stay fast."""
-    if name in _LATE:
-        return getattr(import_module(f"condense.networks.{_LATE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_when_asked_for(__name__, _LATE)

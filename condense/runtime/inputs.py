@@ -54,6 +54,31 @@ def read_json(path: Path, wanted: str) -> Any:
         raise CondenseError(f"{path} is no JSON that can be read ({error}); give {wanted}") from error
 
 
+def as_json(name: str, value: Any) -> Any:
+    """`value` as a JSON file would give it back, so that what is made equals what is loaded from its file.
+
+    Raises `CondenseError` for values that JSON cannot hold; `name` is theirs in the error.
+
+    >>> as_json("facts", {"shape": (1, 8)})
+    {'shape': [1, 8]}
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise CondenseError(f"{name} must be values that JSON can hold: {error}") from error
+
+
+def json_mapping(name: str, text: str) -> dict[str, Any]:
+    """The mapping in a JSON text that a file of ours holds under `name`; raises `CondenseError` for everything else."""
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise CondenseError(f"its {name} cannot be read ({error}); make it again") from error
+    if not isinstance(value, dict):
+        raise CondenseError(f"its {name} is no mapping; make it again")
+    return value
+
+
 def parse_json(text: str | bytes) -> Any:
     """The object that a JSON text describes; raises `ValueError` for every text that is none or nested too deeply."""
     try:

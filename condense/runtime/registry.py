@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Protocol, TypeVar
 
@@ -91,6 +91,23 @@ def with_entry_points(kind: str, built_in: Sequence[Entry], group: str, others: 
             raise CondenseError(f"{where} takes the name of another {kind}; rename it")
         found.append(entry)
     return Registry(kind, found, others)
+
+
+def imported_when_asked_for(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names need torch: each is imported from its module when it is asked for.
+
+    `homes` has the module in the package by name. So lists of what there is stay fast.
+
+    >>> imported_when_asked_for("os", {"join": "path"})("join")("a", "b")
+    'a/b'
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return load_object(f"{package}.{homes[name]}:{name}")
+
+    return find
 
 
 def load_object(target: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -17,6 +16,7 @@ from condense.data.preprocessing import Whitening
 from condense.labels import HardLabels, Labels
 from condense.labels.plain import PlainImages
 from condense.runtime.errors import CondenseError
+from condense.runtime.inputs import as_json
 from condense.sets.decoders import Decoder
 from condense.sets.large import Images, StoredRows, in_memory
 from condense.sets.spaces import SPACES, find_space, usual_space
@@ -75,8 +75,8 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
             stored=self.stored if isinstance(self.stored, StoredRows) else _settled(self.stored),
             stored_labels=HardLabels(labels) if isinstance(labels, Tensor) else labels,
             space=self.space or usual_space(self.stored).name,
-            augmentation=_as_json("augmentation", self.augmentation),
-            provenance=_as_json("provenance", self.provenance),
+            augmentation=as_json("augmentation", self.augmentation),
+            provenance=as_json("provenance", self.provenance),
             metrics={name: _settled(series).double() for name, series in self.metrics.items()},
             **{name: None if value is None else _settled(value) for name, value in self._of_images().items()},
         )
@@ -318,14 +318,6 @@ class SetContent(Dataset[tuple[Tensor, Tensor]]):
 def _settled(tensor: Tensor) -> Tensor:
     """A copy that no optimiser changes later and that keeps no larger tensor alive."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _as_json(name: str, value: Any) -> Any:
-    """`value` as a JSON file would give it back, so that a set equals the one loaded from its file."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise CondenseError(f"{name} must be values that JSON can hold: {error}") from error
 
 
 def _check_images(synthetic: SetContent) -> None:

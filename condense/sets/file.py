@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from condense.data.info import DataInfo
@@ -17,9 +17,9 @@ from condense.data.preprocessing import preprocessing_from_arrays
 from condense.labels import Labels, labels_from_arrays
 from condense.labels.labels import Stored
 from condense.runtime.errors import CondenseError
-from condense.runtime.hdf5.reader import Contents, kind_of, read_contents
+from condense.runtime.hdf5.reader import Contents, Facts, kind_of, read_contents
 from condense.runtime.hdf5.writer import Pieces, write_contents
-from condense.runtime.inputs import parse_json
+from condense.runtime.inputs import json_mapping
 from condense.runtime.validation import validated
 from condense.sets.content import OF_IMAGES, SetContent
 from condense.sets.decoders import Decoder, decoder_from_parts
@@ -28,7 +28,7 @@ from condense.sets.large import LARGE, Images, StoredRows
 KIND = "condense synthetic set"
 SCHEMA = 2
 ArrayT = TypeVar("ArrayT")
-_FACTS = ("protocol", "learned_lr")  # attributes that are absent where the set has None
+_FACTS = ("protocol", "learned_lr", "mirrored")  # attributes that are absent where the set has None or False
 
 
 def write_set(path: str | Path, synthetic: SetContent) -> None:
@@ -80,12 +80,10 @@ def _root_attributes(synthetic: SetContent) -> dict[str, Any]:
     facts = {name: getattr(synthetic, name) for name in _FACTS}
     if synthetic.augmentation is not None:
         facts["augmentation"] = json.dumps(synthetic.augmentation)
-    if synthetic.mirrored:
-        facts["mirrored"] = True
     return {
         "bytes": synthetic.bytes,
         "provenance": json.dumps(synthetic.provenance),
-        **{name: value for name, value in facts.items() if value is not None},
+        **{name: value for name, value in facts.items() if value is not None and value is not False},
     }
 
 
@@ -108,13 +106,7 @@ def read_set(path: str | Path) -> dict[str, Any]:
         raise CondenseError(f"{path}: {error}") from error
 
 
-class _Facts(BaseModel):
-    """Attributes of an object, of the types that they are written with; others are not looked at."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _Root(_Facts):
+class _Root(Facts):
     provenance: str
     augmentation: str | None = None
     protocol: str | None = None
@@ -122,11 +114,11 @@ class _Root(_Facts):
     mirrored: bool = False
 
 
-class _Images(_Facts):
+class _Images(Facts):
     space: str
 
 
-class _Data(_Facts):
+class _Data(Facts):
     name: str
     classes: list[str]
     image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
@@ -134,7 +126,7 @@ class _Data(_Facts):
     fingerprint: str
 
 
-class _Kind(_Facts):
+class _Kind(Facts):
     kind: str
 
 
@@ -159,9 +151,8 @@ def _arguments(contents: Contents) -> dict[str, Any]:
         "space": validated(_Images, contents.attributes["images"]).space,
         "decoder": _decoder(contents),
         "info": _data_info(contents),
-        "augmentation": None if root.augmentation is None else _mapping("augmentation", root.augmentation),
-        "provenance": _mapping("provenance", root.provenance),
-        "mirrored": root.mirrored,
+        "augmentation": None if root.augmentation is None else json_mapping("augmentation", root.augmentation),
+        "provenance": json_mapping("provenance", root.provenance),
         "metrics": {name: _tensor({name: series}, name) for name, series in _below(arrays, "metrics/").items()},
         **{name: _tensor(arrays, name) for name in OF_IMAGES if name in arrays},
         **{name: getattr(root, name) for name in _FACTS},
@@ -200,16 +191,6 @@ def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:
         return torch.from_numpy(arrays[name])
     except (TypeError, ValueError) as error:  # texts, and numbers that torch does not have
         raise CondenseError(f"its {name} are {arrays[name].dtype}; make it again") from error
-
-
-def _mapping(name: str, text: str) -> dict[str, Any]:
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise CondenseError(f"its {name} cannot be read ({error}); make it again") from error
-    if not isinstance(value, dict):
-        raise CondenseError(f"its {name} is no mapping; make it again")
-    return value
 
 
 def _data_info(contents: Contents) -> DataInfo:

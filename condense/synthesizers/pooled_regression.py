@@ -208,10 +208,8 @@ class PooledRegression(Synthesizer[RegressionSettingsT]):
 
     def state(self) -> dict[str, Tensor]:
         """With the pool."""
-        return super().state() | self.pool.state() | self._counts()
-
-    def _counts(self) -> dict[str, Tensor]:
-        return {"ages": torch.tensor(self.ages), "most_tenfold": torch.tensor(self.most_tenfold)}
+        counts = {"ages": torch.tensor(self.ages), "most_tenfold": torch.tensor(self.most_tenfold)}
+        return super().state() | self.pool.state() | counts
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""

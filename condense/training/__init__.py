@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from condense.runtime.registry import imported_when_asked_for
 from condense.training.rule import TrainingRule
 
 if TYPE_CHECKING:
@@ -14,9 +14,4 @@ if TYPE_CHECKING:
 _LATE = {"train_network": "loop", "accuracy": "prediction", "predict": "prediction"}
 __all__ = ["TrainingRule", "accuracy", "predict", "train_network"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for, so that lists of protocols stay fast."""
-    if name in _LATE:
-        return getattr(import_module(f"condense.training.{_LATE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_when_asked_for(__name__, _LATE)

@@ -1,4 +1,4 @@
-"""Records whose numbers are made up, for the tests of pages."""
+"""Records whose numbers are made up."""
 
 from __future__ import annotations
 
@@ -25,37 +25,44 @@ def _record(
     ipc: int | None = 1,
     fraction: float | None = None,
     seed: int = 0,
+    protocol: str = "desk",
     protocol_hash: str = "a" * 12,
+    net: str = "convnet",
+    network: str = "convnet-d2-w64-in",
     machine: str = "abacus",
     options: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
     recipe: str | None = None,
     failed: bool = False,
     made_with: bool = True,
+    asked: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Record:
     made = (
         None
         if method is None
         else SetDescription(
-            method=method,
-            revision=1,
-            settings=settings or {},
-            recipe=recipe,
-            options=options or {},
-            iterations=None,
-            minutes=None,
-            ipc=ipc,
-            fraction=fraction,
-            seed=seed,
+            **{
+                "method": method,
+                "revision": 1,
+                "settings": settings or {},
+                "recipe": recipe,
+                "options": options or {},
+                "iterations": None,
+                "minutes": None,
+                "ipc": ipc,
+                "fraction": fraction,
+                "seed": seed,
+            }
+            | (asked or {})
         )
     )
     column = ColumnDescription(
-        protocol="desk" if made else "full",
+        protocol=protocol if made else "full",
         protocol_hash=protocol_hash,
-        net="convnet",
-        network="convnet-d2-w64-in",
-        beside=None if made else "desk",
+        net=net,
+        network=network,
+        beside=None if made else protocol,
     )
     described = DataDescription(
         name=data,
@@ -99,7 +106,10 @@ def _record(
 
 @pytest.fixture
 def make_record() -> MakeRecord:
-    """A record of one set by a method, with such accuracies; further names are fields of `Record`."""
+    """A record of one set by a method, with such accuracies; further names are fields of `Record`.
+
+    `asked` has further fields of its `SetDescription`.
+    """
     return _record
 
 

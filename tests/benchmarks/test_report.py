@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,92 +14,49 @@ import pytest
 from PIL import Image
 
 from benchmarks import minutes
-from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription
 from benchmarks.plot import draw
 from benchmarks.records import Parts, Record, read_record, write_record
 from benchmarks.report import comma_separated, markdown, write_report
 from benchmarks.table import as_dicts, build_table
 from condense.runtime.errors import CondenseError
 
-DIGITS = DataDescription(
-    name="digits",
-    fingerprint="f" * 32,
-    image_shape=(1, 8, 8),
-    mirror=False,
-    preprocessing="normalize",
-    image_size=None,
-    normalization=None,
-)
+
+@pytest.fixture
+def record(make_record: Callable[..., Record]) -> Callable[..., Record]:
+    """One of two networks; `dm` reaches 500 iterations and more."""
+
+    def made(
+        method: str | None = "dm",
+        *,
+        ipc: int | None = 1,
+        seed: int = 0,
+        accuracies: tuple[float, ...] = (0.5, 0.6),
+        balanced: bool = True,
+        iterations: int | None = None,
+        minutes: float | None = None,
+        revision: int = 1,
+        **given: Any,
+    ) -> Record:
+        return make_record(
+            method,
+            accuracies,
+            ipc=ipc,
+            seed=seed,
+            asked={"balanced": balanced, "iterations": iterations, "minutes": minutes, "revision": revision},
+            made_with=False,
+            stored_images=None,
+            label_source=None,
+            diverged=[index for index, accuracy in enumerate(accuracies) if accuracy < 0.15],
+            iterations=500 + seed if method == "dm" else None,
+            seconds=Parts(making=2.0 + seed, evaluating=3.0) if method else Parts(evaluating=9.0),
+            peak_memory=Parts(making=1e9, evaluating=2e9),
+            **given,
+        )
+
+    return made
 
 
-def record(
-    method: str | None = "dm",
-    *,
-    data: str = "digits",
-    ipc: int | None = 1,
-    fraction: float | None = None,
-    balanced: bool = True,
-    seed: int = 0,
-    protocol: str = "desk",
-    protocol_hash: str = "a" * 12,
-    accuracies: tuple[float, ...] = (0.5, 0.6),
-    options: dict[str, Any] | None = None,
-    iterations: int | None = None,
-    minutes: float | None = None,
-    failed: bool = False,
-    revision: int = 1,
-) -> Record:
-    made = method and SetDescription(
-        method=method,
-        revision=revision,
-        settings={},
-        recipe=None,
-        options=options or {},
-        iterations=iterations,
-        minutes=minutes,
-        ipc=ipc,
-        fraction=fraction,
-        balanced=balanced,
-        seed=seed,
-    )
-    column = ColumnDescription(
-        protocol=protocol if made else "full",
-        protocol_hash=protocol_hash,
-        net="convnet",
-        network="convnet-d2-w64-in",
-        beside=None if made else protocol,
-    )
-    cell = Cell(
-        data=DIGITS.model_copy(update={"name": data}), made=made or None, column=column, network_seeds=len(accuracies)
-    )
-    result: dict[str, Any] = {
-        "accuracies": accuracies,
-        "mean": statistics.fmean(accuracies),
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "diverged": [index for index, accuracy in enumerate(accuracies) if accuracy < 0.15],
-        "images": 10 * (ipc or 2),
-        "bytes": 2640 * (ipc or 2),
-        "iterations": 500 + seed if method == "dm" else None,
-        "seconds": Parts(making=2.0 + seed, evaluating=3.0) if made else Parts(evaluating=9.0),
-        "peak_memory": Parts(making=1e9, evaluating=2e9),
-    }
-    return Record(
-        key=cell.key,
-        status="failed" if failed else "done",
-        error="it broke" if failed else None,
-        protocol=column.protocol,
-        protocol_hash=protocol_hash,
-        network=column.network,
-        versions={"condense": "0.1.0"},
-        hardware={"processor": "abacus", "cores": 2, "threads": 2, "memory_gb": 8.0, "gpu": None},
-        commit="c0ffee",
-        date="2026-01-02T03:04:05+00:00",
-        configuration=cell,
-        **({} if failed else result),
-    )
-
-
-def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
+def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets(record):
     sets = [(0.50, 0.53, 0.56), (0.60, 0.62, 0.64), (0.41, 0.46, 0.48)]
     records = [record(seed=seed, accuracies=accuracies) for seed, accuracies in enumerate(sets)]
     (line,) = csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table(records)))))
@@ -122,7 +80,7 @@ def test_a_cell_is_the_mean_and_sample_deviation_of_all_networks_on_all_sets():
     assert f"{100 * between_sets**0.5:.2f} | {100 * between_networks**0.5:.2f} |" in text
 
 
-def test_the_seconds_of_shared_experts_stand_beside_those_of_the_set():
+def test_the_seconds_of_shared_experts_stand_beside_those_of_the_set(record):
     records = [record(seed=seed).model_copy(update={"expert_seconds": 1200.0}) for seed in range(2)]
     (line,) = csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table(records)))))
     assert float(line["expert_seconds"]) == 1200
@@ -131,7 +89,7 @@ def test_the_seconds_of_shared_experts_stand_beside_those_of_the_set():
     assert "in brackets: all of them, one after the other" in text
 
 
-def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
+def test_columns_are_headed_by_protocol_and_hash_and_never_averaged(record):
     records = [
         record(accuracies=(0.2, 0.3)),
         record(accuracies=(0.8, 0.9), protocol="dc", protocol_hash="b" * 12),
@@ -150,20 +108,20 @@ def test_columns_are_headed_by_protocol_and_hash_and_never_averaged():
     assert "- diverged or near chance: digits, 1 per class, random, seed 0, desk convnet: 10.0 %, 12.0 %" in text
 
 
-def test_decoded_and_stored_images_are_both_shown():
+def test_decoded_and_stored_images_are_both_shown(record):
     decoded = record().model_copy(update={"images": 40, "stored_images": 10})
     assert "| 2.0 | 40 of 10 stored | 2,640 |" in markdown(build_table([decoded]), [decoded])
     assert next(csv.DictReader(io.StringIO(comma_separated(as_dicts(build_table([decoded]))))))["stored_images"] == "10"
 
 
-def test_two_hashes_in_one_column_are_refused(tmp_path: Path):
+def test_two_hashes_in_one_column_are_refused(record, tmp_path: Path):
     records = [record(), record("random", protocol_hash="b" * 12)]
     with pytest.raises(CondenseError, match=f"mix protocol hashes {'a' * 12} and {'b' * 12}"):
         write_report(records, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_full_data_is_a_reference_line_and_never_a_row():
+def test_full_data_is_a_reference_line_and_never_a_row(record):
     records = [record(), record(None, accuracies=(0.97,), protocol_hash="d" * 12)]
     table = build_table(records)
     assert "full" not in comma_separated(as_dicts(table))
@@ -173,12 +131,12 @@ def test_full_data_is_a_reference_line_and_never_a_row():
     assert not any(line.startswith("|") and "full" in line for line in text.splitlines())
 
 
-def test_a_method_that_occurs_twice_is_told_apart_by_its_details():
+def test_a_method_that_occurs_twice_is_told_apart_by_its_details(record):
     records = [record(), record(options={"image_lr": 3.0}), record("random", options={"a": "b"})]
     assert [row.method for row in build_table(records).rows] == ["dm", "dm (image_lr 3.0)", "random"]
 
 
-def test_revisions_of_a_method_are_in_different_rows():
+def test_revisions_of_a_method_are_in_different_rows(record):
     def rows(*revisions: int) -> list[str]:
         return [row.method for row in build_table([record(revision=revision) for revision in revisions]).rows]
 
@@ -187,7 +145,7 @@ def test_revisions_of_a_method_are_in_different_rows():
     assert rows(2, 2) == ["dm"]
 
 
-def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size():
+def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size(record):
     records = [
         record(options={"image_lr": rate, "network": "mlp"}, ipc=ipc, minutes=3 * ipc)
         for ipc in (1, 10)
@@ -205,7 +163,7 @@ def test_names_leave_out_what_entries_share_and_a_budget_that_goes_with_the_size
     assert names == [(ipc, f"dm (given {budget})") for budget in ("minutes", "iterations") for ipc in (1, 10)]
 
 
-def test_names_leave_out_a_budget_that_goes_with_data_and_size():
+def test_names_leave_out_a_budget_that_goes_with_data_and_size(record):
     sized = {("digits", 1): 746, ("digits", 10): 1074, ("mnist", 1): 798, ("mnist", 10): 1106}
     records = [record("idm", data=data, ipc=ipc, iterations=count) for (data, ipc), count in sized.items()]
     start = [record("idm", data=data, ipc=ipc, iterations=1, options={"image_lr": 1e-6}) for data, ipc in sized]
@@ -216,7 +174,7 @@ def test_names_leave_out_a_budget_that_goes_with_data_and_size():
     }
 
 
-def test_rows_of_equal_minutes_on_different_machines_are_named():
+def test_rows_of_equal_minutes_on_different_machines_are_named(record):
     def on(processor: str, method: str, ipc: int, minutes: float | None = 3) -> Record:
         hardware = {"processor": processor, "cores": 2, "threads": 2, "memory_gb": 8.0, "gpu": None}
         return record(method, ipc=ipc, minutes=minutes).model_copy(update={"made_with": {"hardware": hardware}})
@@ -230,7 +188,7 @@ def test_rows_of_equal_minutes_on_different_machines_are_named():
     assert "10 per class, abacus" not in text
 
 
-def test_failures_and_circumstances_are_listed():
+def test_failures_and_circumstances_are_listed(record):
     records = [record(), record(seed=1, failed=True)]
     text = markdown(build_table(records), records)
     assert "- failed: digits, 1 per class, dm, seed 1, desk convnet: it broke" in text
@@ -240,7 +198,7 @@ def test_failures_and_circumstances_are_listed():
     assert "- computed: 2026-01-02" in text
 
 
-def test_the_plot_has_a_bar_for_every_score_with_its_deviation():
+def test_the_plot_has_a_bar_for_every_score_with_its_deviation(record):
     accuracies = (0.5, 0.6)
     records = [record(method, ipc=ipc, accuracies=accuracies) for method in ("random", "dm") for ipc in (1, 10)]
     records.append(record(None, accuracies=(0.97,), protocol_hash="d" * 12))
@@ -259,7 +217,7 @@ def test_the_plot_has_a_bar_for_every_score_with_its_deviation():
     assert 97.0 in [line.get_xdata()[0] for line in axes.lines]
 
 
-def test_the_report_is_written_in_all_its_forms(tmp_path: Path):
+def test_the_report_is_written_in_all_its_forms(record, tmp_path: Path):
     records = [record(), record("random"), record(None, accuracies=(0.97,), protocol_hash="d" * 12)]
     write_report(records, tmp_path)
     content = json.loads((tmp_path / "results.json").read_text())
@@ -272,7 +230,7 @@ def test_the_report_is_written_in_all_its_forms(tmp_path: Path):
     assert (tmp_path / "results.svg").read_bytes() == before
 
 
-def test_methods_with_several_times_have_accuracy_against_minutes(tmp_path: Path):
+def test_methods_with_several_times_have_accuracy_against_minutes(record, tmp_path: Path):
     """With a line for each, however it was set up, and the front of them; a size with one time has no panel."""
     records = [
         record("dm", minutes=3.0, accuracies=(0.5, 0.5)),
@@ -298,13 +256,13 @@ def test_methods_with_several_times_have_accuracy_against_minutes(tmp_path: Path
     assert not list(tmp_path.glob("minutes.*"))  # of the earlier report
 
 
-def test_only_failures_still_make_a_report(tmp_path: Path):
+def test_only_failures_still_make_a_report(record, tmp_path: Path):
     write_report([record(failed=True)], tmp_path)
     assert "it broke" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.csv").read_text() == ""
 
 
-def test_records_survive_their_file_and_damage_is_named(tmp_path: Path):
+def test_records_survive_their_file_and_damage_is_named(record, tmp_path: Path):
     path = tmp_path / "cell.json"
     assert read_record(path) is None
     write_record(path, record())
@@ -317,7 +275,7 @@ def test_records_survive_their_file_and_damage_is_named(tmp_path: Path):
 SIZES: list[dict[str, Any]] = [{"ipc": 1}, {"ipc": None, "fraction": 0.01}, {"ipc": None, "fraction": 0.05}]
 
 
-def test_sizes_of_any_class_and_of_every_class_are_one_size():
+def test_sizes_of_any_class_and_of_every_class_are_one_size(record):
     records = [record("random", balanced=balanced, **size) for size in SIZES for balanced in (True, False)]
     table = build_table(records)
     assert len({row.size for row in table.rows}) == 3
@@ -334,7 +292,7 @@ def test_sizes_of_any_class_and_of_every_class_are_one_size():
     assert "| data | ipc | method |" in markdown(build_table(records[:2]), records[:2])
 
 
-def test_the_legend_fits_into_the_plot():
+def test_the_legend_fits_into_the_plot(record):
     records = [record("random", **size) for size in SIZES]
     figure = draw(build_table(records))
     figure.draw_without_rendering()

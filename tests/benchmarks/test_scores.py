@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,74 +11,45 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from benchmarks.cells import Cell, ColumnDescription, DataDescription, SetDescription
 from benchmarks.records import Parts, Record
 from benchmarks.scores import RowScores, label_robust_score, rank_intervals, row_scores, squashed
 from benchmarks.table import Column, Table, build_table
 from condense.evaluation.protocols import PROTOCOLS
 
-DATA = DataDescription(
-    name="digits",
-    fingerprint="f" * 32,
-    image_shape=(1, 8, 8),
-    mirror=False,
-    preprocessing="normalize",
-    image_size=None,
-    normalization=None,
-)
 
-
-def record(
-    method: str | None,
-    accuracies: tuple[float, ...],
-    *,
-    protocol: str = "desk",
-    net: str = "convnet",
-    tiles: int = 1,
-    settings: dict[str, Any] | None = None,
-    seconds: Parts = Parts(),  # noqa: B008  (it cannot be changed)
-    expert_seconds: float | None = None,
-) -> Record:
+@pytest.fixture
+def record(make_record: Callable[..., Record]) -> Callable[..., Record]:
     """Of a set of ten stored images and 20,000 bytes, or of all data."""
-    made = method and SetDescription(
-        method=method,
-        revision=1,
-        settings=settings or {},
-        recipe=None,
-        options=settings or {},
-        iterations=None,
-        minutes=None,
-        ipc=1,
-        seed=0,
-    )
-    known = PROTOCOLS.find(protocol)
-    column = ColumnDescription(
-        protocol=protocol if made else "full",
-        protocol_hash=known.hash,
-        net=net,
-        network=f"{net}-d2",
-        beside=None if made else protocol,
-    )
-    cell = Cell(data=DATA, made=made or None, column=column, network_seeds=len(accuracies))
-    return Record(
-        key=cell.key,
-        status="done",
-        protocol=column.protocol,
-        protocol_hash=known.hash,
-        network=column.network,
-        accuracies=accuracies,
-        mean=float(np.mean(accuracies)),
-        images=10 * tiles,
-        stored_images=10,
-        bytes=20_000,
-        expert_seconds=expert_seconds,
-        seconds=seconds,
-        versions={},
-        hardware={"processor": "abacus", "gpu": None},
-        commit=None,
-        date="2026-01-02",
-        configuration=cell,
-    )
+
+    def made(
+        method: str | None,
+        accuracies: tuple[float, ...],
+        *,
+        protocol: str = "desk",
+        net: str = "convnet",
+        tiles: int = 1,
+        settings: dict[str, Any] | None = None,
+        seconds: Parts = Parts(),  # noqa: B008  (it cannot be changed)
+        expert_seconds: float | None = None,
+    ) -> Record:
+        return make_record(
+            method,
+            accuracies,
+            protocol=protocol,
+            protocol_hash=PROTOCOLS.find(protocol).hash,
+            net=net,
+            network=f"{net}-d2",
+            settings=settings,
+            options=settings,
+            made_with=False,
+            images=10 * tiles,
+            stored_images=10,
+            bytes=20_000,
+            seconds=seconds,
+            expert_seconds=expert_seconds,
+        )
+
+    return made
 
 
 def scores_of(table: Table, method: str, protocol: str = "desk", net: str = "convnet") -> RowScores:
@@ -85,7 +57,7 @@ def scores_of(table: Table, method: str, protocol: str = "desk", net: str = "con
     return row_scores(table, row, Column(protocol, net))
 
 
-def test_a_gain_is_over_random_images_of_the_same_column():
+def test_a_gain_is_over_random_images_of_the_same_column(record):
     dm, random = (0.5, 0.52, 0.51), (0.3, 0.34, 0.29)
     table = build_table([record("dm", dm), record("random", random), record("random", (0.9, 0.9), protocol="dsa")])
     gain = scores_of(table, "dm").gain
@@ -100,7 +72,7 @@ def test_a_gain_is_over_random_images_of_the_same_column():
     assert (single.low, single.high, single.is_clear) == (-math.inf, math.inf, False)
 
 
-def test_sets_of_mosaics_are_matched_with_mosaics_of_random_images():
+def test_sets_of_mosaics_are_matched_with_mosaics_of_random_images(record):
     records = [
         record("idm", (0.6, 0.6), tiles=4),
         record("dm", (0.5, 0.5)),
@@ -116,7 +88,7 @@ def test_sets_of_mosaics_are_matched_with_mosaics_of_random_images():
     assert scores_of(build_table(records[:3]), "idm").matched_gain is None
 
 
-def test_robust_scores_take_the_gap_under_class_indices():
+def test_robust_scores_take_the_gap_under_class_indices(record):
     soft = {"protocol": "desk-soft", "net": "convnet-w64-bn"}
     hard = {"protocol": "desk-soft-hard", "net": "convnet-w64-bn"}
     records = [
@@ -134,7 +106,7 @@ def test_robust_scores_take_the_gap_under_class_indices():
     assert scores_of(build_table(records[1:]), "dm", **soft).label_robust is None
 
 
-def test_the_augmentation_robust_score_needs_a_column_without_augmentation(monkeypatch: pytest.MonkeyPatch):
+def test_the_augmentation_robust_score_needs_a_column_without_augmentation(record, monkeypatch: pytest.MonkeyPatch):
     dsa = PROTOCOLS.find("dsa")
     bare = dsa.model_copy(update={"name": "bare", "rule": dsa.rule.model_copy(update={"augmentation": None})})
     monkeypatch.setattr(type(PROTOCOLS), "find", lambda self, name: {"dsa": dsa, "bare": bare}[name])
@@ -150,7 +122,7 @@ def test_the_augmentation_robust_score_needs_a_column_without_augmentation(monke
     assert scores_of(build_table(records[:2]), "dm", "dsa").augmentation_robust is None
 
 
-def test_other_networks_are_those_of_the_same_protocol():
+def test_other_networks_are_those_of_the_same_protocol(record):
     records = [
         record("dm", (0.6, 0.6)),
         record("dm", (0.5, 0.3), net="alexnet"),
@@ -161,7 +133,7 @@ def test_other_networks_are_those_of_the_same_protocol():
     assert scores_of(build_table(records[:1]), "dm").other_networks is None
 
 
-def test_seconds_are_of_making_experts_and_training_one_network():
+def test_seconds_are_of_making_experts_and_training_one_network(record):
     timed = record("mtt", (0.5, 0.5), seconds=Parts(making=60.0, evaluating=50.0, training=40.0), expert_seconds=100.0)
     assert scores_of(build_table([timed]), "mtt").seconds == pytest.approx(60 + 100 + 20)
 

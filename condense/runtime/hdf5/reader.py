@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from condense.runtime.errors import CondenseError
 from condense.runtime.hdf5.objects import Hdf5File, Version, check_chunks, open_hdf5, version_of
@@ -109,6 +110,12 @@ class Rows:
             raise CondenseError(
                 f"{self.path} was altered: rows of {self.name} do not fit their checksums; {MAKE_AGAIN}"
             )
+
+
+class Facts(BaseModel):
+    """Attributes of an object, of the types that they are written with; others are not looked at."""
+
+    model_config = ConfigDict(strict=True)
 
 
 @dataclass(frozen=True, eq=False)
