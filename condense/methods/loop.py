@@ -6,17 +6,45 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from condense.methods.checkpoints import Checkpoint, CheckpointTimer, load_checkpoint, save_checkpoint
-from condense.methods.interface import Job
 from condense.runtime.deferred_interrupts import deferred_interrupt
 from condense.runtime.errors import CondenseError
 from condense.runtime.memory import keep_freed_memory
 from condense.runtime.progress import progress_bar, say
+
+
+class Sitting(Protocol):
+    """What the loop needs of a request, whatever the data are; `condense.methods.interface.Job` is one."""
+
+    @property
+    def iterations(self) -> int | None:
+        """Updates after which the run ends; None where only the time ends it."""
+
+    @property
+    def minutes(self) -> float | None:
+        """Time after which it ends."""
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where an unfinished run is kept; None keeps nothing."""
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+
+    @property
+    def keep_every(self) -> int | None:
+        """Updates after each of which the set is kept as it is then."""
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show a bar."""
 
 
 class Steppable(Protocol):
@@ -26,9 +54,10 @@ class Steppable(Protocol):
     """
 
     skips: ClassVar[bool]
+    rate: ClassVar[str]  # name of the learning rate, to say what to change where a run diverges
 
     def advance(self, iteration: int) -> dict[str, float]:
-        """One update of the images."""
+        """One update of what is learned."""
 
     def results(self) -> dict[str, Tensor]:
         """What an update is for, and what the set is made of: guarded after each of them."""
@@ -53,7 +82,7 @@ class RunRecord:
 class _Run:
     """The counters of a run in progress."""
 
-    def __init__(self, synthesizer: Steppable, job: Job, preparation: float) -> None:
+    def __init__(self, synthesizer: Steppable, job: Sitting, preparation: float) -> None:
         self.synthesizer, self.job = synthesizer, job
         self.iteration = 0
         self.series: dict[str, list[float]] = {}
@@ -98,7 +127,7 @@ class _Run:
             if not is_finite:
                 raise CondenseError(
                     f"{name} is no longer finite at iteration {self.iteration}: the run diverged; "
-                    "start again with a smaller image_lr"
+                    f"start again with a smaller {self.synthesizer.rate}"
                 )
 
     def save(self) -> None:
@@ -124,7 +153,7 @@ class _Run:
 Keep = Callable[[RunRecord], None]
 
 
-def run(synthesizer: Steppable, job: Job, *, preparation: float = 0.0, keep: Keep | None = None) -> RunRecord:
+def run(synthesizer: Steppable, job: Sitting, *, preparation: float = 0.0, keep: Keep | None = None) -> RunRecord:
     """Step until `job.iterations` updates are made or `job.minutes` have passed, whichever comes first.
 
     With `job.checkpoint`, an earlier run of the same configuration is continued from it, and the state is saved before

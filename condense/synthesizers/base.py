@@ -101,6 +101,7 @@ class Synthesizer(Configured[SettingsT], ABC):
     space: ClassVar[Space] = SPACES["preprocessed"]  # of `images`
     usual_precision: ClassVar[Literal["auto", "float32"]] = "auto"  # of the engine, where the user leaves it open
     augmentation: Augmentation | None = None  # that images are made for
+    rate: ClassVar[str] = "image_lr"
     skips: ClassVar[bool] = False  # whether it passes over updates that are not finite; otherwise they end the run
     tile_sampling: ClassVar[Literal["nearest", "bilinear"]] = "nearest"  # how real images become tiles at the start
 

@@ -71,6 +71,7 @@ class Recovery(Sliced[SettingsT]):
     """
 
     skips: ClassVar[bool] = False
+    rate: ClassVar[str] = "image_lr"
 
     def __init__(self, job: Job, settings: SettingsT, part: Slice) -> None:
         assert job.teacher is not None, "a recovery is never begun without teachers"

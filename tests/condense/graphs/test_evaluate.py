@@ -14,10 +14,10 @@ import torch
 
 from condense.graphs.data import load_graphs
 from condense.graphs.evaluate import as_set, evaluate_graphs, measured
-from condense.graphs.mirage import mirage
+from condense.graphs.methods.graph_selection import METHODS, select_graphs, shares
+from condense.graphs.methods.mirage import mirage
 from condense.graphs.protocols import PROTOCOLS, GraphProtocol
 from condense.graphs.real import RealGraphs, RealNodeGraph
-from condense.graphs.selection import METHODS, select_graphs, shares
 from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.graphs.training import weighted_loss
 from condense.runtime.errors import CondenseError

@@ -16,7 +16,7 @@ import torch
 from condense.graphs.data import load_graphs
 from condense.graphs.file import GRAPHS, NODES
 from condense.graphs.graphs import Graphs
-from condense.graphs.mirage import mirage
+from condense.graphs.methods.mirage import mirage
 from condense.graphs.real import GraphInfo, RealGraphs, RealNodeGraph
 from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.runtime.errors import CondenseError

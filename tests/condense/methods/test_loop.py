@@ -38,6 +38,8 @@ def digits():
 class Counting:
     """A synthesizer whose state is a number, and that can be told to misbehave."""
 
+    rate = "image_lr"
+
     def __init__(self, *, broken_at: int = -1, seconds: float = 0.0, skips: bool = False) -> None:
         self.skips = skips
         self.value = torch.zeros(1)

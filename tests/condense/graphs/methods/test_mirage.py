@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from condense.graphs import itemsets
-from condense.graphs import mirage as module
-from condense.graphs.codes import neighbours, refine
 from condense.graphs.data import load_graphs
 from condense.graphs.graphs import Graphs, from_counts, joined
-from condense.graphs.itemsets import frequent
-from condense.graphs.mirage import mirage
+from condense.graphs.methods import itemsets
+from condense.graphs.methods import mirage as module
+from condense.graphs.methods.codes import neighbours, refine
+from condense.graphs.methods.itemsets import frequent
+from condense.graphs.methods.mirage import mirage
+from condense.graphs.methods.prefixes import longest_fitting
 from condense.graphs.networks import build_graph_network
-from condense.graphs.prefixes import longest_fitting
 from condense.graphs.real import RealGraphs, TrainingGraphs
 from condense.graphs.structure import Edges
 from condense.runtime.errors import CondenseError

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from condense.graphs.codes import Codes, neighbours, refine
 from condense.graphs.graphs import Graphs, from_counts
-from condense.graphs.itemsets import frequent
-from condense.graphs.prefixes import longest_fitting, taking_turns
+from condense.graphs.methods.codes import Codes, neighbours, refine
+from condense.graphs.methods.itemsets import frequent
+from condense.graphs.methods.prefixes import longest_fitting, taking_turns
 from condense.graphs.real import TrainingGraphs
 from condense.graphs.sets import GraphSet
 from condense.runtime.errors import CondenseError

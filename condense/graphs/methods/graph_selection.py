@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from condense.graphs.prefixes import longest_fitting, taking_turns
+from condense.graphs.methods.prefixes import longest_fitting, taking_turns
 from condense.graphs.protocols import PROTOCOLS, GraphProtocol
 from condense.graphs.real import TrainingGraphs
 from condense.graphs.sets import GraphSet
