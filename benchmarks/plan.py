@@ -18,7 +18,8 @@ from condense.baselines.making import baseline_settings
 from condense.data import RealData, load_data
 from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS, Protocol, TeacherLabels, full
-from condense.methods.registry import Method, is_baseline, methods, training_time
+from condense.methods.method import Method
+from condense.methods.registry import is_baseline, methods, training_time
 from condense.methods.request import Request, resolve_settings
 from condense.networks import build_network, canonical_name
 from condense.runtime.errors import CondenseError, near_names

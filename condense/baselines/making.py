@@ -13,7 +13,8 @@ from condense.compute.planning import choose_plan
 from condense.data import RealData, TrainingData
 from condense.data.budget import Budget
 from condense.methods.interface import Job, MethodSettings
-from condense.methods.registry import Method, training_time
+from condense.methods.method import Method
+from condense.methods.registry import training_time
 from condense.runtime.device import choose_device
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say

@@ -12,8 +12,9 @@ from pydantic import Field, create_model
 from condense.cli.options import DataOptions, load, open_fields
 from condense.cli.parsing import parse
 from condense.data.budget import Budget
+from condense.methods.method import Method
 from condense.methods.options import RunOptions
-from condense.methods.registry import Method, find_method, methods
+from condense.methods.registry import find_method, graph_methods, methods, modalities
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import answer
 from condense.runtime.registry import load_object
@@ -52,6 +53,11 @@ def distill(words: Sequence[str]) -> int:
         raise CondenseError(
             f"distill needs a METHOD first ({', '.join(methods().names())}); see condense distill --help"
         )
+    modality = _modality(words)
+    if modality != "images":
+        from condense.cli.graphs import distill as distill_graphs
+
+        return distill_graphs(graph_methods(modality).find(words[0]), words[1:])
     method = find_method(words[0])
     options = parse(
         options_model(method),
@@ -74,6 +80,32 @@ def distill(words: Sequence[str]) -> int:
     stored = f"{len(synthetic.stored)} images ({request.budget}){decoded}"
     answer(f"{options.out}: {stored}, {synthetic.bytes:,} bytes")
     return 0
+
+
+def _modality(words: Sequence[str]) -> str:
+    """What the method is for; where several have its name, what the words after `--data` lead to decides."""
+    found = modalities(words[0])
+    if found in ([], ["images"]):
+        return "images"
+    if len(found) == 1:
+        return found[0]
+    source, root = _value(words, "--data"), _value(words, "--data-root")
+    if source is None:
+        return found[0]
+    from condense.graphs.data import modality_of
+
+    there = modality_of(source, root)
+    return there if there in found else found[0]
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    """What the words give for an option, before they are parsed."""
+    for place, word in enumerate(words):
+        if word == option and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
 
 
 def _request(method: str, options: Any) -> Request:
@@ -135,6 +167,10 @@ def _overview() -> list[str]:
         "usage: condense distill METHOD --data D --ipc N|--fraction F --out F.h5 [OPTIONS]",
         "",
         *rows,
+        "",
+        "for graphs, or nodes of one graph (--data GRAPHS --ipc N|--fraction F|--bytes N):",
+        *(f"  {method.name:<10} {method.summary}" for method in graph_methods("graphs")),
+        *(f"  {method.name:<10} {method.summary}" for method in graph_methods("nodes")),
         "",
         "condense distill METHOD --help tells the options of a method.",
     ]

@@ -46,6 +46,10 @@ class EvaluateOptions(SourceOptions):
 
 def evaluate(words: Sequence[str]) -> int:
     """Evaluate sets and print one line per set and network."""
+    if _of_graphs(words):
+        from condense.cli.graphs import evaluate as evaluate_graphs
+
+        return evaluate_graphs(words)
     options = parse(
         EvaluateOptions,
         words,
@@ -64,6 +68,16 @@ def evaluate(words: Sequence[str]) -> int:
         set_threads(options.threads)
         _score_all(options, _names(options.nets))
     return 0
+
+
+def _of_graphs(words: Sequence[str]) -> bool:
+    """Whether the first word that names a file is a set of graphs."""
+    first = next((Path(word) for word in words if word.endswith(".h5") and Path(word).is_file()), None)
+    if first is None:
+        return False
+    from condense.graphs.opening import holds_graphs
+
+    return holds_graphs(first)
 
 
 def _names(words: str) -> list[str]:

@@ -206,9 +206,13 @@ def _show_teachers(options: ShowOptions) -> None:
 
 
 def _show_set(options: ShowOptions) -> None:
+    from condense.graphs.opening import holds_graphs
     from condense.runtime.files import atomic_write
     from condense.sets.synthetic_set import SyntheticSet
 
+    if options.set.is_file() and holds_graphs(options.set):
+        _show_graphs(options)
+        return
     synthetic = SyntheticSet.load(options.set)
     _print_rows(synthetic.describe())
     if options.png is not None:
@@ -220,9 +224,21 @@ def _show_set(options: ShowOptions) -> None:
         write_set_page(synthetic, options.html, options.set.name)
 
 
+def _show_graphs(options: ShowOptions) -> None:
+    from condense.graphs.description import describe_graphs
+    from condense.graphs.drawing import draw_graphs
+    from condense.graphs.opening import load_graph_set
+
+    _refuse_page(options)
+    made = load_graph_set(options.set)
+    _print_rows(describe_graphs(made))
+    if options.png is not None:
+        draw_graphs(made, options.png)
+
+
 def _refuse_page(options: ShowOptions) -> None:
     if options.html is not None:
-        raise CondenseError("--html writes the page of a synthetic set: leave it out for teachers and experts")
+        raise CondenseError("--html writes the page of a set of images: leave it out for graphs, teachers and experts")
 
 
 def _show_experts(options: ShowOptions) -> None:

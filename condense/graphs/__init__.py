@@ -11,8 +11,8 @@ from condense.runtime.registry import imported_when_asked_for
 
 if TYPE_CHECKING:
     from condense.graphs.data import load_graphs
+    from condense.graphs.distill import distill_graphs
     from condense.graphs.evaluate import evaluate_graphs
-    from condense.graphs.methods.graph_selection import select_graphs
     from condense.graphs.real import RealGraphs, RealNodeGraph
     from condense.graphs.sets import GraphSet, NodeGraphSet
 
@@ -21,9 +21,9 @@ __all__ = [
     "NodeGraphSet",
     "RealGraphs",
     "RealNodeGraph",
+    "distill_graphs",
     "evaluate_graphs",
     "load_graphs",
-    "select_graphs",
 ]
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "RealNodeGraph": "real",
     "evaluate_graphs": "evaluate",
     "load_graphs": "data",
-    "select_graphs": "methods.graph_selection",
+    "distill_graphs": "distill",
 }
 
 __getattr__ = imported_when_asked_for(__name__, _HOMES)

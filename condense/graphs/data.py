@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from condense.graphs.preparing import Degrees, real_graphs, real_node_graph
 from condense.graphs.readers import gin, ogb, pyg, tu
@@ -15,6 +16,7 @@ from condense.graphs.readers.raw import RawGraphs, RawNodes
 from condense.graphs.readers.tables import read_tables
 from condense.graphs.real import RealGraphs, RealNodeGraph, Setting
 from condense.runtime.errors import CondenseError, near_names
+from condense.runtime.numpy_files import NpzFile
 from condense.runtime.places import cache_directory
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle")
@@ -48,9 +50,31 @@ def load_graphs(
         CondenseError: the source is unknown, missing, damaged, a pickle, or has no classes; it says the way out.
     """
     raw = _read(source, data_root, fold)
+    usual = {"fold": 1, "degrees": "exact", "setting": "transductive"}
+    given = {"fold": fold, "degrees": degrees, "setting": setting}
+    options = {name: value for name, value in given.items() if value != usual[name]}
     if isinstance(raw, RawNodes):
-        return real_node_graph(raw, degrees, setting)
-    return real_graphs(raw, degrees)
+        return replace(real_node_graph(raw, degrees, setting), reading_options=options)
+    return replace(real_graphs(raw, degrees), reading_options=options)
+
+
+def modality_of(source: str, data_root: str | Path | None = None) -> Literal["graphs", "nodes"] | None:
+    """What there is at a source: many graphs, or one graph whose nodes have classes; None for all that is no graph.
+
+    Only names of files, or of arrays, are looked at.
+    """
+    text, _, part = source.partition("#")
+    try:
+        path = _found(text, data_root)
+        if path.suffix.lower() == ".npz":
+            return "nodes" if "edges" in NpzFile(path, "an .npz").names else None
+        files = Files(path, part)
+        if files.one("nodes.csv"):
+            return "graphs" if files.one("graphs.csv") else "nodes"
+        many = files.one(tu.INDICATOR) or files.one(ogb.COUNTS) or gin.text_file(files)
+        return "graphs" if many else None
+    except CondenseError:
+        return None
 
 
 def _read(source: Any, data_root: str | Path | None, fold: int) -> RawGraphs | RawNodes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC
-from dataclasses import dataclass
-from typing import Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -111,13 +112,18 @@ class _Described:
 
 @dataclass(frozen=True, eq=False)
 class RealGraphs(_Described):
-    """A data set of graphs with a class each; `notes` are sentences that its user should read."""
+    """A data set of graphs with a class each.
+
+    `notes` are sentences that its user should read; `reading_options` are the options, but for what is usual, of a
+    command that reads the same data.
+    """
 
     info: GraphInfo
     train: TrainingGraphs
     validation: ValidationGraphs
     test: TestGraphs
     notes: tuple[str, ...] = ()
+    reading_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +163,8 @@ class RealNodeGraph(_Described):
     """One graph whose nodes have classes, and three sets of its nodes.
 
     Where `setting` is `transductive`, training sees the features and edges of all nodes; where it is `inductive`, those
-    of training nodes only. Networks are tested on the whole graph, `features` and `edges`, in both.
+    of training nodes only. Networks are tested on the whole graph, `features` and `edges`, in both. `notes` and
+    `reading_options` are as those of `RealGraphs`.
     """
 
     info: GraphInfo
@@ -168,3 +175,4 @@ class RealNodeGraph(_Described):
     test: HeldOutNodes
     setting: Setting = "transductive"
     notes: tuple[str, ...] = ()
+    reading_options: Mapping[str, Any] = field(default_factory=dict)

@@ -18,9 +18,9 @@ from condense.data.reading import READING_OPTIONS
 from condense.methods.checkpoints import check_continues, checkpoint_path
 from condense.methods.interface import ExpertSource, Job, MethodSettings, Product
 from condense.methods.intermediate_sets import check_kept, kept_path, without_iterations
+from condense.methods.method import Method
 from condense.methods.output import claimed_target, store
 from condense.methods.prepared import Prepared
-from condense.methods.registry import Method
 from condense.methods.request import Request
 from condense.runtime.device import threads_restored
 from condense.runtime.executors import Executor

@@ -9,7 +9,7 @@ from condense.compute.costs import Workload
 from condense.data import DataInfo
 from condense.data.catalogue import find_data_set
 from condense.data.fitting import data_options
-from condense.methods.registry import Method
+from condense.methods.method import Method
 from condense.networks import build_network, canonical_name
 from condense.runtime.printing import duration
 from condense.runtime.validation import option_words

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, read_header, save_checkpoint
 from condense.methods.intermediate_sets import without_iterations
@@ -25,6 +25,20 @@ from condense.runtime.files import check_output, remove_half_done, write_json
 from condense.runtime.limits import LimitError
 from condense.runtime.locks import only_writer
 from condense.sets.synthetic_set import SyntheticSet
+
+
+class Stored(Protocol):
+    """A set, of images or of graphs."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How it was made."""
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+
+
+Load = Callable[[Path], Stored]
 
 
 def account_path(target: Path) -> Path:
@@ -42,28 +56,28 @@ def is_finished(target: Path) -> bool:
 
 
 @contextmanager
-def claimed_target(out: str | Path, *, overwrite: bool) -> Iterator[Path]:
-    """The file to write, which nobody else writes within the block.
+def claimed_target(out: str | Path, *, overwrite: bool, load: Load = SyntheticSet.load) -> Iterator[Path]:
+    """The file to write, which nobody else writes within the block; `load` reads what may be there.
 
     Neither it nor the account beside it is something of the user's, nor a finished set unless that may be overwritten;
     otherwise `CondenseError` is raised.
     """
-    target = _checked(out, overwrite)
+    target = _checked(out, overwrite, load)
     with only_writer(target, "run", beside=(account_path(target), checkpoint_path(target))):
         remove_half_done(target.parent, f"{glob.escape(target.stem)}-[0-9]*.h5")  # sets on the way
         if not checkpoint_path(target).exists():
             remove_slices(target)  # of a run that ended just before it removed them
-        yield _checked(out, overwrite)  # somebody may just have finished it
+        yield _checked(out, overwrite, load)  # somebody may just have finished it
 
 
-def _checked(out: str | Path, overwrite: bool) -> Path:
-    begun = _is_of_unfinished_run(Path(out))
+def _checked(out: str | Path, overwrite: bool, load: Load) -> Path:
+    begun = _is_of_unfinished_run(Path(out), load)
     target = check_output(out, suffix=".h5", overwrite=overwrite or begun)
     if not target.exists():
         check_output(account_path(target), suffix=".json", overwrite=overwrite)
         return target
     try:
-        SyntheticSet.load(target)
+        load(target)
     except LimitError:
         raise
     except CondenseError as error:
@@ -73,14 +87,14 @@ def _checked(out: str | Path, overwrite: bool) -> Path:
     return target
 
 
-def _is_of_unfinished_run(target: Path) -> bool:
+def _is_of_unfinished_run(target: Path, load: Load) -> bool:
     """Whether the set that is there was written by the run whose checkpoint is still beside it."""
     checkpoint = checkpoint_path(target)
     if not (os.path.isfile(target) and os.path.isfile(checkpoint)):  # noqa: PTH113  (no name is too long for these)
         return False
     try:
         begun = read_header(checkpoint)["configuration"]
-        made = SyntheticSet.load(target).configuration
+        made = load(target).provenance["configuration"]
         return _decisive(begun) == _decisive(made)
     except (CondenseError, KeyError):
         return False
@@ -91,7 +105,7 @@ def _decisive(configuration: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in without_iterations(configuration).items() if name != "for the whole run"}
 
 
-def store(synthetic: SyntheticSet, account: Mapping[str, Any], target: Path, configuration: Mapping[str, Any]) -> None:
+def store(synthetic: Stored, account: Mapping[str, Any], target: Path, configuration: Mapping[str, Any]) -> None:
     """Write the set and its account, and end the run, which began with `configuration`."""
     checkpoint = checkpoint_path(target)
     if not checkpoint.exists():  # a choice of real images has nothing to save before

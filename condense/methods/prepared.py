@@ -17,8 +17,9 @@ from condense.data.fitting import normalization_name
 from condense.data.travelling import PackedData
 from condense.methods.checkpoints import recorded_part
 from condense.methods.interface import ExpertSource, Job, Maker, MethodSettings
+from condense.methods.method import Method
 from condense.methods.missing_experts import how_to_record
-from condense.methods.registry import Method, methods
+from condense.methods.registry import methods
 from condense.methods.request import Request, resolve_settings
 from condense.methods.slices.sliced import Sliced
 from condense.networks import canonical_name

@@ -5,41 +5,12 @@ A package adds its own through an entry point in the group `condense.synthesizer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
+from condense.methods.method import Method
+from condense.methods.registered_graphs import GRAPH_METHODS
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import Registry, plain, with_entry_points
-
-
-@dataclass(frozen=True)
-class Method:
-    """What lists and the command line know of a method before its code is imported.
-
-    `target` is `module:class` of a `Synthesizer` or a `Selector`; `labels` is the kind of labels its sets carry (hard
-    or soft); `needs` names what it needs besides training data, `experts` the kind of experts if it matches
-    trajectories (an `--optimizer` of `condense experts`), `label_experts` whether others may say what its images are,
-    `teacher` whether it asks trained networks (condense teachers);
-    `nested` tells, of methods that choose real images, whether the first k of a class are their choice for k;
-    `protocol` is the one of its paper, if condense has it, and
-    `soft_protocol` that for its sets with soft labels, where it makes both; `revision` goes up when its results change.
-    """
-
-    name: str
-    target: str
-    summary: str
-    paper: str
-    aliases: tuple[str, ...] = ()
-    labels: str = "hard"
-    needs: str = "nothing"
-    experts: str = ""
-    label_experts: bool = False
-    teacher: bool = False
-    nested: bool = True
-    protocol: str | None = None
-    soft_protocol: str | None = None
-    revision: int = 1
-
 
 _TRAINED = "a network (trained once, cached)"
 _TRAINED_SEVERAL = "networks (trained once, cached)"
@@ -434,6 +405,23 @@ _BUILT_IN = (
 def methods() -> Registry[Method]:
     """The built-in methods and those of installed packages; raises `CondenseError` as `with_entry_points` does."""
     return with_entry_points("method", _BUILT_IN, "condense.synthesizers")
+
+
+@cache
+def graph_methods(modality: str) -> Registry[Method]:
+    """The methods for `graphs`, or those for `nodes` of one graph; raises `CondenseError` as `methods` does."""
+    built_in = [method for method in GRAPH_METHODS if method.modality == modality]
+    return with_entry_points(f"method for {modality}", built_in, f"condense.{modality}")
+
+
+def modalities(name: str) -> list[str]:
+    """What the methods of this name, or with this alias, are for: `images`, `graphs`, `nodes`.
+
+    >>> modalities("mirage"), modalities("herding")[:2]
+    (['graphs'], ['images', 'graphs'])
+    """
+    registries = {"images": methods(), "graphs": graph_methods("graphs"), "nodes": graph_methods("nodes")}
+    return [modality for modality, registry in registries.items() if plain(name) in registry.known()]
 
 
 _TRAINING_TIME = (

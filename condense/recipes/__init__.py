@@ -61,6 +61,7 @@ class Recipe(Closed):
     """A recipe file: settings and experts for everything, then cases that replace some of it, later ones winning."""
 
     method: str
+    modality: str = Field("images", description="what the method is for: images, graphs, or nodes of one graph")
     summary: str = ""
     source: str = Field("", description="where the values come from")
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -103,8 +104,8 @@ def recipe_names(method: str | None = None) -> list[str]:
     return [name for name in names if method is None or name.startswith(f"{method}-")]
 
 
-def load_recipe(method: str, recipe: str | None) -> Recipe:
-    """The recipe of `method` called `recipe`, or in the YAML file `recipe`; None is the published one.
+def load_recipe(method: str, recipe: str | None, modality: str = "images") -> Recipe:
+    """The recipe of `method` for such data called `recipe`, or in the YAML file `recipe`; None is the published one.
 
     A method without a published recipe (it has nothing to set) gets an empty one. Raises `CondenseError` for an unknown
     name, an unreadable file and a recipe of another method.
@@ -115,7 +116,7 @@ def load_recipe(method: str, recipe: str | None) -> Recipe:
         path = _FOLDER / f"{method}-{recipe or 'published'}.yaml"
         if not path.exists():
             if recipe is None:
-                return Recipe(method=method, summary="defaults", source="defaults of the method")
+                return Recipe(method=method, modality=modality, summary="defaults", source="defaults of the method")
             own = [name.removeprefix(f"{method}-") for name in recipe_names(method)]
             raise unknown_name(f"recipe of {method}", recipe, [*own, "a path to a .yaml file"])
     content = load_yaml(path)
@@ -124,4 +125,8 @@ def load_recipe(method: str, recipe: str | None) -> Recipe:
     found = validated(Recipe, content, origin=f"recipe {path.name}: ")
     if found.method != method:
         raise CondenseError(f"recipe {path.name} is for method {found.method!r}, not {method!r}; give one of {method}")
+    if found.modality != modality:
+        raise CondenseError(
+            f"recipe {path.name} is of {method} for {found.modality}, and the data are {modality}; leave --recipe out"
+        )
     return found

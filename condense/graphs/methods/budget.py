@@ -46,6 +46,11 @@ class GraphBudget(Closed):
         """
         return self.model_dump(exclude_none=True)
 
+    def check_given(self) -> None:
+        """Raise `CondenseError` where there is no size."""
+        if not self.given:
+            raise CondenseError("a set needs a size: give --ipc N of each class, --fraction F of all, or --bytes N")
+
     def counts(self, class_counts: Sequence[int], total: int | None = None, *, learned: bool = False) -> list[int]:
         """How many of each class, for real data with so many of each; more than a class has only if `learned`.
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from condense.graphs.graphs import Graphs, from_counts
+from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.codes import Codes, neighbours, refine
+from condense.graphs.methods.interface import GraphJob, GraphProduct
 from condense.graphs.methods.itemsets import frequent
 from condense.graphs.methods.prefixes import longest_fitting, taking_turns
+from condense.graphs.methods.validating import validated_by
 from condense.graphs.real import TrainingGraphs
 from condense.graphs.sets import GraphSet
+from condense.methods.interface import Configured, MethodSettings
 from condense.runtime.errors import CondenseError
 from condense.runtime.progress import say
 
 MOST_HOPS = 4
 MOST_NODES = 2_000_000  # of all trees of a set
+SUPPORTS = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)
 _MOST_COUNTED = 3  # of nodes of one code in a graph, where they are counted at all
 Item = tuple[int, int]  # a code, and how often
 
@@ -36,93 +42,149 @@ class Pattern:
     support: int
 
 
-def mirage(
-    train: TrainingGraphs,
-    *,
-    hops: int = 2,
-    support: float | int = 0.1,
-    largest: int = 3,
-    closed: bool = True,
-    multiset: bool = False,
-    distinct: bool = False,
-    edge_labels: bool = False,
-    degree: Literal["none", "label"] = "none",
-    tree_nodes: int = 2000,
-    bytes: int | None = None,
-) -> GraphSet:
+class MirageSettings(MethodSettings):
+    """The settings of `Mirage`."""
+
+    hops: int = Field(2, ge=1, le=MOST_HOPS, description="depth of the trees, and layers of networks trained on them")
+    support: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="how many graphs of a class must hold a set of trees: a fraction below 1, or a count; none: of "
+        f"{', '.join(f'{each:g}' for each in SUPPORTS)} the one that is best on validation graphs, or the largest "
+        "whose sets fill --bytes",
+    )
+    largest: int = Field(3, ge=1, le=4, description="trees in a set")
+    closed: bool = Field(True, description="leave out sets that a larger one is as frequent as")
+    multiset: bool = Field(False, description="distinguish how often a tree occurs in a graph, up to three times")
+    distinct: bool = Field(False, description="leave out sets that are frequent in several classes")
+    edge_labels: bool = Field(
+        False, description="distinguish trees by labels of edges, which the networks here do not read"
+    )
+    degree: Literal["none", "label"] = Field(
+        "none",
+        description="label: a node's degree is part of its label and is kept, so that gcn sees the same numbers as in "
+        "the graphs; there are more trees then",
+    )
+    tree_nodes: int = Field(2000, ge=1, description="the largest tree that takes part")
+    net: str = Field("gin", description="network that is trained on sets, to choose the support on validation graphs")
+
+    @field_validator("support")
+    @classmethod
+    def _fraction_or_count(cls, support: float | None) -> float | None:
+        if support is not None and support >= 1 and support != int(support):
+            raise ValueError("must be a fraction below 1, or a whole number of graphs")
+        return support
+
+
+class Mirage(Configured[MirageSettings]):
     """A forest for each frequent set of trees of each class.
 
-    Args:
-        train: real graphs whose nodes have labels.
-        hops: depth of the trees, and layers of the networks that are trained on them.
-        support: how many graphs of a class must hold a set of trees: a fraction below 1, or a count.
-        largest: trees in a set.
-        closed: leave out sets that a larger one is as frequent as.
-        multiset: distinguish how often a tree occurs in a graph, up to three times.
-        distinct: leave out sets that are frequent in several classes.
-        edge_labels: distinguish trees by labels of edges, which the networks here do not read.
-        degree: `label` makes a node's degree part of its label and keeps it, so that GCN sees the same numbers as in
-            the graphs; there are more trees then.
-        tree_nodes: the largest tree that takes part.
-        bytes: the most frequent sets that fit into so many bytes, of each class in turn; None for all.
-
-    The weight of a forest is its support among the supports of its class, times the share of the class.
+    The weight of a forest is its support among the supports of its class, times the share of the class. `--bytes N`
+    keeps the most frequent sets that fit, of each class in turn.
 
     Raises:
-        CondenseError: nodes have features instead of labels; too many hops; no tree of a class is frequent; too many
-            sets of trees or nodes, with a support that fits; fewer bytes than one forest of each class takes.
+        CondenseError: nodes have features instead of labels; no tree of a class is frequent; too many sets of trees or
+            nodes, with a support that fits; fewer bytes than one forest of each class takes.
     """
-    _check(train, hops, support, largest)
-    graphs = train.graphs
-    codes = refine(graphs, hops, degrees=degree == "label", edge_labels=edge_labels)
-    _say_large(codes, tree_nodes)
-    held = _transactions(graphs, codes, tree_nodes, multiset)
-    found: list[list[Pattern]] = []
-    for label, name in enumerate(train.info.classes):
-        members = [held[graph] for graph in train.class_indices(label).tolist()]
-        least = _least(support, len(members))
-        mined = frequent([*map(set, members)], least, largest=largest, closed=closed, what=f"class {name}")
-        if not mined:
-            raise _nothing_frequent(members, name, least, hops)
-        found.append([Pattern(items, label, count) for items, count in mined])
-    if distinct:
-        found = _of_one_class(found, train)
-    _check_nodes(found, codes)
-    maker = _Maker(train, codes, held, hops, degree == "label", edge_labels)
-    settings = {
-        "hops": hops,
-        "support": support,
-        "largest": largest,
-        "closed": closed,
-        "multiset": multiset,
-        "distinct": distinct,
-        "edge_labels": edge_labels,
-        "degree": degree,
-        "tree_nodes": tree_nodes,
-        "bytes": bytes,
-    }
-    ordered = taking_turns(found)
-    if bytes is not None:
-        count = longest_fitting(lambda count: maker.forest(ordered[:count], {}).bytes, len(ordered), bytes, len(found))
-        ordered = ordered[:count]
-    return maker.forest(ordered, {"configuration": {"method": "mirage", "settings": settings}})
 
+    @classmethod
+    def check(cls, data: TrainingGraphs, budget: GraphBudget, settings: MirageSettings) -> None:
+        """Nodes must have labels, and only bytes are a size."""
+        if data.graphs.node_labels is None:
+            raise CondenseError(
+                f"nodes of {data.info.name} have features, and trees are equal by labels; give graphs with node labels "
+                "or another method"
+            )
+        if budget.given and budget.bytes is None:
+            raise CondenseError(
+                f"mirage finds how many sets of trees are frequent: give --bytes N, or --support, instead of {budget}"
+            )
 
-def _check(train: TrainingGraphs, hops: int, support: float | int, largest: int) -> None:
-    if train.graphs.node_labels is None:
-        raise CondenseError(
-            f"nodes of {train.info.name} have features, and trees are equal by labels; give graphs with node labels or "
-            "another method"
+    @classmethod
+    def make(cls, job: GraphJob[TrainingGraphs], settings: MirageSettings) -> GraphProduct:
+        """Mine, and make the forests."""
+        mined = Mined(job.data, settings)
+        if settings.support is not None:
+            return GraphProduct(mined.forests(settings.support, job.budget.bytes), settings)
+        if job.budget.bytes is not None:
+            support = mined.support_for(job.budget.bytes)
+            return GraphProduct(
+                mined.forests(support, job.budget.bytes), settings.model_copy(update={"support": support})
+            )
+        candidates = dict(mined.possible())
+        support, seen = validated_by(settings.net, candidates, job)
+        return GraphProduct(
+            candidates[support], settings.model_copy(update={"support": support}), facts={"validation": seen}
         )
-    if not 1 <= hops <= MOST_HOPS:
-        raise CondenseError(f"--hops {hops}: trees grow by the degree with each hop; give 1 to {MOST_HOPS}")
-    if not 1 <= largest <= 4:
-        raise CondenseError(f"--largest {largest}: give 1 to 4 trees in a set")
-    if not (0 < support < 1 or (isinstance(support, int) and support >= 1)):
-        raise CondenseError(f"--support {support}: give a fraction below 1, or a whole number of graphs")
 
 
-def _least(support: float | int, graphs: int) -> int:
+class Mined:
+    """What is counted once, whatever the support: codes of nodes, and which of them each graph holds."""
+
+    def __init__(self, train: TrainingGraphs, settings: MirageSettings) -> None:
+        self.train, self.settings = train, settings
+        degrees = settings.degree == "label"
+        self.codes = refine(train.graphs, settings.hops, degrees=degrees, edge_labels=settings.edge_labels)
+        _say_large(self.codes, settings.tree_nodes)
+        self.held = _transactions(train.graphs, self.codes, settings.tree_nodes, settings.multiset)
+        self.maker = _Maker(train, self.codes, self.held, settings.hops, degrees, settings.edge_labels)
+
+    def forests(self, support: float, bytes: int | None = None) -> GraphSet:
+        """The set for this support; of so many bytes at most."""
+        ordered = taking_turns(self.frequent(support))
+        if bytes is not None:
+            classes = len(self.train.info.classes)
+            fitting = longest_fitting(
+                lambda count: self.maker.forest(ordered[:count]).bytes, len(ordered), bytes, classes
+            )
+            ordered = ordered[:fitting]
+        return self.maker.forest(ordered)
+
+    def possible(self) -> Iterator[tuple[float, GraphSet]]:
+        """The supports that give a set, largest first, and the sets; raises where none does."""
+        refused: CondenseError | None = None
+        any_there = False
+        for support in SUPPORTS:
+            try:
+                yield support, self.forests(support)
+                any_there = True
+            except CondenseError as error:  # nothing is that frequent, or too much is
+                refused = error
+                if any_there:
+                    return  # smaller supports give more still
+        if not any_there and refused is not None:
+            raise refused
+
+    def support_for(self, bytes: int) -> float:
+        """The largest support whose forests take so many bytes; where none does, the smallest that gives a set."""
+        smaller = SUPPORTS[0]
+        for support, made in self.possible():
+            if made.bytes >= bytes:
+                return support
+            smaller = support
+        return smaller
+
+    def frequent(self, support: float) -> list[list[Pattern]]:
+        """The frequent sets of each class, most frequent first."""
+        settings, train = self.settings, self.train
+        found: list[list[Pattern]] = []
+        for label, name in enumerate(train.info.classes):
+            members = [self.held[graph] for graph in train.class_indices(label).tolist()]
+            least = _least(support, len(members))
+            mined = frequent(
+                [*map(set, members)], least, largest=settings.largest, closed=settings.closed, what=f"class {name}"
+            )
+            if not mined:
+                raise _nothing_frequent(members, name, least, settings.hops)
+            found.append([Pattern(items, label, count) for items, count in mined])
+        if settings.distinct:
+            found = _of_one_class(found, train)
+        _check_nodes(found, self.codes)
+        return found
+
+
+def _least(support: float, graphs: int) -> int:
     """How many of so many graphs must hold a set."""
     return int(support) if support >= 1 else max(1, math.ceil(support * graphs))
 
@@ -222,7 +284,7 @@ class _Maker:
             self.trees[code] = _Tree(nodes, parents, edges)
         return self.trees[code]
 
-    def forest(self, patterns: Sequence[Pattern], provenance: dict[str, Any]) -> GraphSet:
+    def forest(self, patterns: Sequence[Pattern]) -> GraphSet:
         """A set with a graph for each pattern."""
         nodes: list[int] = []
         parents: list[int] = []
@@ -237,7 +299,7 @@ class _Maker:
                 edges += tree.edges
                 size += len(tree.nodes)
             sizes.append(size)
-        return self._set(patterns, torch.tensor(nodes), torch.tensor(parents), torch.tensor(edges), sizes, provenance)
+        return self._set(patterns, torch.tensor(nodes), torch.tensor(parents), torch.tensor(edges), sizes)
 
     def _set(
         self,
@@ -246,7 +308,6 @@ class _Maker:
         parents: Tensor,
         edges: Tensor,
         sizes: Sequence[int],
-        provenance: dict[str, Any],
     ) -> GraphSet:
         real, pointers = self.train.graphs, from_counts(torch.tensor(sizes))
         owner = torch.arange(len(sizes)).repeat_interleave(pointers.diff())
@@ -269,7 +330,6 @@ class _Maker:
             root_counts=torch.tensor([count for pattern in patterns for count in self._root_counts(pattern)]),
             degrees=real.degrees[nodes] if self.degrees else None,
             hops=self.hops,
-            provenance=provenance,
         )
 
     def _weights(self, patterns: Sequence[Pattern]) -> Tensor:

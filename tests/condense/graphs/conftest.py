@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from condense.graphs.data import load_graphs
+from condense.graphs.methods.budget import GraphBudget
+from condense.graphs.methods.interface import GraphJob, TrainingPart
 from condense.graphs.real import RealGraphs
+from condense.graphs.sets import GraphSet, NodeGraphSet
+from condense.methods.registry import graph_methods
+from condense.runtime.registry import load_object
+from condense.runtime.validation import validated
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "graphs"
 
@@ -76,3 +83,32 @@ def data(folder: Path) -> RealGraphs:
     found = load_graphs(folder)
     assert isinstance(found, RealGraphs)
     return found
+
+
+def _made_by(
+    method: str,
+    data: TrainingPart,
+    *,
+    ipc: int | None = None,
+    fraction: float | None = None,
+    bytes: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> GraphSet | NodeGraphSet:
+    """What a method makes of training data with these settings."""
+    modality = "graphs" if hasattr(data, "graphs") else "nodes"
+    maker = load_object(graph_methods(modality).find(method).target)
+    settings = validated(maker.Settings, options)
+    budget = validated(GraphBudget, {"ipc": ipc, "fraction": fraction, "bytes": bytes})
+    maker.check(data, budget, settings)
+    iterations = getattr(settings, "iterations", None)
+    made: GraphSet | NodeGraphSet = maker.make(
+        GraphJob(data=data, budget=budget, seed=seed, iterations=iterations), settings
+    ).made
+    return made
+
+
+@pytest.fixture(scope="session")
+def made_by():
+    """Sets made by a method alone, without the run around it."""
+    return _made_by

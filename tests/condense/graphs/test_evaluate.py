@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +14,13 @@ import torch
 
 from condense.graphs.data import load_graphs
 from condense.graphs.evaluate import as_set, evaluate_graphs, measured
-from condense.graphs.methods.graph_selection import METHODS, select_graphs, shares
-from condense.graphs.methods.mirage import mirage
 from condense.graphs.protocols import PROTOCOLS, GraphProtocol
 from condense.graphs.real import RealGraphs, RealNodeGraph
 from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.graphs.training import weighted_loss
 from condense.runtime.errors import CondenseError
 
+MadeBy = Callable[..., GraphSet]
 QUICK = PROTOCOLS.find("graph-desk").model_copy(update={"name": "quick", "epochs": 30, "lr": 0.01, "batch_size": 16})
 QUICK_NODES = PROTOCOLS.find("node-desk").model_copy(update={"name": "quick", "epochs": 40, "width": 16})
 
@@ -46,12 +45,12 @@ def test_protocols_are_listed_without_torch() -> None:
 
 
 @pytest.mark.parametrize("given", ["all", "few", "forest"])
-def test_networks_learn_and_follow_their_seed(data: RealGraphs, given: str) -> None:
+def test_networks_learn_and_follow_their_seed(data: RealGraphs, given: str, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
     trained = {
         "all": lambda: data.train,
-        "few": lambda: select_graphs("random", data.train, per_class=5),
-        "forest": lambda: mirage(data.train, hops=2, support=0.2),
+        "few": lambda: made_by("random", data.train, ipc=5),
+        "forest": lambda: made_by("mirage", data.train, hops=2, support=0.2),
     }[given]()
     found = evaluate_graphs(trained, data, nets=["gin"], runs=2, protocol=QUICK)
     again = evaluate_graphs(trained, data, nets=["gin"], runs=2, protocol=QUICK)
@@ -88,12 +87,12 @@ def test_weights_count_as_copies_do() -> None:
     torch.testing.assert_close(weighted, torch.nn.functional.cross_entropy(logits[rows], labels[rows]))
 
 
-def test_a_forest_without_degrees_says_so_of_gcn(data: RealGraphs) -> None:
+def test_a_forest_without_degrees_says_so_of_gcn(data: RealGraphs, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
-    made = mirage(data.train, hops=1, support=0.5)
+    made = made_by("mirage", data.train, hops=1, support=0.5)
     found = evaluate_graphs(made, data, nets=["gcn", "gin"], runs=1, protocol=QUICK)
     assert [note.split()[0] for note in found.notes] == ["gcn"]
-    exact = mirage(data.train, hops=1, support=0.5, degree="label")
+    exact = made_by("mirage", data.train, hops=1, support=0.5, degree="label")
     assert evaluate_graphs(exact, data, nets=["gcn"], runs=1, protocol=QUICK).notes == ()
 
 
@@ -109,47 +108,6 @@ def test_metrics() -> None:
 
 
 # Choices
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_smaller_choice_is_the_beginning_of_a_larger_one(data: RealGraphs, method: str) -> None:
-    small, large = (select_graphs(method, data.train, per_class=count, protocol=QUICK) for count in (2, 4))
-    assert small.class_counts == (2, 2)
-    sources = large.source_indices
-    assert small.source_indices is not None
-    assert sources is not None
-    assert set(small.source_indices.tolist()) < set(sources.tolist())
-    assert torch.equal(data.train.labels[sources], large.labels)
-    again = select_graphs(method, data.train, per_class=4, protocol=QUICK)
-    assert again.source_indices is not None
-    assert torch.equal(again.source_indices, sources)
-
-
-def test_budgets(data: RealGraphs) -> None:
-    for budget in (60, 150):
-        made = select_graphs("random", data.train, bytes=budget)
-        assert made.bytes <= budget
-        assert abs(made.class_counts[0] - made.class_counts[1]) <= 1
-    assert select_graphs("random", data.train, fraction=0.25).class_counts == (4, 4)
-    assert select_graphs("herding", data.train, per_class=1, embedding="log-probabilities", protocol=QUICK)
-    assert shares([10, 30], 0.5) == [5, 15]
-    assert shares([10, 35], 0.1) == [1, 3]
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "said"),
-    [
-        ("herd", {"per_class": 1}, "did you mean herding"),
-        ("random", {}, "give one of"),
-        ("random", {"per_class": 1, "bytes": 9}, "give one of"),
-        ("random", {"bytes": 3}, "each class takes"),
-        ("random", {"fraction": 2.0}, "up to 1"),
-        ("random", {"per_class": 0}, "1 or more"),
-    ],
-)
-def test_wrong_budgets_are_refused(data: RealGraphs, method: str, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(CondenseError, match=said):
-        select_graphs(method, data.train, **options)
 
 
 # Nodes
@@ -202,7 +160,7 @@ def test_a_node_graph_is_evaluated_on_the_whole_graph(village: RealNodeGraph) ->
 # What does not fit
 
 
-def test_what_does_not_fit_is_refused(data: RealGraphs, village: RealNodeGraph) -> None:
+def test_what_does_not_fit_is_refused(data: RealGraphs, village: RealNodeGraph, made_by: MadeBy) -> None:
     for given, real, options, said in (
         (data.train, village, {}, "one graph"),
         (village.train, data, {}, "many graphs"),
@@ -216,17 +174,15 @@ def test_what_does_not_fit_is_refused(data: RealGraphs, village: RealNodeGraph) 
     other = dataclasses.replace(data, info=dataclasses.replace(data.info, fingerprint="other"))
     with pytest.raises(CondenseError, match="another data set"):
         evaluate_graphs(data.train, other)
-    note = evaluate_graphs(
-        select_graphs("random", data.train, per_class=2), other, nets=["gin"], runs=1, protocol=QUICK
-    )
+    note = evaluate_graphs(made_by("random", data.train, ipc=2), other, nets=["gin"], runs=1, protocol=QUICK)
     assert "another split" in note.notes[0]
 
 
-def test_mutag_is_above_chance(shared: Path) -> None:
+def test_mutag_is_above_chance(shared: Path, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
     found = load_graphs(shared / "MUTAG.zip")
     assert isinstance(found, RealGraphs)
-    made = mirage(found.train, hops=2, support=0.2, largest=2)
+    made = made_by("mirage", found.train, hops=2, support=0.2, largest=2)
     quick = GraphProtocol(**PROTOCOLS.find("graph-desk").model_dump() | {"epochs": 60, "lr": 0.005})
     (result,) = evaluate_graphs(made, found, nets=["gin"], runs=1, protocol=quick).results
     assert result.mean > 0.7

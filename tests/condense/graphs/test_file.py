@@ -16,7 +16,9 @@ import torch
 from condense.graphs.data import load_graphs
 from condense.graphs.file import GRAPHS, NODES
 from condense.graphs.graphs import Graphs
-from condense.graphs.methods.mirage import mirage
+from condense.graphs.methods.budget import GraphBudget
+from condense.graphs.methods.interface import GraphJob
+from condense.graphs.methods.mirage import Mirage, MirageSettings
 from condense.graphs.real import GraphInfo, RealGraphs, RealNodeGraph
 from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.runtime.errors import CondenseError
@@ -41,7 +43,10 @@ def chosen(data: RealGraphs) -> GraphSet:
 
 def forest(data: RealGraphs) -> GraphSet:
     pytest.importorskip("mlxtend")
-    return mirage(data.train, hops=2, support=0.3, degree="label", edge_labels=True)
+    settings = MirageSettings(hops=2, support=0.3, degree="label", edge_labels=True)
+    made = Mirage.make(GraphJob(data=data.train, budget=GraphBudget()), settings).made
+    assert isinstance(made, GraphSet)
+    return made
 
 
 def learned(data: RealGraphs) -> GraphSet:

@@ -8,7 +8,7 @@ from pathlib import Path
 from condense.runtime.provenance import versions
 
 METHOD = """
-from condense.methods.registry import Method
+from condense.methods.method import Method
 
 SHRINK = Method(
     name="shrink",

@@ -17,7 +17,7 @@ from condense._version import DISTRIBUTION
 from condense.cli.main import main
 from condense.data.budget import Budget
 from condense.methods.estimate import estimate
-from condense.methods.registry import Method
+from condense.methods.method import Method
 from condense.methods.request import Request
 from condense.runtime import provenance
 from condense.runtime.device import choose_device, set_threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from condense.graphs.data import load_graphs
 from condense.graphs.graphs import Graphs, from_counts, joined
 from condense.graphs.methods import itemsets
 from condense.graphs.methods import mirage as module
+from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.codes import neighbours, refine
+from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.itemsets import frequent
-from condense.graphs.methods.mirage import mirage
 from condense.graphs.methods.prefixes import longest_fitting
 from condense.graphs.networks import build_graph_network
 from condense.graphs.real import RealGraphs, TrainingGraphs
+from condense.graphs.sets import GraphSet
 from condense.graphs.structure import Edges
 from condense.runtime.errors import CondenseError
+
+MadeBy = Callable[..., GraphSet]
 
 
 def random_graphs(count: int = 6, size: int = 12, labels: int = 2, seed: int = 0) -> Graphs:
@@ -105,13 +110,13 @@ def test_equal_codes_are_isomorphic_trees(hops: int) -> None:
 @pytest.mark.parametrize("degree", ["none", "label"])
 @pytest.mark.parametrize("name", ["gin", "sage", "gat", "gcn", "sgc"])
 @pytest.mark.parametrize("hops", [1, 2, 3])
-def test_a_root_says_what_its_node_says(data: RealGraphs, name: str, hops: int, degree: Any) -> None:
+def test_a_root_says_what_its_node_says(data: RealGraphs, name: str, hops: int, degree: Any, made_by: MadeBy) -> None:
     """In float64; GCN and SGC only where degrees are stored."""
     pytest.importorskip("mlxtend")
     graphs = random_graphs()
     info = dataclasses.replace(data.info, alphabet=dataclasses.replace(data.info.alphabet, known=3))
     train = TrainingGraphs(graphs, torch.tensor([0, 1] * 3), info)
-    made = mirage(train, hops=hops, support=1, largest=1, closed=False, degree=degree, edge_labels=True)
+    made = made_by("mirage", train, hops=hops, support=1, largest=1, closed=False, degree=degree, edge_labels=True)
     network = build_graph_network(name, 3, 2, layers=hops, seed=0).double()
     table = torch.randn(3, 3, generator=torch.Generator().manual_seed(5)).double()
     real = network.nodes(table[graphs.node_labels], Edges(graphs.joined_edges, graphs.nodes))
@@ -162,9 +167,9 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         frequent([{1}, {1}], 1, largest=1, closed=False, what="pets")
 
 
-def test_supports_weights_and_roots_of_a_set(data: RealGraphs) -> None:
+def test_supports_weights_and_roots_of_a_set(data: RealGraphs, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
-    made = mirage(data.train, hops=1, support=0.5, largest=2)
+    made = made_by("mirage", data.train, hops=1, support=0.5, largest=2)
     assert made.hops == 1
     assert min(made.class_counts) > 0
     shares = torch.zeros(2).index_add_(0, made.labels, made.weights)
@@ -178,52 +183,55 @@ def test_supports_weights_and_roots_of_a_set(data: RealGraphs) -> None:
     assert made.root_counts.min() >= 1
 
 
-def test_bytes_bound_a_set_and_classes_take_turns(data: RealGraphs) -> None:
+def test_bytes_bound_a_set_and_classes_take_turns(data: RealGraphs, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
-    whole = mirage(data.train, hops=1, support=0.2)
-    small = mirage(data.train, hops=1, support=0.2, bytes=whole.bytes // 3)
+    whole = made_by("mirage", data.train, hops=1, support=0.2)
+    small = made_by("mirage", data.train, hops=1, support=0.2, bytes=whole.bytes // 3)
     assert small.bytes <= whole.bytes // 3
     assert abs(small.class_counts[0] - small.class_counts[1]) <= 1
     assert small.bytes > whole.bytes // 6
     with pytest.raises(CondenseError, match="each class takes"):
-        mirage(data.train, hops=1, support=0.2, bytes=5)
+        made_by("mirage", data.train, hops=1, support=0.2, bytes=5)
 
 
-def test_counts_and_distinction(data: RealGraphs) -> None:
+def test_counts_and_distinction(data: RealGraphs, made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
     options: dict[str, Any] = {"hops": 1, "support": 2, "largest": 1}
-    plain = mirage(data.train, **options)
-    counted = mirage(data.train, multiset=True, **options)
+    plain = made_by("mirage", data.train, **options)
+    counted = made_by("mirage", data.train, multiset=True, **options)
     assert int(plain.roots.sum()) == len(plain)
     assert int(counted.roots.sum()) > len(counted)  # trees that occur twice stand there twice
-    assert 2 <= len(mirage(data.train, distinct=True, **options)) < len(plain)
+    assert 2 <= len(made_by("mirage", data.train, distinct=True, **options)) < len(plain)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hops": 5}, "1 to 4"),
-        ({"hops": 0}, "1 to 4"),
+        ({"hops": 5}, "hops"),
+        ({"hops": 0}, "hops"),
         ({"support": 1.5}, "fraction below 1"),
-        ({"support": 0}, "fraction below 1"),
-        ({"largest": 9}, "1 to 4 trees"),
+        ({"support": 0}, "support"),
+        ({"largest": 9}, "largest"),
+        ({"ipc": 3}, "instead of 3 per class"),
         ({"hops": 4, "support": 0.99}, "no tree of 4 hops"),
     ],
 )
-def test_wrong_requests_say_the_way_out(data: RealGraphs, options: dict[str, Any], said: str) -> None:
+def test_wrong_requests_say_the_way_out(data: RealGraphs, options: dict[str, Any], said: str, made_by: MadeBy) -> None:
     with pytest.raises(CondenseError, match=said):
-        mirage(data.train, **options)
+        made_by("mirage", data.train, **options)
 
 
-def test_explosions_are_refused_with_a_support_that_fits(data: RealGraphs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explosions_are_refused_with_a_support_that_fits(
+    data: RealGraphs, monkeypatch: pytest.MonkeyPatch, made_by: MadeBy
+) -> None:
     pytest.importorskip("mlxtend")
     monkeypatch.setattr(itemsets, "MOST", 200)
     with pytest.raises(CondenseError, match=r"give a support of (\d+) or more") as caught:
-        mirage(data.train, hops=1, support=1)
+        made_by("mirage", data.train, hops=1, support=1)
     support = int(str(caught.value).split("support of ")[1].split()[0])
     for raised in range(support, 17):  # another class may need more
         try:
-            assert mirage(data.train, hops=1, support=raised)
+            assert made_by("mirage", data.train, hops=1, support=raised)
             break
         except CondenseError:
             continue
@@ -232,19 +240,19 @@ def test_explosions_are_refused_with_a_support_that_fits(data: RealGraphs, monke
     monkeypatch.setattr(itemsets, "MOST", 10**6)
     monkeypatch.setattr(module, "MOST_NODES", 20)
     with pytest.raises(CondenseError, match="more than 20 nodes"):
-        mirage(data.train, hops=1, support=0.3)
+        made_by("mirage", data.train, hops=1, support=0.3)
 
 
-def test_features_without_labels_are_refused(data: RealGraphs) -> None:
+def test_features_without_labels_are_refused(data: RealGraphs, made_by: MadeBy) -> None:
     graphs = dataclasses.replace(data.train.graphs, node_labels=None, features=torch.ones(data.train.graphs.nodes, 3))
     with pytest.raises(CondenseError, match="node labels"):
-        mirage(TrainingGraphs(graphs, data.train.labels, data.info))
+        made_by("mirage", TrainingGraphs(graphs, data.train.labels, data.info))
 
 
-def test_large_trees_take_no_part(data: RealGraphs, capsys: pytest.CaptureFixture[str]) -> None:
+def test_large_trees_take_no_part(data: RealGraphs, capsys: pytest.CaptureFixture[str], made_by: MadeBy) -> None:
     pytest.importorskip("mlxtend")
     train = TrainingGraphs(random_graphs(), torch.tensor([0, 1] * 3), data.info)
-    made = mirage(train, hops=2, support=1, tree_nodes=8, largest=1)
+    made = made_by("mirage", train, hops=2, support=1, tree_nodes=8, largest=1)
     assert "more than 8 nodes" in capsys.readouterr().err
     assert int(made.graphs.node_counts.max()) <= 8
 
@@ -264,3 +272,34 @@ def test_codes_of_mutag_are_as_many_as_measured(shared: Path) -> None:
     assert isinstance(found, RealGraphs)
     graphs = found.train.graphs, found.validation.graphs, found.test.graphs
     assert [len(refine(joined(graphs), hops).sizes) for hops in (1, 2, 3)] == [33, 174, 572]
+
+
+def test_without_a_support_it_is_chosen_on_validation_graphs(data: RealGraphs) -> None:
+    pytest.importorskip("mlxtend")
+    settings = module.MirageSettings(hops=1, largest=1)
+    job = GraphJob(data=data.train, budget=GraphBudget(), validation=data.validation)
+    product = module.Mirage.make(job, settings)
+    seen = product.facts["validation"]
+    assert set(seen) <= {f"{support}" for support in module.SUPPORTS}
+    assert len(seen) > 1
+    chosen = product.settings.support
+    assert seen[f"{chosen}"] == max(seen.values())
+    again = module.Mirage.make(job, settings.model_copy(update={"support": chosen}))
+    assert isinstance(product.made, GraphSet)
+    assert product.made.arrays().keys() == again.made.arrays().keys()
+    for name, array in product.made.arrays().items():
+        assert (array == again.made.arrays()[name]).all()
+    with pytest.raises(CondenseError, match="no validation graphs"):
+        module.Mirage.make(dataclasses.replace(job, validation=None), settings)
+
+
+def test_bytes_without_a_support_are_filled_from_the_most_frequent(data: RealGraphs) -> None:
+    pytest.importorskip("mlxtend")
+    mined = module.Mined(data.train, module.MirageSettings(hops=1))
+    sizes = {support: made.bytes for support, made in mined.possible()}
+    assert sorted(sizes.values()) == list(sizes.values())
+    middle = sorted(sizes.values())[1]
+    support = mined.support_for(middle - 1)
+    assert sizes[support] >= middle - 1
+    assert all(size < middle - 1 for other, size in sizes.items() if other > support)
+    assert mined.support_for(10**9) == min(sizes)
