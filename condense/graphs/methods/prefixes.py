@@ -22,7 +22,7 @@ def taking_turns(classes: Sequence[Sequence[EntryT]]) -> list[EntryT]:
     return [entry for each in rounds for entry in each if entry is not nothing]  # type: ignore[misc]
 
 
-def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: int) -> int:
+def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: int, entry: str = "graph") -> int:
     """The largest number of entries, from `least` to `count`, whose `size` is within the budget, by bisection.
 
     Raises `CondenseError` where not even the least number fits, and says what that takes.
@@ -32,9 +32,19 @@ def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: 
     """
     smallest = size(least)
     if smallest > budget:
-        raise CondenseError(f"--bytes {budget:,}: one graph of each class takes {smallest:,}; give as many or more")
-    low, high = least, count
+        raise CondenseError(f"--bytes {budget:,}: one {entry} of each class takes {smallest:,}; give as many or more")
+    return last_within(size, least, count, budget)
+
+
+def last_within(size: Callable[[int], int], low: int, high: int, limit: int) -> int:
+    """The largest number from `low` to `high` whose `size` is within the limit, by bisection; that of `low` must be.
+
+    Where sizes do not always grow, it is one whose successor is beyond the limit.
+
+    >>> last_within(lambda number: number**2, 1, 9, 50)
+    7
+    """
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(middle) <= budget else (low, middle - 1)
+        low, high = (middle, high) if size(middle) <= limit else (low, middle - 1)
     return low
