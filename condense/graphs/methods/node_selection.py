@@ -163,9 +163,7 @@ def _induced(data: TrainingNodes, positions: Tensor) -> NodeGraphSet:
 def _rows_alone(data: TrainingNodes, positions: Tensor, rows: Tensor) -> NodeGraphSet:
     """Their rows of `rows`, float32 [n, F], without edges."""
     nodes = data.indices[positions]
-    return NodeGraphSet(
-        features=rows[nodes], labels=data.labels[positions], info=data.info, indices=data.origin[nodes]
-    )
+    return NodeGraphSet(features=rows[nodes], labels=data.labels[positions], info=data.info, indices=data.origin[nodes])
 
 
 def edges_among(edges: Tensor, nodes: Tensor, count: int) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from condense.graphs.data import load_graphs
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.interface import GraphJob, TrainingPart
-from condense.graphs.real import RealGraphs
+from condense.graphs.real import RealGraphs, RealNodeGraph
 from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.methods.registry import graph_methods
 from condense.runtime.registry import load_object
@@ -112,3 +113,29 @@ def _made_by(
 def made_by():
     """Sets made by a method alone, without the run around it."""
     return _made_by
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> RealNodeGraph:
+    """Three groups of 24 nodes, joined mostly within; words they use, most of them their own; a pair far from all."""
+    draws = np.random.default_rng(0)
+    labels = np.append(np.repeat([0, 1, 2], 24), [0, 1])
+    near = labels[:, None] == labels
+    joined = draws.random((74, 74)) < np.where(near, 0.2, 0.01)
+    joined[72:], joined[:, 72:] = False, False
+    joined[73, 72] = True
+    words = draws.random((74, 12)) < np.where(labels[:, None] == np.arange(12) % 3, 0.5, 0.1)
+    order = np.append(draws.permutation(72), [72, 73])
+    path = tmp_path_factory.mktemp("nodes") / "town.npz"
+    np.savez(
+        path,
+        features=words.astype(np.float32),
+        edges=np.argwhere(np.tril(joined, -1)),
+        labels=labels,
+        idx_train=order[:30],
+        idx_val=order[30:40],
+        idx_test=order[40:],
+    )
+    found = load_graphs(path)
+    assert isinstance(found, RealNodeGraph)
+    return found
