@@ -31,15 +31,18 @@ class ClusterSettings(MethodSettings):
         description="nodes of known class only; or all that training sees, the others in the class that a trained sgc "
         "gives them",
     )
-    weighted: bool = Field(False, description="centroids count in training as many times as they have members")
+    weighted: bool = Field(False, description="centroids of a class count in training as their shares of its members")
 
 
 class Cluster:
     """Bisecting k-means of S^hops X within each class; the centroids are the nodes of the set (GraphSlim's ClusterAgg).
 
     With `members=pseudo` the unlabelled nodes that training sees join the class that an SGC trained on the labelled
-    ones gives them, so that centroids are means of far more nodes (the idea of CGC, Gao et al., WWW 2025; clusters are
-    still made within classes here). In the inductive setting there are none, and both choices are the same.
+    ones gives them, so that centroids are means of far more nodes (the idea of CGC and of GECC). In the inductive
+    setting there are none, and both choices are the same.
+
+    Centroids are of unequal clusters. Where they all count alike, outliers that are clusters of their own count as much
+    as a class's bulk, and networks with strong weight decay suffer: `weighted` gives each class its mean back.
 
     A class that has fewer different nodes than centroids are asked for gives all of them.
     """
@@ -86,7 +89,7 @@ def _members(job: GraphJob[TrainingNodes], settings: ClusterSettings) -> list[Te
 
 
 def _set(data: TrainingNodes, groups: list[Tensor], counts: list[int], seed: int, *, weighted: bool) -> NodeGraphSet:
-    """So many centroids of each class; weights are numbers of members, whose shares are what counts in training."""
+    """So many centroids of each class; weights have the mean 1 in each, so that classes count as they do without."""
     found = [
         centroids(rows, count, derive_seed(seed, "bisecting k-means", label))
         for label, (rows, count) in enumerate(zip(groups, counts))
@@ -95,7 +98,7 @@ def _set(data: TrainingNodes, groups: list[Tensor], counts: list[int], seed: int
         features=torch.cat([means for means, _ in found]).float(),
         labels=torch.arange(len(found)).repeat_interleave(torch.tensor([len(means) for means, _ in found])),
         info=data.info,
-        weights=torch.cat([members for _, members in found]).float() if weighted else None,
+        weights=torch.cat([members / members.double().mean() for _, members in found]).float() if weighted else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Contraction of a graph, level by level, so that its slow modes change little: Loukas, JMLR 2019, and Loukas' code.
+"""Contraction of a graph, level by level, so that its slow modes change little: Loukas, JMLR 2019.
 
 A graph is its symmetric weights W, a sparse [n, n] without diagonal; L = D - W is its Laplacian. What must not change
 are the directions of a bundle A [n, K], in which slow modes weigh most. Groups are numbers from 0 on, int64 [n].
@@ -41,10 +41,10 @@ def spectral_bundle(weights: Weights, modes: int = 10) -> np.ndarray:
 
 
 def orthonormal(weights: Weights, bundle: np.ndarray) -> np.ndarray:
-    """A = B V diag(d^-1/2) with B^T L B = V diag(d) V^T: the directions of B, such that A^T L A = I; zeros dropped.
+    """A = B V diag(d^-1/2) with B^T L B = V diag(d) V^T: the directions of B, so that A^T L A = I; zeros dropped.
 
-    After a contraction B holds the means of groups (Loukas, sec. 4.1: B_l = P_l B_{l-1}). Released code multiplies in
-    another order, B diag(d^-1/2) V, for which this does not hold.
+    After a contraction B holds the means of groups, B_l = P_l B_{l-1}. Released code scales these means by the root of
+    the group's size and multiplies in another order, B diag(d^-1/2) V, for which A^T L A = I does not hold.
     """
     values, vectors = np.linalg.eigh(bundle.T @ (laplacian(weights) @ bundle))
     there = values > _ZERO * max(values.max(initial=0.0), _ZERO)
@@ -54,8 +54,8 @@ def orthonormal(weights: Weights, bundle: np.ndarray) -> np.ndarray:
 def variation_cost(weights: Weights, degrees: np.ndarray, bundle: np.ndarray, nodes: np.ndarray) -> float:
     """How much the directions vary within a set S of nodes: |C^T L_S C| / (|S| - 1) with C = (I - 11^T / |S|) A_S.
 
-    L_S is the Laplacian of the graph within S, with the weights that leave it twice on its diagonal (Loukas, eq. 12).
-    The norm is that of Frobenius, as in released code, which bounds the spectral one of the paper. `nodes` ascend.
+    L_S is the Laplacian of the graph within S, with the weights that leave it twice on its diagonal. The norm is that
+    of Frobenius, as in released code, which bounds the spectral one of the paper. `nodes` ascend.
     """
     pointers, counts = weights.indptr, weights.indptr[nodes + 1] - weights.indptr[nodes]
     entries = np.concatenate([np.arange(pointers[node], pointers[node + 1]) for node in nodes])

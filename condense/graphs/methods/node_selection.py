@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ from condense.graphs.methods.prefixes import longest_fitting, taking_turns
 from condense.graphs.methods.propagation import propagated
 from condense.graphs.real import TrainingNodes
 from condense.graphs.sets import NodeGraphSet
-from condense.methods.interface import Configured, MethodSettings, SettingsT
+from condense.methods.interface import Configured, MethodSettings
 from condense.runtime.seeds import generator
 from condense.selection.herding import herd
 from condense.selection.k_center import spread
@@ -47,7 +47,10 @@ class SeenNodesSettings(NodeSelectionSettings):
     )
 
 
-class NodeSelection(Configured[SettingsT], ABC):
+ChoiceT = TypeVar("ChoiceT", bound=NodeSelectionSettings)
+
+
+class NodeSelection(Configured[ChoiceT], ABC):
     """A method that chooses nodes of known class, in an order of which every beginning is a choice.
 
     Sizes count nodes of each class, or a part of all nodes of the graph, or bytes: then classes take turns for as long
@@ -56,18 +59,17 @@ class NodeSelection(Configured[SettingsT], ABC):
 
     @classmethod
     @abstractmethod
-    def order(cls, job: GraphJob[TrainingNodes], settings: SettingsT) -> list[Tensor]:
+    def order(cls, job: GraphJob[TrainingNodes], settings: ChoiceT) -> list[Tensor]:
         """For each class the positions of all its nodes in `indices`, int64 [t_c], first choices first."""
 
     @classmethod
-    def check(cls, data: TrainingNodes, budget: GraphBudget, settings: SettingsT) -> None:
+    def check(cls, data: TrainingNodes, budget: GraphBudget, settings: ChoiceT) -> None:
         """There must be a size, and it must reach every class."""
         check_size(data, budget)
 
     @classmethod
-    def make(cls, job: GraphJob[TrainingNodes], settings: SettingsT) -> GraphProduct:
+    def make(cls, job: GraphJob[TrainingNodes], settings: ChoiceT) -> GraphProduct:
         """Choose, and store what was chosen."""
-        assert isinstance(settings, NodeSelectionSettings)
         started = time.monotonic()
         cls.check(job.data, job.budget, settings)
         orders = [order.tolist() for order in cls.order(job, settings)]

@@ -37,7 +37,7 @@ def node_view(data: TrainingNodes, net: str, embedding: Embedding, *, seed: int,
     network = _trained(data, net, seed, device)
     x, structure = _read(data, device)
     with torch.no_grad():
-        seen = network.embed(x, structure) if embedding == "hidden" else network(x, structure).log_softmax(1)
+        seen: Tensor = network.embed(x, structure) if embedding == "hidden" else network(x, structure).log_softmax(1)
     return seen.double().cpu()
 
 
@@ -45,7 +45,7 @@ def supposed_classes(data: TrainingNodes, net: str, *, seed: int, device: torch.
     """The class of every node that training sees, int64 [n]: its own where it is known, else what a network says."""
     network = _trained(data, net, seed, device)
     with torch.no_grad():
-        classes = network(*_read(data, device)).argmax(1).cpu()
+        classes: Tensor = network(*_read(data, device)).argmax(1).cpu()
     classes[data.indices] = data.labels
     return classes
 

@@ -15,7 +15,7 @@ def propagated(data: TrainingNodes, hops: int) -> Tensor:
     """S^hops X with S = D^-1/2 (A + I) D^-1/2 of the graph that training sees: float64 [n, F].
 
     X is divided by the sum of its rows where the data says so. It is all that a simplified graph convolution of so many
-    hops reads of a node (Wu et al., ICML 2019, eq. 8), so that its rows need no edges any more.
+    hops reads of a node (Wu et al., ICML 2019), so that its rows need no edges any more.
     """
     x = data.features.double()
     x = row_normalized(x) if data.info.normalize_rows else x

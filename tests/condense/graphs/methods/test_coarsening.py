@@ -234,6 +234,18 @@ def test_what_does_not_fit_says_the_way_out(town: RealNodeGraph) -> None:
         made(lonely, ipc=3)
 
 
+def test_components_of_one_class_are_the_least(town: RealNodeGraph) -> None:
+    ring = torch.arange(12)
+    pairs = torch.cat([torch.stack([ring, ring.roll(1)]) + 12 * part for part in range(3)], 1)
+    indices = torch.tensor([0, 3, 12, 15, 24, 27])
+    apart = TrainingNodes(
+        town.features[:36], torch.cat([pairs, pairs.flip(0)], 1), indices, indices // 12, torch.arange(36), town.info
+    )
+    assert made(apart, ipc=1).labels.tolist() == [0, 1, 2]
+    with pytest.raises(CondenseError, match="1 bytes of town is less than coarsening comes to; give a larger size"):
+        made(apart, bytes=1)
+
+
 def test_classes_that_are_not_known_change_nothing(town: RealNodeGraph) -> None:
     """What becomes one depends on edges only; another class of one node changes the class of its own group."""
     data = town.train

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condense.graphs.data import load_graphs
 from condense.graphs.evaluate import evaluate_graphs
+from condense.graphs.methods import node_views
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.node_selection import (
@@ -35,6 +36,12 @@ from condense.runtime.errors import CondenseError
 CPU = torch.device("cpu")
 BY_ROWS = {"net": "sgc"}  # for which no network is trained
 METHODS: list[tuple[Any, dict[str, Any]]] = [(RandomNodes, {}), (HerdedNodes, BY_ROWS), (SpreadNodes, BY_ROWS)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that see nodes are trained for a moment only."""
+    monkeypatch.setattr(node_views, "_PROTOCOL", PROTOCOLS.find("node-desk").model_copy(update={"epochs": 100}))
 
 
 def made(method: Any, data: TrainingNodes, *, seed: int = 0, settings: Any = None, **size: Any) -> NodeGraphSet:
