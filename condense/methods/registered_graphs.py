@@ -67,4 +67,22 @@ GRAPH_METHODS = (
         needs=_SEEN,
         protocol="node-desk",
     ),
+    Method(
+        name="cluster",
+        modality="nodes",
+        target="condense.graphs.methods.cluster:Cluster",
+        summary="centroids of what nodes of a class hear of the whole graph, without edges: the baseline to beat",
+        paper="Gong et al., GC4NC / GraphSlim (ClusterAgg), 2024",
+        nested=False,
+        protocol="node-desk",
+    ),
+    Method(
+        name="coarsening",
+        modality="nodes",
+        target="condense.graphs.methods.coarsening:Coarsening",
+        summary="neighbourhoods contracted to super-nodes, with the edges between them, so that slow modes stay",
+        paper="Loukas, Graph Reduction with Spectral and Cut Guarantees, JMLR 2019",
+        nested=False,
+        protocol="node-desk",
+    ),
 )

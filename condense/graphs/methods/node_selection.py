@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from condense.graphs.methods.budget import GraphBudget
+from condense.graphs.methods.graph_selection import Embedding
 from condense.graphs.methods.interface import GraphJob, GraphProduct
 from condense.graphs.methods.node_sizes import check_size, node_counts
-from condense.graphs.methods.node_views import Embedding, check_node_network, node_view
+from condense.graphs.methods.node_views import known_node_network, node_view
 from condense.graphs.methods.prefixes import longest_fitting, taking_turns
 from condense.graphs.methods.propagation import propagated
 from condense.graphs.real import TrainingNodes
@@ -46,6 +46,11 @@ class SeenNodesSettings(NodeSelectionSettings):
         "the released code of GCond takes them)",
     )
 
+    @field_validator("net")
+    @classmethod
+    def _known(cls, net: str) -> str:
+        return known_node_network(net)
+
 
 ChoiceT = TypeVar("ChoiceT", bound=NodeSelectionSettings)
 
@@ -70,8 +75,6 @@ class NodeSelection(Configured[ChoiceT], ABC):
     @classmethod
     def make(cls, job: GraphJob[TrainingNodes], settings: ChoiceT) -> GraphProduct:
         """Choose, and store what was chosen."""
-        started = time.monotonic()
-        cls.check(job.data, job.budget, settings)
         orders = [order.tolist() for order in cls.order(job, settings)]
         rows = propagated(job.data, settings.hops).float() if settings.form == "propagated" else None
 
@@ -88,7 +91,7 @@ class NodeSelection(Configured[ChoiceT], ABC):
                 lambda count: chosen(turns[:count]).bytes, len(turns), job.budget.bytes, len(orders), "node"
             )
             made = chosen(turns[:fitting])
-        return GraphProduct(made, settings, facts={"seconds": time.monotonic() - started})
+        return GraphProduct(made, settings)
 
 
 class RandomNodes(NodeSelection[NodeSelectionSettings]):
@@ -105,12 +108,6 @@ class RandomNodes(NodeSelection[NodeSelectionSettings]):
 
 class SeenNodes(NodeSelection[SeenNodesSettings]):
     """A choice by what a trained network makes of nodes."""
-
-    @classmethod
-    def check(cls, data: TrainingNodes, budget: GraphBudget, settings: SeenNodesSettings) -> None:
-        """As for every choice; and there must be such a network."""
-        check_size(data, budget)
-        check_node_network(settings.net)
 
     @classmethod
     def order(cls, job: GraphJob[TrainingNodes], settings: SeenNodesSettings) -> list[Tensor]:

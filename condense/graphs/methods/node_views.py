@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from condense.graphs.methods.graph_selection import Embedding
 from condense.graphs.methods.propagation import propagated
 from condense.graphs.networks import NODE_NETWORKS, NodeNetwork
 from condense.graphs.protocols import PROTOCOLS
@@ -16,14 +15,14 @@ from condense.graphs.training import train_on_part
 from condense.runtime.errors import unknown_name
 from condense.runtime.seeds import derive_seed
 
-Embedding = Literal["hidden", "log-probabilities"]
 _PROTOCOL = PROTOCOLS.find("node-desk")
 
 
-def check_node_network(name: str) -> None:
-    """Raise `CondenseError` unless there is such a network for nodes."""
-    if name not in NODE_NETWORKS:
-        raise unknown_name("node network", name, NODE_NETWORKS)
+def known_node_network(net: str) -> str:
+    """The name of a network for nodes; raises `CondenseError` for others."""
+    if net not in NODE_NETWORKS:
+        raise unknown_name("node network", net, NODE_NETWORKS)
+    return net
 
 
 def node_view(data: TrainingNodes, net: str, embedding: Embedding, *, seed: int, device: torch.device) -> Tensor:

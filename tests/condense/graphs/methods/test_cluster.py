@@ -29,8 +29,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(data: TrainingNodes, *, seed: int = 0, settings: Any = None, **size: Any) -> NodeGraphSet:
+    chosen = ClusterSettings(**(settings or {}))
     job = GraphJob(data=data, budget=GraphBudget(**size), seed=seed)
-    found = Cluster.make(job, ClusterSettings(**(settings or {}))).made
+    Cluster.check(data, job.budget, chosen)
+    found = Cluster.make(job, chosen).made
     assert isinstance(found, NodeGraphSet)
     return found
 
@@ -138,6 +140,6 @@ def test_bytes_are_used_and_never_exceeded(town: RealNodeGraph, weighted: bool) 
 
 def test_sizes(town: RealNodeGraph) -> None:
     assert len(made(town.train, fraction=0.2)) == 14  # of all 74 nodes
-    for size, said in (({}, "no size is given"), ({"fraction": 0.02}, "less than one of each")):
+    for size, said in (({}, "a set needs a size"), ({"fraction": 0.02}, "less than one of each")):
         with pytest.raises(CondenseError, match=said):
             made(town.train, **size)

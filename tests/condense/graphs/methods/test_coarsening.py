@@ -162,6 +162,7 @@ def test_ten_levels_are_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(data: TrainingNodes, **size: Any) -> NodeGraphSet:
     job = GraphJob(data=data, budget=GraphBudget(**size))
+    Coarsening.check(data, job.budget, CoarseningSettings())
     found = Coarsening.make(job, CoarseningSettings()).made
     assert isinstance(found, NodeGraphSet)
     return found
@@ -223,7 +224,7 @@ def test_bytes_are_used_and_never_exceeded(town: RealNodeGraph) -> None:
 
 def test_what_does_not_fit_says_the_way_out(town: RealNodeGraph) -> None:
     data = town.train
-    with pytest.raises(CondenseError, match="no size is given"):
+    with pytest.raises(CondenseError, match="a set needs a size"):
         made(data)
     with pytest.raises(CondenseError, match=r"leaves class '\d' of town no super-node of its own; give a larger size"):
         made(data, bytes=30)

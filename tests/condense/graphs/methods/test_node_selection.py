@@ -32,6 +32,7 @@ from condense.graphs.sets import NodeGraphSet
 from condense.graphs.structure import Edges, row_normalized
 from condense.graphs.training import train_nodes, train_on_part
 from condense.runtime.errors import CondenseError
+from condense.runtime.validation import validated
 
 CPU = torch.device("cpu")
 BY_ROWS = {"net": "sgc"}  # for which no network is trained
@@ -45,11 +46,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(method: Any, data: TrainingNodes, *, seed: int = 0, settings: Any = None, **size: Any) -> NodeGraphSet:
+    chosen = validated(method.Settings, settings or {})
     job = GraphJob(data=data, budget=GraphBudget(**size), seed=seed)
-    found = method.make(job, method.Settings(**(settings or {})))
-    assert found.facts["seconds"] >= 0
-    assert isinstance(found.made, NodeGraphSet)
-    return found.made
+    method.check(data, job.budget, chosen)
+    found = method.make(job, chosen).made
+    assert isinstance(found, NodeGraphSet)
+    return found
 
 
 def dense_propagation(data: TrainingNodes, hops: int) -> Tensor:
@@ -220,8 +222,8 @@ def inductive(town: RealNodeGraph) -> TrainingNodes:
 @pytest.mark.parametrize(
     ("method", "settings", "size", "said"),
     [
-        (RandomNodes, {}, {}, "no size is given.*--ipc.*--fraction.*--bytes"),
-        (HerdedNodes, {}, {}, "no size is given"),
+        (RandomNodes, {}, {}, "a set needs a size: give --ipc"),
+        (HerdedNodes, {}, {}, "a set needs a size"),
         (RandomNodes, {}, {"fraction": 0.01}, "less than one of each of 3 classes"),
         (RandomNodes, {}, {"bytes": 10}, "one node of each class takes"),
         (SpreadNodes, {"net": "gnc"}, {"ipc": 1}, "unknown node network 'gnc'.*gcn"),
