@@ -11,7 +11,7 @@ from torch import Tensor
 
 from condense.graphs.methods.budget import GraphBudget, shared
 from condense.graphs.methods.interface import GraphJob, GraphProduct
-from condense.graphs.methods.node_sizes import check_size
+from condense.graphs.methods.node_sizes import check_size, node_counts
 from condense.graphs.methods.node_views import supposed_classes
 from condense.graphs.methods.prefixes import longest_fitting
 from condense.graphs.methods.propagation import propagated
@@ -65,7 +65,7 @@ class Cluster:
             return _set(data, groups, counts, job.seed, weighted=settings.weighted)
 
         if budget.bytes is None:
-            made = clustered(budget.counts(sizes, len(data.features)))
+            made = clustered(node_counts(data, budget, sizes))
         else:
             total = longest_fitting(
                 lambda total: clustered(shared(total, sizes)).bytes, sum(sizes), budget.bytes, len(sizes), "node"

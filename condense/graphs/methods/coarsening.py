@@ -83,8 +83,8 @@ class _Parts:
 
     @classmethod
     def of(cls, data: TrainingNodes) -> _Parts:
-        nodes, (source, target) = len(data.features), data.edges.numpy()
-        weights = csr_array((np.ones(len(source)), (source, target)), shape=(nodes, nodes))
+        count, (source, target) = len(data.features), data.edges.numpy()
+        weights = csr_array((np.ones(len(source)), (source, target)), shape=(count, count))
         owner = connected_components(weights, directed=False)[1]
         large = np.flatnonzero(np.bincount(owner) > _LEFT_OUT)
         there = [np.flatnonzero(owner == number) for number in large]
@@ -133,7 +133,7 @@ def _of_size(parts: _Parts, budget: GraphBudget) -> Tensor:
         labelled = int((classes_of(data, there) >= 0).sum())
         return labelled if budget.bytes is None or not labelled else super_nodes(data, there).bytes
 
-    limit = sum(node_counts(data, budget)) if budget.bytes is None else budget.bytes
+    limit = sum(node_counts(data, budget, data.class_counts())) if budget.bytes is None else budget.bytes
     if size(1) > limit:
         raise CondenseError(f"{budget} of {data.info.name} is less than coarsening comes to; give a larger size")
     groups = contracted(last_within(size, 1, parts.nodes, limit))

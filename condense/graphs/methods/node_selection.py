@@ -83,7 +83,7 @@ class NodeSelection(Configured[ChoiceT], ABC):
             return _induced(job.data, there) if rows is None else _rows_alone(job.data, there, rows)
 
         if job.budget.bytes is None:
-            counts = node_counts(job.data, job.budget)
+            counts = node_counts(job.data, job.budget, job.data.class_counts())
             made = chosen([position for order, count in zip(orders, counts) for position in order[:count]])
         else:
             turns = taking_turns(orders)

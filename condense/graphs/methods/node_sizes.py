@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.real import TrainingNodes
 
@@ -10,9 +12,9 @@ def check_size(data: TrainingNodes, budget: GraphBudget) -> None:
     """Raise `CondenseError` unless there is a size that gives every class a node; bytes are only known when made."""
     budget.check_given()
     if budget.bytes is None:
-        node_counts(data, budget)
+        node_counts(data, budget, data.class_counts())
 
 
-def node_counts(data: TrainingNodes, budget: GraphBudget) -> list[int]:
-    """How many nodes of each class, at most as many as are of known class; a fraction is that of all nodes."""
-    return budget.counts(data.class_counts(), len(data.features))
+def node_counts(data: TrainingNodes, budget: GraphBudget, there: Sequence[int]) -> list[int]:
+    """How many nodes of each class, at most as many as are there; a fraction is that of all nodes of the graph."""
+    return budget.counts(there, len(data.features))
