@@ -14,6 +14,9 @@ from benchmarks.grid import DataEntry
 from benchmarks.teachers import TeacherEntry
 from condense.data.budget import Budget
 from condense.evaluation.protocols import PROTOCOLS, Protocol
+from condense.graphs.methods.budget import GraphBudget
+from condense.graphs.protocols import PROTOCOLS as GRAPH_PROTOCOLS
+from condense.graphs.protocols import GraphProtocol
 from condense.methods.registry import is_baseline
 from condense.runtime.validation import Closed
 
@@ -21,33 +24,52 @@ CHOOSER = "chooser"  # among the settings of a baseline: all that decides which 
 FULL = "full"  # how tables and files call the reference line of the full data
 
 
+_OF_EVERY_IMAGE = (
+    "name",
+    "fingerprint",
+    "image_shape",
+    "mirror",
+    "preprocessing",
+    "image_size",
+    "normalization",
+)
+
+
 class DataDescription(Closed):
-    """Which real data, without the place where it lies."""
+    """Which real data, without the place where it lies; fields that are for images are None for graphs."""
 
     name: str
     fingerprint: str
-    image_shape: tuple[int, int, int]
-    mirror: bool
-    preprocessing: str
-    image_size: int | tuple[int, int] | None  # this and the next as the grid gives them
-    normalization: str | None
+    modality: str = "images"
+    image_shape: tuple[int, int, int] | None = None
+    mirror: bool | None = None
+    preprocessing: str | None = None
+    image_size: int | tuple[int, int] | None = None  # this and the next as the grid gives them
+    normalization: str | None = None
+    reading: dict[str, Any] = {}  # noqa: RUF012  (of graphs: the options, but for what is usual, that read them so)
+    validation: bool = False  # of graphs: scores are on validation graphs or nodes, for tuning
     classes: tuple[str, ...] | None = None  # that were chosen; None for all
     holdout: float | None = None  # fraction of the training images that the test images are, for tuning
 
     @model_serializer(mode="wrap")
     def _without_what_is_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        optional = ("classes", "holdout")
-        return {name: value for name, value in fields.items() if name not in optional or value is not None}
+        if self.modality == "images":
+            unusual = {name for name in ("classes", "holdout") if fields[name] is not None}
+            return {name: fields[name] for name in fields if name in (*_OF_EVERY_IMAGE, *unusual)}
+        usual = {"image_shape", "mirror", "preprocessing", "image_size", "normalization", "classes", "holdout"}
+        usual |= {name for name in ("reading", "validation") if not fields[name]}
+        return {name: value for name, value in fields.items() if name not in usual}
 
     @property
     def label(self) -> str:
         """What tables call it: its name and what the grid changed about it."""
-        _, height, width = self.image_shape
-        changes = [f"{height}x{width}"] if self.image_size is not None else []
+        changes = ["{1}x{2}".format(*self.image_shape)] if self.image_size is not None and self.image_shape else []
         changes += [self.normalization] if self.normalization else []
         changes += [_shortened(self.classes)] if self.classes else []
         changes += [f"({self.holdout:.0%} of the training images held out)"] if self.holdout else []
+        changes += [f"{name} {value}" for name, value in self.reading.items()]
+        changes += ["(validation)"] if self.validation else []
         return " ".join([self.name, *changes])
 
 
@@ -85,8 +107,9 @@ class SetDescription(Closed):
     options: dict[str, Any]
     iterations: int | None
     minutes: float | None
-    ipc: int | None = None  # one of this and the next
+    ipc: int | None = None  # one of this and the next two; of graphs perhaps none
     fraction: float | None = None
+    bytes: int | None = None
     balanced: bool = True
     seed: int
     plan: dict[str, Any] = {}  # noqa: RUF012  (pydantic copies defaults)
@@ -97,7 +120,7 @@ class SetDescription(Closed):
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        optional = ("plan", "experts", "teachers", "initial_images", "ipc", "fraction")
+        optional = ("plan", "experts", "teachers", "initial_images", "ipc", "fraction", "bytes")
         usual = {name for name in optional if not fields[name]} | ({"balanced"} if self.balanced else set())
         return {name: value for name, value in fields.items() if name not in usual}
 
@@ -108,7 +131,9 @@ class SetDescription(Closed):
 
     @property
     def size(self) -> Budget:
-        """How many images it has."""
+        """How large it is: of images their number; of graphs perhaps its bytes, or what the method finds."""
+        if self.ipc is None and self.fraction is None:
+            return GraphBudget(ipc=None, fraction=None, bytes=self.bytes, balanced=True)
         return Budget(ipc=self.ipc, fraction=self.fraction, balanced=self.balanced)
 
     @property
@@ -164,8 +189,10 @@ class ColumnDescription(Closed):
         return {name: value for name, value in fields.items() if name not in ("labels", "updates") or value is not None}
 
     @property
-    def rule(self) -> Protocol:
+    def rule(self) -> Protocol | GraphProtocol:
         """The protocol of the rows, for so many updates."""
+        if self.protocol in GRAPH_PROTOCOLS.names():
+            return GRAPH_PROTOCOLS.find(self.protocol)
         protocol = PROTOCOLS.find(self.beside or self.protocol)
         return protocol if self.updates is None else protocol.lasting(self.updates)
 
@@ -232,7 +259,8 @@ class Cell(Closed):
     def _what(self) -> str:
         if self.made is None:
             return f"{self.data.name} {FULL}"
-        size = f"ipc{self.made.ipc}" if self.made.fraction is None else f"fraction {self.made.fraction:g}"
+        size = "".join(f"{name}{value:g}" for name, value in self.made.size.recorded.items() if name != "balanced")
+        size = size.replace("fraction", "fraction ")
         return f"{self.data.name} {size} {self.made.method} seed{self.made.seed}"
 
 

@@ -32,6 +32,7 @@ from pydantic import (
 from benchmarks.teachers import TeacherEntry, Weights
 from buffers.rules import expert_rule
 from condense.data.budget import Budget
+from condense.graphs.methods.budget import GraphBudget
 from condense.networks.pools import network_names
 from condense.recipes.yaml12 import load_yaml
 from condense.runtime.errors import CondenseError, near_names
@@ -106,7 +107,7 @@ class _WithOptions(Closed):
 
 
 class DataEntry(Closed):
-    """A data set by name or path, with the options of `condense.load_data`."""
+    """A data set by name or path, with the options of `condense.load_data`, or of `load_graphs` where it has graphs."""
 
     name: str = Field(min_length=1, description="a known name, or a path seen from the current folder")
     image_size: ImageSize = Field(None, description="pixels of both sides, or [height, width]")
@@ -122,6 +123,10 @@ class DataEntry(Closed):
     holdout: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = Field(
         None, description="for tuning: score on this fraction of the training images, which methods do not see then"
     )
+    validation: bool = Field(False, strict=True, description="of graphs, for tuning: score on the validation part")
+    fold: Annotated[int, Field(ge=1, strict=True)] = Field(1, description="of graphs in GIN's text form: the test part")
+    degrees: Literal["exact", "log2"] = Field("exact", description="of graphs whose nodes have nothing but degrees")
+    setting: Literal["transductive", "inductive"] = Field("transductive", description="of one graph with nodes")
 
 
 class ExpertsEntry(_WithOptions):
@@ -170,6 +175,7 @@ class MethodEntry(_WithOptions):
         None, min_length=1, description="only for these numbers of images per class; default: all sizes"
     )
     balanced: bool = Field(True, strict=True, description="real images are chosen of every class, or else of all")
+    sized: bool = Field(True, strict=True, description="of graphs: false for a method that finds its size itself")
     set_seeds: Seeds = Field((0,), description="one set for each seed: how many seeds, or a list of them")
 
     def length_at(self, ipc: int | None) -> tuple[int | None, float | None]:
@@ -179,13 +185,11 @@ class MethodEntry(_WithOptions):
         """
         return _at(self.iterations, ipc, "iterations"), _at(self.minutes, ipc, "minutes")
 
-    def sizes(self, grid: Grid) -> list[Budget | None]:
-        """The sizes of its sets, for each size of the grid; None for those that it is not for."""
-        asked: list[dict[str, Any] | None] = [
-            {"ipc": ipc} if ipc in (self.ipc or grid.ipc) else None for ipc in grid.ipc
-        ]
-        asked += [None if self.ipc else {"fraction": fraction} for fraction in grid.fraction]
-        return [None if size is None else Budget(**size, balanced=self.balanced) for size in asked]
+    def takes(self, size: Budget | GraphBudget) -> bool:
+        """Whether sets of this size of the grid are made."""
+        if isinstance(size, GraphBudget) and not size.given:
+            return not self.sized
+        return self.sized and (self.ipc is None or size.ipc in self.ipc)
 
     def is_for(self, data: DataEntry) -> bool:
         """Whether sets of this data are made; data goes by its base name here, as in reports."""
@@ -243,6 +247,7 @@ class Grid(Closed):
     fraction: list[Annotated[float, Field(gt=0, le=1, strict=True)]] = Field(
         [], description="parts of the training images, for methods that choose real ones"
     )
+    bytes: list[Annotated[int, Field(ge=1, strict=True)]] = Field([], description="of graphs: what sets may take")
     methods: list[MethodEntry] = Field(min_length=1)
     columns: list[ColumnEntry] = Field(min_length=1)
     teachers: dict[str, TeacherEntry] = Field({}, description="by the names that methods and columns call them")
@@ -255,9 +260,17 @@ class Grid(Closed):
 
     @model_validator(mode="after")
     def _some_size(self) -> Grid:
-        if not self.ipc and not self.fraction:
+        if not self.ipc and not self.fraction and not self.bytes and any(method.sized for method in self.methods):
             raise ValueError("a grid needs sizes of sets: ipc: [1, 10], or fraction: [0.01, 0.1]")
         return self
+
+    def sizes(self, modality: str) -> list[Budget]:
+        """The sizes of sets of such data, in order; for graphs the last one is that of methods which find their own."""
+        asked: list[dict[str, Any]] = [{"ipc": ipc} for ipc in self.ipc]
+        asked += [{"fraction": fraction} for fraction in self.fraction]
+        if modality == "images":
+            return [Budget(**size) for size in asked]
+        return [GraphBudget(**size) for size in [*asked, *({"bytes": size} for size in self.bytes), {}]]
 
     @field_validator("data", mode="before")
     @classmethod
@@ -300,6 +313,7 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
         "data": [entry.model_dump() for entry in grid.data],
         "ipc": grid.ipc,
         "fraction": grid.fraction,
+        "bytes": grid.bytes,
         "methods": [entry.model_dump(exclude={"set_seeds"}) for entry in grid.methods],
         "columns": [
             f"{column.protocol} with {net}"

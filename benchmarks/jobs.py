@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cells import CHOOSER, Cell, CellJob, SetDescription
+from benchmarks.graphs import make_graph_set, score_graphs
 from benchmarks.grid import DataEntry
 from benchmarks.pictures import may_show_real, nearest_real, shown_rows, shows_real, write_sprite
 from benchmarks.plan import read_data
@@ -24,7 +25,7 @@ from benchmarks.teachers import committee, encoder_of
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
 from condense.evaluation import evaluate
-from condense.evaluation.protocols import full
+from condense.evaluation.protocols import Protocol, full
 from condense.evaluation.statistics import complete_mean, deviation
 from condense.methods.distill import make
 from condense.methods.output import is_finished
@@ -95,6 +96,9 @@ def make_set(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
 
     Raises whatever stops the method.
     """
+    if job.cell.data.modality != "images":
+        make_graph_set(job, folder, progress=progress)
+        return {}
     made = job.cell.made
     assert made is not None, "the full data is not made"
     path = set_path(job.cell, folder)
@@ -162,8 +166,10 @@ def _experts(data: RealData, asked: dict[str, Any], folder: Path, *, progress: b
 def score(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any]:
     """Train the cell's networks on its set, or on the full data, and measure them: the fields of its record."""
     cell = job.cell
-    data = _read(job)
-    protocol = cell.column.rule
+    if cell.data.modality != "images":
+        return score_graphs(job, folder, progress=progress)
+    data, protocol = _read(job), cell.column.rule
+    assert isinstance(protocol, Protocol), "graphs have others"
     scored, teacher, labelling = _scored(job, data, folder, progress=progress)
     seeds = cell.network_seeds
     results = [

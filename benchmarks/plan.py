@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import CHOOSER, Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.described import LabelDescription
+from benchmarks.graphs import OF_GRAPHS, graph_jobs, read_graphs
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, LabelsEntry, MethodEntry
+from benchmarks.places import placed
 from benchmarks.teachers import describe, described_file
 from condense.baselines import Baseline
 from condense.baselines.making import baseline_settings
@@ -35,9 +36,7 @@ def plan(grid: Grid, origin: str) -> list[CellJob]:
     """
     found: dict[str, CellJob] = {}
     for index, entry in enumerate(grid.data):
-        with _place(f"{origin}: data.{index}: "):
-            data = read_data(entry)
-        for job in _jobs(data, entry, grid, origin):
+        for job in _cells(entry, grid, origin, index):
             title = job.cell.title
             if title in found:
                 raise CondenseError(
@@ -48,19 +47,21 @@ def plan(grid: Grid, origin: str) -> list[CellJob]:
     return sorted(found.values(), key=lambda job: job.cell.made is None)
 
 
+def _cells(entry: DataEntry, grid: Grid, origin: str, index: int) -> Iterator[CellJob]:
+    """The cells of the grid for one of its data sets, whose place is `index`."""
+    with placed(f"{origin}: data.{index}: "):
+        graphs = read_graphs(entry)
+        images = read_data(entry) if graphs is None else None
+    if images is not None:
+        return _jobs(images, entry, grid, origin)
+    assert graphs is not None, "data are images or graphs"
+    return graph_jobs(graphs, entry, grid, origin)
+
+
 def read_data(entry: DataEntry) -> RealData:
     """The real data of a grid's entry."""
-    data = load_data(entry.name, **entry.model_dump(exclude={"name", "holdout"}))
+    data = load_data(entry.name, **entry.model_dump(exclude={"name", "holdout", *OF_GRAPHS}))
     return data if entry.holdout is None else data.holdout(entry.holdout)
-
-
-@contextmanager
-def _place(prefix: str) -> Iterator[None]:
-    """Say in errors which part of the grid they are about."""
-    try:
-        yield
-    except CondenseError as error:
-        raise CondenseError(f"{prefix}{error}") from None
 
 
 def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator[CellJob]:
@@ -80,12 +81,12 @@ def _jobs(data: RealData, entry: DataEntry, grid: Grid, origin: str) -> Iterator
         for index, entry_of_column in enumerate(grid.columns)
         for column in _columns(entry_of_column, data, grid, f"{origin}: columns.{index}: ")
     ]
-    for size in range(len(grid.ipc) + len(grid.fraction)):
+    for size in grid.sizes("images"):
         for index, method in enumerate(grid.methods):
-            budget = method.sizes(grid)[size]
-            if not method.is_for(entry) or budget is None:
+            if not method.is_for(entry) or not method.takes(size):
                 continue
-            with _place(f"{origin}: methods.{index}: "):
+            budget = size.model_copy(update={"balanced": method.balanced})
+            with placed(f"{origin}: methods.{index}: "):
                 sets, start = _made(method, data, budget, grid)
                 for made, column in itertools.product(sets, columns):
                     column.check(made)
@@ -169,7 +170,7 @@ class _Column:
 
 
 def _columns(column: ColumnEntry, data: RealData, grid: Grid, place: str) -> list[_Column]:
-    with _place(place):
+    with placed(place):
         protocol = PROTOCOLS.find(column.protocol)
         if column.updates is not None:
             protocol = protocol.lasting(column.updates)

@@ -27,8 +27,9 @@ class Parts(Closed):
 class Record(Closed):
     """What became of a cell.
 
-    Accuracies are fractions; `diverged` lists the networks that diverged or stayed near chance; `std` is the sample
-    standard deviation over the networks (None for one network). `class_accuracies` by the name of a class and the
+    Accuracies are fractions, of graphs and nodes those of `metric`; `diverged` lists the networks that diverged or
+    stayed near chance; `std` is the sample standard deviation over the networks (None for one network).
+    `class_accuracies` by the name of a class and the
     `calibration_error` are means over the networks; `curves` has what was recorded while the set was made, as means of
     at most a hundred equal parts of the run (old records have none of the three). `nearest` is, for each image in the
     set's picture, the index of the nearest training image and its distance (see `benchmarks.pictures.nearest_real`).
@@ -36,7 +37,8 @@ class Record(Closed):
     labelling the set by a column's teacher, if it was not found), each piece of work in a process of its own (in the
     demo they share one). `training` of the seconds are those of `evaluating` without the tests (None in old records).
     `images` are trained on, `stored_images` stored (None in old records: as many; for a training-time baseline those
-    that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs;
+    that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs
+    (of graphs in the smallest exact types, and `dense_bytes` as papers count them);
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old
     records);
     `weighted` tells whether images counted by the weights of the set (None where it has none, and in old records);
@@ -55,6 +57,7 @@ class Record(Closed):
     protocol: str
     protocol_hash: str
     network: str
+    metric: str = "accuracy"
     accuracies: tuple[float, ...] = ()
     diverged: tuple[int, ...] = ()
     mean: float | None = None
@@ -66,6 +69,7 @@ class Record(Closed):
     images: int | None = None
     stored_images: int | None = None
     bytes: int | None = None
+    dense_bytes: int | None = None
     label_source: str | None = None
     in_class: float | None = None
     weighted: bool | None = None

@@ -162,16 +162,21 @@ def _tiles(score: Score) -> float:
     return (record.images or 0) / (record.stored_images or record.images or 1)
 
 
-def _rule(score: Score) -> Protocol:
-    """By which its networks were trained."""
-    return score.records[0].configuration.column.rule
+def _rule(score: Score) -> Protocol | None:
+    """By which its networks were trained; None where these are of graphs."""
+    rule = score.records[0].configuration.column.rule
+    return rule if isinstance(rule, Protocol) else None
+
+
+def _is_hard(rule: Protocol | None) -> bool:
+    return rule is None or rule.labels == "hard"
 
 
 def _hard_column(table: Table, row: Row, column: Column) -> Column | None:
     """A column of class indices with this network that the row is in; this one, if it is one."""
     for other in [column, *table.columns]:
         score = table.scores.get((row, other))
-        if other.net == column.net and score is not None and _rule(score).labels == "hard":
+        if other.net == column.net and score is not None and _is_hard(_rule(score)):
             return other
     return None
 
@@ -184,7 +189,7 @@ def _hard_label_gap(table: Table, row: Row, hard: Column) -> float | None:
 def _augmentation_robust(table: Table, row: Row, column: Column, gain: Difference | None) -> float | None:
     """With the column of the same rule that has no augmentation, for a column that has one."""
     rule = _rule(table.scores[row, column])
-    if gain is None or rule.rule.augmentation is None:
+    if gain is None or rule is None or rule.rule.augmentation is None:
         return None
     bare = rule.model_copy(update={"rule": rule.rule.model_copy(update={"augmentation": None})}).hash
     for other in table.columns:

@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cells import SetDescription
+from benchmarks.cells import DataDescription, SetDescription
 from benchmarks.described import TeacherDescription
 from benchmarks.page.columns import other_scores, printed_value
 from benchmarks.page.comparing import Comparison, Entry
 from benchmarks.published import Entry as Printed
 from benchmarks.records import Record
 from benchmarks.table import processor
+from condense.graphs.distill import graph_command
 from condense.methods.distill import named_teachers, reproduction_command
 from condense.methods.interface import Maker
-from condense.methods.registry import methods
+from condense.methods.registry import graph_methods, methods
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
 from condense.runtime.registry import load_object
@@ -110,22 +111,23 @@ def badges(entry: Entry, table: Comparison) -> Iterator[Badge]:
 
 
 def _published_updates(entry: Entry) -> int | None:
-    updates = _recipe(_made(entry), None, entry.first.configuration.data.name).get("iterations")
+    updates = _recipe(_made(entry), None, entry.first.configuration.data).get("iterations")
     return updates if isinstance(updates, int) else None
 
 
-def _recipe(made: SetDescription, recipe: str | None, data: str) -> dict[str, Any]:
+def _recipe(made: SetDescription, recipe: str | None, data: DataDescription) -> dict[str, Any]:
     """The settings of a recipe for data and size of a set; none for one that is not here any more."""
     try:
-        return load_recipe(made.method, recipe).settings_for(data, made.ipc)
+        return load_recipe(made.method, recipe, data.modality).settings_for(data.name, made.ipc)
     except CondenseError:
         return {}
 
 
-def _defaults(method: str) -> dict[str, Any]:
+def _defaults(method: str, modality: str) -> dict[str, Any]:
     """The settings of a method that has no recipe; none for a method that is not installed here."""
     try:
-        maker: type[Maker] = load_object(methods().find(method).target)
+        known = methods() if modality == "images" else graph_methods(modality)
+        maker: type[Maker] = load_object(known.find(method).target)
     except (CondenseError, ImportError):
         return {}
     fields = maker.Settings.model_fields.items()
@@ -134,9 +136,9 @@ def _defaults(method: str) -> dict[str, Any]:
 
 def differences(record: Record) -> Iterator[Setting]:
     """The settings of a set that are not those of its recipe, or whose recipe is not the published one."""
-    made, data = record.configuration.made, record.configuration.data.name
+    made, data = record.configuration.made, record.configuration.data
     assert made is not None, "rows are of sets"
-    here, defaults = _settings(record), _defaults(made.method)
+    here, defaults = _settings(record), _defaults(made.method, data.modality)
     recipe, published = (defaults | _recipe(made, name, data) for name in (made.recipe, None))
     for name in here:
         shown = [_shown(settings.get(name, MISSING)) for settings in (here, recipe, published)]
@@ -166,11 +168,27 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+def _graph_commands(record: Record) -> Iterator[str]:
+    cell = record.configuration
+    made, data, column = cell.made, cell.data, cell.column
+    assert made is not None, "rows are of sets"
+    yield graph_command(
+        {"method": made.method, "data": data.name, **data.reading, **made.size.recorded, "seed": made.seed}
+        | {"settings": _settings(record), "plan": (record.made_with or {}).get("plan", {})}
+    )
+    if not data.validation and isinstance(cell.network_seeds, int):
+        asked = {"data": data.name, "protocol": column.protocol, "nets": column.net, "runs": cell.network_seeds}
+        yield shlex.join(["condense", "evaluate", "set.h5", *option_words(asked | data.reading)])
+
+
 def commands(record: Record) -> Iterator[str]:
     """The command that makes the set of a record again, and those that label and score it, where they say it all."""
     cell = record.configuration
     made, data, column = cell.made, cell.data, cell.column
     assert made is not None, "rows are of sets"
+    if data.image_shape is None:
+        yield from _graph_commands(record)
+        return
     yield reproduction_command(
         {"method": made.method, "data": data.name}
         | ({} if data.image_size is None else {"image_size": "{1}x{2}".format(*data.image_shape)})

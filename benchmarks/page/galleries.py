@@ -101,6 +101,7 @@ def _read(record: Record, folder: Path, *, nearest: bool, public: bool) -> Sprit
         path = picture_path(record.configuration, folder, nearest=nearest, published=published)
         if path.exists():
             made, shape = record.configuration.made, record.configuration.data.image_shape
+            assert shape is not None, "pictures are of images"
             even = made is not None and made.balanced and made.ipc is not None
             return read_sprite(path.read_bytes(), shape, even=even)
     return None

@@ -99,7 +99,7 @@ def make_graphs(
     """Make the set that is asked for, and store it where the request says so; see `distill_graphs`."""
     set_threads(request.threads)
     with notes_heard() as notes:
-        entry = _entry(request.method, data)
+        entry = method_for(request.method, data)
         settings = resolve_graph_settings(request, entry, data.info)
         maker: type[GraphMaker] = load_object(entry.target)
         maker.check(data.train, request.budget, settings)
@@ -113,7 +113,7 @@ def make_graphs(
             return _run(maker, job, settings, _configuration(entry, data, job, settings), target, request, notes)
 
 
-def _entry(name: str, data: RealGraphs | RealNodeGraph) -> Method:
+def method_for(name: str, data: RealGraphs | RealNodeGraph) -> Method:
     """The method of this name for such data; raises `CondenseError` for others, which says what they are for."""
     modality, what = ("nodes", "one graph") if isinstance(data, RealNodeGraph) else ("graphs", "many graphs")
     elsewhere = modalities(name)

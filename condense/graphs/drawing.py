@@ -41,8 +41,8 @@ def _many(made: GraphSet, new_figure: Any) -> Any:
     weights = torch.ones(len(made)) if made.weights is None else made.weights
     rows = []
     for label in classes:
-        members = (made.classes == label).nonzero().flatten()
-        rows.append(members[weights[members].argsort(descending=True, stable=True)][:_COLUMNS].tolist())
+        of_class = (made.classes == label).nonzero().flatten()
+        rows.append(of_class[weights[of_class].argsort(descending=True, stable=True)][:_COLUMNS].tolist())
     columns = max(map(len, rows))
     figure = new_figure(figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from condense.data.budget import Budget
 from condense.runtime.errors import CondenseError
-from condense.runtime.validation import Closed
 
 
-class GraphBudget(Closed):
-    """The size of a set: so many graphs or nodes per class, a fraction of the real ones, or bytes.
+class GraphBudget(Budget):
+    """The size of a set of graphs: so many graphs or nodes per class, a fraction of the real ones, or bytes.
 
     Bytes compare what is stored, and only they do so fairly: a learned graph of a few nodes can weigh more than all the
     real ones. No size at all is for methods that find theirs.
     """
 
-    ipc: int | None = Field(None, ge=1, description="graphs, or nodes, per class")
-    fraction: float | None = Field(
-        None, gt=0, le=1, allow_inf_nan=False, description="part of the training graphs, or of all nodes of the graph"
-    )
     bytes: int | None = Field(None, ge=1, description="what the set may take, as it is stored")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
-        given = [f"--{name} {value:g}" for name, value in self if value is not None]
+        sizes = {"ipc": self.ipc, "fraction": self.fraction, "bytes": self.bytes}
+        given = [f"--{name} {value:g}" for name, value in sizes.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are sizes of two kinds; give one of them")
         return self
@@ -37,21 +34,12 @@ class GraphBudget(Closed):
         """Whether there is a size."""
         return bool(self.recorded)
 
-    @property
-    def recorded(self) -> dict[str, Any]:
-        """What it is, as records and commands have it.
-
-        >>> GraphBudget(bytes=5000).recorded
-        {'bytes': 5000}
-        """
-        return self.model_dump(exclude_none=True)
-
     def check_given(self) -> None:
         """Raise `CondenseError` where there is no size."""
         if not self.given:
             raise CondenseError("a set needs a size: give --ipc N of each class, --fraction F of all, or --bytes N")
 
-    def counts(self, class_counts: Sequence[int], total: int | None = None, *, learned: bool = False) -> list[int]:
+    def shares(self, class_counts: Sequence[int], total: int | None = None, *, learned: bool = False) -> list[int]:
         """How many of each class, for real data with so many of each; more than a class has only if `learned`.
 
         A fraction is that of `total`, by default the sum of `class_counts`, shared as these are: every class gets its
@@ -59,9 +47,9 @@ class GraphBudget(Closed):
 
         Raises `CondenseError` for a fraction that is less than one of each class, and for other sizes.
 
-        >>> GraphBudget(fraction=0.1).counts([100, 51, 3])
+        >>> GraphBudget(fraction=0.1).shares([100, 51, 3])
         [9, 5, 1]
-        >>> GraphBudget(ipc=4).counts([100, 51, 3])
+        >>> GraphBudget(ipc=4).shares([100, 51, 3])
         [4, 4, 3]
         """
         if self.ipc is not None:
@@ -76,17 +64,28 @@ class GraphBudget(Closed):
             )
         return shared(wanted, class_counts, learned=learned)
 
+    @property
+    def short(self) -> str:
+        """The number alone, for tables.
+
+        >>> GraphBudget(ipc=10).short, GraphBudget(bytes=5000).short
+        ('10', '5,000 bytes')
+        """
+        if not self.given:
+            return "its own"
+        return super().short if self.bytes is None else f"{self.bytes:,} bytes"
+
     def __str__(self) -> str:
         """In words.
 
         >>> str(GraphBudget(ipc=5)), str(GraphBudget(bytes=5000))
         ('5 per class', '5,000 bytes')
         """
-        if self.ipc is not None:
-            return f"{self.ipc} per class"
-        if self.bytes is not None:
-            return f"{self.bytes:,} bytes"
-        return "no size given" if self.fraction is None else f"{100 * self.fraction:g} %"
+        if not self.given:
+            return "a size of its own"
+        if self.fraction is not None:
+            return f"{100 * self.fraction:g} % of the real ones"
+        return super().__str__() if self.bytes is None else f"{self.bytes:,} bytes"
 
 
 def shared(total: int, class_counts: Sequence[int], *, learned: bool = False) -> list[int]:

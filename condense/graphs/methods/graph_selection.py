@@ -59,7 +59,7 @@ class GraphChoice(Configured[SettingsT], ABC):
         """There must be a size, and it must choose something of each class."""
         budget.check_given()
         if budget.bytes is None:
-            budget.counts(data.class_counts())
+            budget.shares(data.class_counts())
 
     @classmethod
     def make(cls, job: GraphJob[TrainingGraphs], settings: SettingsT) -> GraphProduct:
@@ -72,7 +72,7 @@ class GraphChoice(Configured[SettingsT], ABC):
                 lambda count: copied(train, turns[:count]).bytes, len(turns), job.budget.bytes, len(orders)
             )
             return GraphProduct(copied(train, turns[:count]), settings)
-        counts = job.budget.counts(train.class_counts())
+        counts = job.budget.shares(train.class_counts())
         chosen = [index for order, count in zip(orders, counts) for index in order[:count]]
         return GraphProduct(copied(train, chosen), settings)
 

@@ -42,7 +42,7 @@ def test_budgets(data: RealGraphs, made_by: MadeBy) -> None:
     assert shared(4, [10, 35]) == [1, 3]
     assert shared(50, [10, 35]) == [10, 35]
     assert shared(90, [10, 35], learned=True) == [20, 70]
-    assert GraphBudget(ipc=7).counts([3, 9], learned=True) == [7, 7]
+    assert GraphBudget(ipc=7).shares([3, 9], learned=True) == [7, 7]
 
 
 @pytest.mark.parametrize(
