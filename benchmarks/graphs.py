@@ -163,6 +163,7 @@ def score_graphs(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any
         "stored_images": results[0].graphs,
         "bytes": results[0].bytes,
         "dense_bytes": results[0].dense_bytes,
+        "real": len(data.train.features) if isinstance(data, RealNodeGraph) else len(data.train),
         "label_source": "class index",
         "seconds": sum(result.seconds for result in results),
         "training": sum(result.seconds for result in results),

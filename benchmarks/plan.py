@@ -51,11 +51,25 @@ def _cells(entry: DataEntry, grid: Grid, origin: str, index: int) -> Iterator[Ce
     """The cells of the grid for one of its data sets, whose place is `index`."""
     with placed(f"{origin}: data.{index}: "):
         graphs = read_graphs(entry)
+        if graphs is None:
+            _check_no_graphs(entry, grid)
         images = read_data(entry) if graphs is None else None
     if images is not None:
         return _jobs(images, entry, grid, origin)
     assert graphs is not None, "data are images or graphs"
     return graph_jobs(graphs, entry, grid, origin)
+
+
+def _check_no_graphs(entry: DataEntry, grid: Grid) -> None:
+    """Raise `CondenseError` for fields that are for graphs alone."""
+    for name in OF_GRAPHS:
+        if getattr(entry, name) != DataEntry.model_fields[name].default:
+            raise CondenseError(f"{entry.name} has no graphs, or is not there: leave {name} out, which is for graphs")
+    if grid.bytes or not all(method.sized for method in grid.methods):
+        raise CondenseError(
+            f"{entry.name} has no graphs, or is not there: sizes of sets of images are ipc or fraction, never bytes, "
+            "and each method has one"
+        )
 
 
 def read_data(entry: DataEntry) -> RealData:

@@ -17,6 +17,7 @@ from matplotlib.ticker import EngFormatter, LogLocator
 
 from benchmarks.table import Column, Row, Table
 from condense.data.budget import Budget
+from condense.graphs.methods.budget import GraphBudget
 from condense.runtime.printing import for_plot
 
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7")  # Okabe & Ito
@@ -40,7 +41,7 @@ def draw(table: Table) -> Figure:
     """
     data, columns = table.data, table.columns
     methods = list(dict.fromkeys(row.method for row in table.rows))
-    sizes = sorted({row.size for row in table.rows}, key=lambda size: (size.ipc or 0, size.fraction or 0.0))
+    sizes = sorted({row.size for row in table.rows}, key=_in_order)
     height = 0.9 + _BAR * len(methods) * (len(sizes) + 0.6)
     width = 1.4 + 0.07 * max(map(len, methods)) + 4.2 * len(columns)
     figure = Figure(figsize=(width, 0.5 + height * len(data)), layout="constrained")
@@ -57,8 +58,15 @@ def draw(table: Table) -> Figure:
     return figure
 
 
-def _in_words(size: Budget) -> str:
-    return str(size) if size.ipc is None else f"{size.ipc} image{'s' if size.ipc > 1 else ''} per class"
+def _in_order(size: Budget) -> tuple[float, float, float]:
+    of_bytes = size.bytes if isinstance(size, GraphBudget) else None
+    return size.ipc or 0, size.fraction or 0.0, of_bytes or 0
+
+
+def _in_words(size: Budget, modalities: Sequence[str]) -> str:
+    if size.ipc is None or list(modalities) != ["images"]:
+        return str(size)
+    return f"{size.ipc} image{'s' if size.ipc > 1 else ''} per class"
 
 
 def _panel(
@@ -78,7 +86,7 @@ def _panel(
             capsize=2,
             error_kw={"elinewidth": 1, "ecolor": "#333333"},
             color=_COLOURS[index % len(_COLOURS)],
-            label=_in_words(size),
+            label=_in_words(size, table.modalities),
         )
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7)
     full = table.full.get((data, replace(column, labels="")))

@@ -38,7 +38,8 @@ class Record(Closed):
     demo they share one). `training` of the seconds are those of `evaluating` without the tests (None in old records).
     `images` are trained on, `stored_images` stored (None in old records: as many; for a training-time baseline those
     that its training sees, and `making` is then the time of choosing); `bytes` is what the set truly costs
-    (of graphs in the smallest exact types, and `dense_bytes` as papers count them);
+    (of graphs in the smallest exact types, `dense_bytes` as papers count them, and `real` are the training graphs, or
+    the nodes that training sees, for which a set stands);
     `in_class` the fraction of images whose soft label is largest for their own class (None for hard labels and in old
     records);
     `weighted` tells whether images counted by the weights of the set (None where it has none, and in old records);
@@ -70,6 +71,7 @@ class Record(Closed):
     stored_images: int | None = None
     bytes: int | None = None
     dense_bytes: int | None = None
+    real: int | None = None
     label_source: str | None = None
     in_class: float | None = None
     weighted: bool | None = None

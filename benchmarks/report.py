@@ -18,6 +18,7 @@ from benchmarks.table import Column, Row, Table, as_dicts, build_table, by_kind,
 from benchmarks.training_time import baselines_section, lines_of_baselines
 from benchmarks.training_time import draw as draw_baselines
 from condense.data.budget import Budget
+from condense.graphs.methods.budget import GraphBudget
 from condense.runtime.files import atomic_write, write_json, write_text
 
 FIGURES = ("results", "training", "labels", "minutes")
@@ -125,17 +126,25 @@ def _scores(table: Table) -> str:
         for row in table.rows
     ]
     text = (
-        "Test accuracy in percent: mean ± sample standard deviation over all networks on all sets (sets x networks on "
-        "each). Headings give protocol, protocol hash and network; seconds are those of making one set"
+        f"{_measured(table)} in percent: mean ± sample standard deviation over all networks on all sets (sets x "
+        "networks on each). Headings give protocol, protocol hash and network; seconds are those of making one set"
     )
     if any(score.expert_seconds for score in table.scores.values()):
         text += ", with those of the experts that it shares in brackets: all of them, one after the other"
-    return f"{text}.\n\n" + markdown_table(
-        ["data", _size_heading(table), "method", *columns, "seconds", "images", "bytes", "iterations"], lines
-    )
+    titles = ["data", _size_heading(table), "method", *columns, "seconds", ", ".join(table.modalities), "bytes"]
+    return f"{text}.\n\n" + markdown_table([*titles, "iterations"], lines)
+
+
+def _measured(table: Table) -> str:
+    """What scores are: accuracies, but for some data of graphs."""
+    metrics = {(score.records[0].metric, row.data): None for (row, _), score in table.scores.items()}
+    others = [f"{metric} for {data}" for metric, data in metrics if metric != "accuracy"]
+    return ", ".join(["Test accuracy", *others])
 
 
 def _size_heading(table: Table) -> str:
+    if any(isinstance(row.size, GraphBudget) for row in table.rows):
+        return "size"
     return "ipc" if all(row.size.fraction is None for row in table.rows) else "ipc or fraction"
 
 
@@ -155,22 +164,29 @@ def _costs(row: Row, table: Table) -> list[str]:
     scores = {column: table.scores[row, column] for column in table.columns if (row, column) in table.scores}
     score = next(iter(scores.values()))
     own = next((score for column, score in scores.items() if not column.labels), None)  # without labels given to it
-    size = "" if own is None else f"{own.records[0].bytes or 0:,}"
+    size = "" if own is None else _bytes(own.records[0])
     seconds = "" if score.making_seconds is None else f"{score.making_seconds:.1f}"
     if score.expert_seconds is not None:
         seconds += f" ({score.expert_seconds:,.1f})"
     return [seconds, _images(score.records[0]), size, shown_range(score.iterations)]
 
 
+def _bytes(record: Record) -> str:
+    dense = "" if record.dense_bytes is None else f" ({record.dense_bytes:,} as papers count them)"
+    return f"{record.bytes or 0:,}{dense}"
+
+
 def _images(record: Record) -> str:
-    """How many images networks train on, and of how many stored ones they are decoded."""
+    """How many images networks train on, and of how many stored ones they are decoded; of graphs, the real part."""
+    if record.real:
+        return f"{record.images:,} ({(record.images or 0) / record.real:.1%} of the real ones)"
     decoded = record.stored_images not in (None, record.images)
     return f"{record.images:,}" + (f" of {record.stored_images:,} stored" if decoded else "")
 
 
 def _references(table: Table) -> str:
     lines = [
-        f"- {data}, all {record.images:,} training images, protocol {record.protocol} "
+        f"- {data}, all {record.images:,} training {record.configuration.data.modality}, protocol {record.protocol} "
         f"({record.protocol_hash}) beside {column.protocol} {column.net}: "
         f"{percent(record.mean or 0.0, record.std)} %, {record.seconds.evaluating or 0.0:.0f} s"
         for (data, column), record in table.full.items()

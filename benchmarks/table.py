@@ -109,6 +109,11 @@ class Table:
         """The data sets, in order of appearance."""
         return list(dict.fromkeys(row.data for row in self.rows))
 
+    @property
+    def modalities(self) -> list[str]:
+        """What sets are of: images, graphs, nodes."""
+        return list(dict.fromkeys(score.records[0].configuration.data.modality for score in self.scores.values()))
+
 
 def by_kind(records: Iterable[Record]) -> tuple[list[Record], list[Record], list[Record]]:
     """The records of sets, of training-time baselines, and of all data."""
