@@ -22,17 +22,17 @@ def taking_turns(classes: Sequence[Sequence[EntryT]]) -> list[EntryT]:
     return [entry for each in rounds for entry in each if entry is not nothing]  # type: ignore[misc]
 
 
-def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: int) -> int:
+def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: int, what: str = "graph") -> int:
     """The largest number of entries, from `least` to `count`, whose `size` is within the budget, by bisection.
 
-    Raises `CondenseError` where not even the least number fits, and says what that takes.
+    Raises `CondenseError` where not even the least number fits, and says what that takes; entries are each a `what`.
 
     >>> longest_fitting(lambda entries: 10 * entries, 7, 45, 2)
     4
     """
     smallest = size(least)
     if smallest > budget:
-        raise CondenseError(f"--bytes {budget:,}: one graph of each class takes {smallest:,}; give as many or more")
+        raise CondenseError(f"--bytes {budget:,}: one {what} of each class takes {smallest:,}; give as many or more")
     low, high = least, count
     while low < high:
         middle = (low + high + 1) // 2
