@@ -58,6 +58,8 @@ def build_adjacency_generator(inputs: int, *, seed: int) -> AdjacencyGenerator:
     >>> adjacency.shape, bool((adjacency == adjacency.T).all()), adjacency.diagonal().tolist()
     (torch.Size([3, 3]), True, [0.0, 0.0, 0.0])
     """
-    made = AdjacencyGenerator(inputs)
+    with torch.device("meta"):  # where constructors draw nothing
+        made = AdjacencyGenerator(inputs)
+    made.to_empty(device="cpu")
     initialize(made, generator(seed, "adjacency generator"))
     return made

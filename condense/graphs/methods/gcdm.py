@@ -33,6 +33,8 @@ class GCDM(LearnedNodeGraph[GCDMSettings]):
     GCondenser trains the network between updates to lower the same loss, GraphSlim compares nodes in random pairs.
     """
 
+    Settings = GCDMSettings
+
     def __init__(self, job: GraphJob[TrainingNodes], settings: GCDMSettings) -> None:
         super().__init__(job, settings, "gcn")
 
@@ -75,4 +77,4 @@ def match_class_means(real: Sequence[Tensor], learned: Sequence[Tensor], counts:
     tensor(1.5000)
     """
     distances = torch.stack([(one - other).square().sum() for one, other in zip(real, learned, strict=True)])  # (C)
-    return (counts / counts.sum()).to(distances.dtype) @ distances
+    return (counts.to(distances.dtype) / counts.sum()) @ distances

@@ -57,6 +57,8 @@ class GCond(LearnedNodeGraph[GCondSettings]):
     case with all neighbours; the released code samples ten, and then five of these.
     """
 
+    Settings = GCondSettings
+
     def __init__(self, job: GraphJob[TrainingNodes], settings: GCondSettings) -> None:
         super().__init__(job, settings, settings.net)
 
@@ -148,7 +150,7 @@ def matching_loss(
 ) -> Tensor:
     """sum_c (n_c / max n) D(real_c, learned_c), `counts` int64 [C] the learned nodes of each class (released code)."""
     distances = torch.stack([distance(one, other) for one, other in zip(real, learned, strict=True)])  # (C)
-    return (counts / counts.max()).to(distances.dtype) @ distances
+    return (counts.to(distances.dtype) / counts.max()) @ distances
 
 
 def roughness(adjacency: Tensor, labels: Tensor) -> Tensor:
