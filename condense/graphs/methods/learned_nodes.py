@@ -155,11 +155,10 @@ def node_counts(part: TrainingNodes, budget: GraphBudget, settings: LearnedNodeS
 
     Raises `CondenseError` for no size, for classes without training nodes, and for too small and too large a size.
     """
-    real, name = part.class_counts(), part.info.name
-    if not budget.given:
-        raise CondenseError(f"how many nodes stand for {name} is not said; give --fraction, --ipc or --bytes")
+    budget.check_given()
+    real = part.class_counts()
     if not all(real):
-        empty = part.info.classes[real.index(0)]
+        empty, name = part.info.classes[real.index(0)], part.info.name
         raise CondenseError(f"class {empty!r} of {name} has no training nodes to start from; give data that has some")
     if budget.bytes is None:
         counts = budget.counts(real, len(part.features), learned=True)

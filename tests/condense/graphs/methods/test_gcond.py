@@ -298,7 +298,7 @@ def test_counted_bytes_are_those_of_numbers_that_need_their_type(communities: Re
 @pytest.mark.parametrize(
     ("budget", "settings", "message"),
     [
-        ({}, {}, r"how many nodes stand for planted is not said; give --fraction, --ipc or --bytes"),
+        ({}, {}, r"a set needs a size: give --ipc N of each class, --fraction F of all, or --bytes N"),
         ({"bytes": 100}, {}, r"--bytes 100: one node of each class takes 159; give as many or more"),
         ({"fraction": 0.01}, {}, r"less than one of each of 3 classes"),
         ({"ipc": 1000}, {}, r"3,000 nodes have too many pairs.*at most 2,000 nodes, or --structure none"),
@@ -326,7 +326,7 @@ def test_fractions_are_of_all_nodes(communities: RealNodeGraph) -> None:
 
 
 def test_the_one_step_form_is_a_recipe() -> None:
-    recipe = load_recipe("gcond", "one-step")
+    recipe = load_recipe("gcond", "one-step", "nodes")
     settings = GCondSettings(**recipe.settings_for("cora", None))
     assert (settings.outer, settings.inner, settings.distance, settings.iterations) == (1, 0, "mse", 5000)
     assert GCondSettings(**recipe.settings_for("citeseer", None)).iterations == 3000
