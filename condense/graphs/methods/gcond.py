@@ -99,7 +99,7 @@ class GCond(LearnedNodeGraph[GCondSettings]):
     def loss(self, parameters: Parameters, adjacency: Tensor | None, iteration: int, update: int) -> Tensor:
         """What an update lowers, with A' [n, n] of the features as they are now."""
         learned = seen_learned(self.settings.net, self.features, adjacency)
-        found = class_gradients(parameters, learned, self.rows, create_graph=True)
+        found = class_gradients(parameters, learned, self.rows)
         target = [
             class_gradient(parameters, self.real_seen(label, iteration, update), label)
             for label in range(len(self.rows))
@@ -125,20 +125,13 @@ def class_gradient(parameters: Parameters, seen: Seen, label: int) -> Gradient:
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()))))
 
 
-def class_gradients(
-    parameters: Parameters, seen: Seen, rows: Sequence[Tensor], *, create_graph: bool = False
-) -> list[Gradient]:
-    """For each class the gradient of the mean cross-entropy of its nodes, int64 [n_c], in one graph of all."""
+def class_gradients(parameters: Parameters, seen: Seen, rows: Sequence[Tensor]) -> list[Gradient]:
+    """For each class the gradient of the mean cross-entropy of its nodes, int64 [n_c]; to be differentiated again."""
     losses = -layer_outputs(parameters, seen)[-1].log_softmax(1)  # (n, C)
-    means = [losses[nodes, label].mean() for label, nodes in enumerate(rows)]
+    values = list(parameters.values())
     return [
-        dict(
-            zip(
-                parameters,
-                torch.autograd.grad(mean, list(parameters.values()), create_graph=create_graph, retain_graph=True),
-            )
-        )
-        for mean in means
+        dict(zip(parameters, torch.autograd.grad(losses[nodes, label].mean(), values, create_graph=True)))
+        for label, nodes in enumerate(rows)
     ]
 
 
@@ -156,8 +149,8 @@ def matching_loss(
 def roughness(adjacency: Tensor, labels: Tensor) -> Tensor:
     """tr(Y^T L Y), L = D^-1/2 (D - A) D^-1/2 of A [n, n] with zero diagonal, Y the unit vectors of labels int64 [n].
 
-    It is the sum over all pairs of classes that differ of the normalised weight between them, and what is missing of
-    the rest (GCond, equation 9; 1e-8 is added to the degrees as in the released code).
+    That is n less the normalised weight within classes, so that edges between classes cost (GCond, section 3.3; 1e-8 is
+    added to the degrees as in the released code).
 
     >>> adjacency = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> roughness(adjacency, torch.tensor([0, 0])).round(decimals=4), roughness(adjacency, torch.tensor([0, 1]))
