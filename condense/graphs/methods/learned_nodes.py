@@ -161,7 +161,7 @@ def node_counts(part: TrainingNodes, budget: GraphBudget, settings: LearnedNodeS
         empty, name = part.info.classes[real.index(0)], part.info.name
         raise CondenseError(f"class {empty!r} of {name} has no training nodes to start from; give data that has some")
     if budget.bytes is None:
-        counts = budget.counts(real, len(part.features), learned=True)
+        counts = budget.shares(real, len(part.features), learned=True)
     else:
         features, learned = part.info.features, settings.structure == "learned"
 
