@@ -230,7 +230,9 @@ def build_graph_network(
     """
     if name not in GRAPH_NETWORKS:
         raise unknown_name("graph network", name, GRAPH_NETWORKS)
-    network = GraphNetwork(name, inputs, classes, layers, width)
+    with torch.device("meta"):  # where constructors draw nothing
+        network = GraphNetwork(name, inputs, classes, layers, width)
+    network.to_empty(device="cpu")
     initialize(network, generator(seed, "network"))
     return network
 
@@ -246,16 +248,20 @@ def build_node_network(
     if name not in NODE_NETWORKS:
         raise unknown_name("node network", name, NODE_NETWORKS)
     activation: Callable[[Tensor], Tensor] = F.elu if name == "gat" else F.relu
-    if name == "sgc":
-        body: list[nn.Module] = [SGC(inputs, classes, layers)]
-    elif name == "gat":
-        body = [*(GAT(inputs if number == 0 else 64, 64, heads=8) for number in range(layers - 1)), GAT(64, classes)]
-    else:
-        layer: Layer = _LAYERS.get(name, Linear)
-        sizes = [inputs, *[width] * (layers - 1), classes]
-        body = [layer(before, after) for before, after in pairwise(sizes)]
-    network = NodeNetwork(body, activation, dropout)
-    if name == "appnp":
-        network.spread = Propagation()
+    with torch.device("meta"):  # where constructors draw nothing
+        network = NodeNetwork(_node_layers(name, inputs, classes, layers, width), activation, dropout)
+        if name == "appnp":
+            network.spread = Propagation()
+    network.to_empty(device="cpu")
     initialize(network, generator(seed, "network"))
     return network
+
+
+def _node_layers(name: str, inputs: int, classes: int, layers: int, width: int) -> list[nn.Module]:
+    """The layers of a network for nodes."""
+    if name == "sgc":
+        return [SGC(inputs, classes, layers)]
+    if name == "gat":
+        return [*(GAT(inputs if number == 0 else 64, 64, heads=8) for number in range(layers - 1)), GAT(64, classes)]
+    layer: Layer = _LAYERS.get(name, Linear)
+    return [layer(before, after) for before, after in pairwise([inputs, *[width] * (layers - 1), classes])]

@@ -65,7 +65,7 @@ class GraphSynthesizer(ABC, Generic[DataT, SettingsT]):
         """Everything that `step` changes."""
         state = self.results()
         for name, optimizer in self.optimizers.items():
-            state |= optimizer_state(optimizer, name)
+            state |= optimizer_state(optimizer, f"optimizer.{name}")
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -74,7 +74,7 @@ class GraphSynthesizer(ABC, Generic[DataT, SettingsT]):
             for name, value in self.learned.items():
                 value.copy_(state[name])
         for name, optimizer in self.optimizers.items():
-            load_optimizer_state(optimizer, state, name)
+            load_optimizer_state(optimizer, state, f"optimizer.{name}")
 
     @classmethod
     def make(cls, job: GraphJob[DataT], settings: SettingsT) -> GraphProduct:
