@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,6 +85,37 @@ class Dense:
         """See `Structure`."""
         scale = (self.adjacency.sum(1) + 1).rsqrt()[:, None]  # (n, 1)
         return scale * (self.adjacency @ (scale * x) + scale * x)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseGraphs:
+    """G graphs of n nodes each, dense adjacencies [G, n, n] with zero diagonal; x is [G * n, F], graph by graph."""
+
+    adjacency: Tensor
+
+    def sum(self, x: Tensor) -> Tensor:
+        """See `Structure`."""
+        return self._hear(self.adjacency, x)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """See `Structure`."""
+        degrees = self.adjacency.sum(2)  # (G, n)
+        return self.sum(x) / torch.where(degrees > 0, degrees, 1).flatten()[:, None]
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """See `Structure`."""
+        return self._hear(self._normalized, x)
+
+    @functools.cached_property
+    def _normalized(self) -> Tensor:
+        """Once for all layers."""
+        itself = torch.eye(self.adjacency.shape[1], dtype=self.adjacency.dtype, device=self.adjacency.device)
+        scale = (self.adjacency.sum(2) + 1).rsqrt()  # (G, n)
+        return scale[:, :, None] * (self.adjacency + itself) * scale[:, None, :]
+
+    def _hear(self, weights: Tensor, x: Tensor) -> Tensor:
+        graphs, nodes, _ = self.adjacency.shape
+        return (weights @ x.view(graphs, nodes, -1)).view(graphs * nodes, -1)
 
 
 def row_normalized(features: Tensor) -> Tensor:
