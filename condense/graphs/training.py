@@ -15,7 +15,7 @@ from condense.graphs.networks import GraphNetwork, NodeNetwork, Pool, build_grap
 from condense.graphs.protocols import GraphProtocol
 from condense.graphs.real import GraphInfo, GraphPart, TrainingNodes
 from condense.graphs.sets import GraphSet, NodeGraphSet
-from condense.graphs.structure import Edges, Structure, row_normalized
+from condense.graphs.structure import Edges, row_normalized
 from condense.runtime.global_draws import global_generators
 from condense.runtime.seeds import derive_seed, generator
 
@@ -27,7 +27,7 @@ class Batch:
     """Graphs as a network reads them: features [n, F], who hears whom, and how nodes become graphs."""
 
     x: Tensor
-    structure: Structure
+    structure: Edges
     pool: Pool
 
 

@@ -32,12 +32,11 @@ from condense.graphs.methods.prefixes import longest_fitting
 from condense.graphs.networks import GraphNetwork, Pool, build_graph_network
 from condense.graphs.real import GraphInfo, TrainingGraphs
 from condense.graphs.sets import GraphSet
-from condense.graphs.structure import DenseGraphs
-from condense.graphs.training import Batch, Inputs
+from condense.graphs.structure import DenseGraphs, Structure, Undirected
+from condense.graphs.training import Inputs
 from condense.matching import match_gradients_relative
-from condense.networks.build import initialize
 from condense.runtime.errors import CondenseError
-from condense.runtime.seeds import generator
+from condense.runtime.seeds import derive_seed, generator
 
 _DROP = 0.1  # of both learning rates
 
@@ -61,21 +60,22 @@ class DosCondSettings(LearningSettings):
 
 
 Gradient = dict[str, Tensor]
+Read = tuple[Tensor, Structure, Pool]  # graphs as a network is given them: features of nodes, neighbours, readout
 
 
-def loss_gradient(network: GraphNetwork, batch: Batch, label: int, *, create_graph: bool = False) -> Gradient:
+def loss_gradient(network: GraphNetwork, batch: Read, label: int, *, create_graph: bool = False) -> Gradient:
     """The gradient of the mean cross-entropy of a batch of one class with respect to every parameter, by its name."""
-    logits = network(batch.x, batch.structure, batch.pool)
+    logits = network(*batch)
     loss = F.cross_entropy(logits, torch.full((len(logits),), label, device=logits.device))
     names, parameters = zip(*network.named_parameters())
     return dict(zip(names, torch.autograd.grad(loss, parameters, create_graph=create_graph)))
 
 
-def dense_batch(features: Tensor, adjacency: Tensor, there: Tensor) -> Batch:
+def dense_batch(features: Tensor, adjacency: Tensor, there: Tensor) -> Read:
     """Graphs of features [G, n, F] and adjacency [G, n, n]; nodes that are not `there` [G, n] do not count."""
     count, nodes, _ = features.shape
     owner = torch.arange(count, device=features.device).repeat_interleave(nodes)
-    return Batch(features.flatten(0, 1), DenseGraphs(adjacency), Pool(owner, count, there.flatten()))
+    return features.flatten(0, 1), DenseGraphs(adjacency), Pool(owner, count, there.flatten())
 
 
 def excess_density(logits: Tensor, pairs: Tensor, first: float) -> Tensor:
@@ -115,12 +115,9 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
             "feature_optimizer": torch.optim.Adam([self.learned["features"]], lr=settings.feature_lr),
             "structure_optimizer": torch.optim.Adam([self.learned["logits"]], lr=settings.structure_lr),
         }
-        info = self.data.info
-        self.network = build_graph_network(
-            "gcn", info.features, len(info.classes), layers=settings.layers, width=settings.width, seed=job.seed
-        ).to(job.device)
-        self.inputs = Inputs.of(self.data, info)
-        self.members = [self.data.class_indices(label) for label in range(len(info.classes))]
+        self.whole: dict[int, Read] = {}  # of classes that fit into a batch
+        self.inputs = Inputs.of(self.data, self.data.info)
+        self.members = [self.data.class_indices(label) for label in range(len(self.counts))]
 
     @classmethod
     def check(cls, data: TrainingGraphs, budget: GraphBudget, settings: DosCondSettings) -> None:
@@ -141,8 +138,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
     def step(self, iteration: int) -> dict[str, float]:
         """One update of features and logits, in a network of its own."""
         self._cool(iteration)
-        initialize(self.network, generator(self.job.seed, "network", iteration))
-        distance = self.distance(iteration)
+        distance = self.distance(iteration, self.network(iteration))
         excess = excess_density(self.learned["logits"], self.pairs, self.first_density)
         loss = distance + self.settings.beta * excess
         for optimizer in self.optimizers.values():
@@ -152,24 +148,40 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
             optimizer.step()
         return {"loss": float(loss.detach()), "excess_density": float(excess.detach())}
 
-    def distance(self, iteration: int) -> Tensor:
-        """How far the gradients of the classes are from those of real graphs, in the network as it is."""
+    def network(self, iteration: int) -> GraphNetwork:
+        """The network of an update, at random."""
+        info, seed = self.data.info, derive_seed(self.job.seed, "network", iteration)
+        width, layers = self.settings.width, self.settings.layers
+        network = build_graph_network("gcn", info.features, len(info.classes), layers=layers, width=width, seed=seed)
+        return network.to(self.job.device)
+
+    def distance(self, iteration: int, network: GraphNetwork) -> Tensor:
+        """How far the gradients of the classes are from those of real graphs, summed over classes."""
         features, logits = self.learned["features"], self.learned["logits"]
         draws = symmetric_uniforms(*logits.shape[:2], generator(self.job.seed, "edges", iteration))
         adjacency = relaxed_adjacency(logits, draws.to(logits.device), temperature(iteration), self.pairs)
         distances = []
         parts = zip(*(value.split(self.counts) for value in (features, adjacency, self.there.to(features.device))))
         for label, part in enumerate(parts):
-            real = loss_gradient(self.network, self.real_batch(iteration, label), label)
-            made = loss_gradient(self.network, dense_batch(*part), label, create_graph=True)
+            real = loss_gradient(network, self.real_batch(iteration, label), label)
+            made = loss_gradient(network, dense_batch(*part), label, create_graph=True)
             distances.append(match_gradients_relative(real, made))
         return torch.stack(distances).sum()
 
-    def real_batch(self, iteration: int, label: int) -> Batch:
-        """Real graphs of a class, without one of them twice."""
-        members = self.members[label]
-        order = torch.randperm(len(members), generator=generator(self.job.seed, "real graphs", iteration, label))
-        return self.inputs.batch(members[order[: self.settings.real_batch]], self.job.device)
+    def real_batch(self, iteration: int, label: int) -> Read:
+        """Real graphs of a class, none of them twice; of a small class always all of them."""
+        members, size = self.members[label], self.settings.real_batch
+        if len(members) > size:
+            order = torch.randperm(len(members), generator=generator(self.job.seed, "real graphs", iteration, label))
+            return self._read(members[order[:size]])
+        if label not in self.whole:
+            self.whole[label] = self._read(members)
+        return self.whole[label]
+
+    def _read(self, indices: Tensor) -> Read:
+        batch = self.inputs.batch(indices, self.job.device)
+        edges = batch.structure
+        return batch.x, edges if self.data.info.directed else Undirected(edges.edges, edges.nodes), batch.pool
 
     def _cool(self, iteration: int) -> None:
         """The learning rates of this update; where they fall, the optimisers forget what they kept."""
