@@ -6,11 +6,13 @@ probability sigmoid(Phi), and what networks read while the logits are learned is
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 LOGIT = 5.0  # of an edge that is there at the start; its negative where none is
-_HOTTEST, _COLDEST, _ANNEALED = 1.0, 0.01, 200
+_COLDEST, _ANNEALED = 0.01, 200
 
 
 def first_logits(adjacency: Tensor) -> Tensor:
@@ -24,13 +26,13 @@ def temperature(iteration: int) -> float:
     >>> [round(temperature(iteration), 3) for iteration in (0, 100, 200, 900)]
     [1.0, 0.1, 0.01, 0.01]
     """
-    return max(_COLDEST, _HOTTEST * (_COLDEST / _HOTTEST) ** (iteration / _ANNEALED))
+    return max(_COLDEST, math.pow(_COLDEST, iteration / _ANNEALED))
 
 
 def symmetric_uniforms(graphs: int, nodes: int, source: torch.Generator) -> Tensor:
     """u ~ U(0, 1) for each pair of nodes, float32 [G, n, n], the same in both directions, on the processor."""
     draws = torch.rand(graphs, nodes, nodes, generator=source)
-    upper = draws.triu()  # (G, n, n)
+    upper = draws.triu()
     return upper + upper.triu(1).transpose(1, 2)
 
 

@@ -158,7 +158,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
     def distance(self, iteration: int, network: GraphNetwork) -> Tensor:
         """How far the gradients of the classes are from those of real graphs, summed over classes."""
         features, logits = self.learned["features"], self.learned["logits"]
-        draws = symmetric_uniforms(*logits.shape[:2], generator(self.job.seed, "edges", iteration))
+        draws = symmetric_uniforms(len(logits), logits.shape[1], generator(self.job.seed, "edges", iteration))
         adjacency = relaxed_adjacency(logits, draws.to(logits.device), temperature(iteration), self.pairs)
         distances = []
         parts = zip(*(value.split(self.counts) for value in (features, adjacency, self.there.to(features.device))))

@@ -89,9 +89,10 @@ def test_padding_and_back_is_the_same() -> None:
     for name in ("node_ptr", "edge_ptr", "features"):
         assert torch.equal(getattr(back, name), getattr(graphs, name))
     assert torch.equal(back.edges, graphs.edges)
-    moved = unpadded(dense.features.flip(1), dense.adjacency.flip(1, 2) > 0, dense.there.flip(1))
+    there = dense.there.flip(1)
+    moved = unpadded(dense.features.flip(1), dense.adjacency.flip(1, 2) > 0, there)  # padding comes first
     assert moved.node_counts.tolist() == [3, 5, 1]
-    assert moved.degrees.tolist() == [int(d) for d in padded(graphs, x, 7).adjacency.flip(1).sum(2)[dense.there.flip(1)]]
+    assert torch.equal(moved.degrees.float(), dense.adjacency.sum(2).flip(1)[there].float())
 
 
 # ---- edges
@@ -109,7 +110,7 @@ def test_draws_are_symmetric_without_loops_and_between_nodes_that_are_there() ->
         assert not drawn.diagonal(dim1=1, dim2=2).any()
         assert not drawn[1, 3].any()
         assert not drawn[1, :, 3].any()
-        assert (0 <= drawn).all()
+        assert (drawn >= 0).all()
         assert (drawn <= 1).all()
 
 
@@ -167,7 +168,7 @@ def naive_gradient(network: GraphNetwork, graphs: list[tuple[Tensor, Tensor]], l
 
 def in_double(data: RealGraphs, **settings: Any) -> tuple[DosCond, GraphNetwork]:
     """A run at its start, moved away from real graphs, and a network, in float64."""
-    maker = DosCond(job(data, seed=3), DosCondSettings(**(SMALL | settings)))
+    maker = DosCond(job(data, seed=3), DosCondSettings(**(SMALL | {"real_batch": 1000} | settings)))
     draws = torch.Generator().manual_seed(0)
     for name, value in maker.learned.items():
         noise = torch.randn(value.shape, generator=draws, dtype=torch.float64)
@@ -176,13 +177,12 @@ def in_double(data: RealGraphs, **settings: Any) -> tuple[DosCond, GraphNetwork]
     for label in range(2):
         x, structure, pool = maker.real_batch(0, label)
         maker.whole[label] = (x.double(), structure, pool)
-    maker.settings.__dict__["real_batch"] = 10**6  # all, from what is kept
     return maker, maker.network(0).double()
 
 
 @pytest.mark.parametrize("padding", [False, True])
 def test_the_loss_is_the_one_written_out_by_hand(data: RealGraphs, padding: bool) -> None:
-    maker, network = in_double(data, compat_padding=padding, real_batch=1000)
+    maker, network = in_double(data, compat_padding=padding)
     features, logits = (maker.learned[name].detach() for name in ("features", "logits"))
     uniforms = symmetric_uniforms(*logits.shape[:2], generator(3, "edges", 0)).double()
     nodes, expected, graph = logits.shape[1], 0.0, 0
@@ -206,7 +206,7 @@ def test_the_loss_is_the_one_written_out_by_hand(data: RealGraphs, padding: bool
             real.append((data.info.alphabet.table[one.node_labels].double(), a))
         theirs, ours = naive_gradient(network, real, label), naive_gradient(network, made, label)
         expected += sum((s - r) ** 2 for s, r in zip(ours, theirs)) / sum(r**2 for r in theirs)
-    assert float(maker.distance(0, network)) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+    assert float(maker.distance(0, network).detach()) == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
 def test_density_counts_what_is_more_than_at_the_start() -> None:
@@ -238,7 +238,7 @@ def test_derivatives_are_finite_differences(data: RealGraphs, name: str) -> None
         for step in (1e-5, -1e-5):
             with torch.no_grad():
                 value.view(-1)[place] += step
-            sides.append(float(loss()))
+            sides.append(float(loss().detach()))
             with torch.no_grad():
                 value.view(-1)[place] -= step
         difference = (sides[0] - sides[1]) / 2e-5
