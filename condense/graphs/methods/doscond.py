@@ -91,8 +91,10 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
     where sigmoid(Phi) > 0.5.
 
     This is the released code, but for: nodes that pad a graph of the start do not exist (`compat_padding` has them);
-    the default size is the mean of the training graphs and not of all; cross-entropy in place of one logit, and one
-    gradient for each class in place of a joint one, for OGB's sets; the rates fall after 400 updates and not 401.
+    the default size is the mean of the training graphs and not of all; networks begin as all networks here do, not by
+    Glorot's rule without biases; cross-entropy in place of one logit for OGB's sets, and one gradient for each class in
+    place of a joint one for molbace; the rates fall after 400 updates and not 401. Directions of edges are not learned.
+
     A budget of bytes is filled as if graphs kept the number of edges that they start with; of more than that, those
     likeliest to be there are stored.
     """
