@@ -124,8 +124,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
     @classmethod
     def check(cls, data: TrainingGraphs, budget: GraphBudget, settings: DosCondSettings) -> None:
         """Raise `CondenseError` where no size is given, or a class has no graph to start from."""
-        if not budget.given:
-            raise CondenseError("doscond learns as many graphs as it is told; give --ipc, --fraction or --bytes")
+        budget.check_given()
         nodes = _nodes(data, settings)
         for label, name in enumerate(data.info.classes):
             sizes = data.graphs.node_counts[data.class_indices(label)]
@@ -223,7 +222,7 @@ def _counts(job: GraphJob[TrainingGraphs], settings: DosCondSettings) -> list[in
     """How many graphs of each class are learned."""
     if job.budget.bytes is not None:
         return _fitting_counts(job.data, settings, job.seed, job.budget.bytes)
-    return job.budget.counts(job.data.class_counts(), learned=True)
+    return job.budget.shares(job.data.class_counts(), learned=True)
 
 
 def _start(data: TrainingGraphs, settings: DosCondSettings, seed: int, counts: list[int]) -> Padded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condense.cli.main import main
+from condense.graphs import distill_graphs, load_graphs
 from condense.graphs.graphs import Graphs, from_counts
 from condense.graphs.methods.bernoulli import (
     density,
@@ -368,7 +371,7 @@ def test_edges_beyond_the_bytes_are_the_least_likely(data: RealGraphs) -> None:
 @pytest.mark.parametrize(
     ("budget", "settings", "said"),
     [
-        ({}, {}, "give --ipc, --fraction or --bytes"),
+        ({}, {}, "a set needs a size"),
         ({"ipc": 1}, {"nodes": 2}, "give --nodes 4 or more"),
         ({"bytes": 20}, {}, "one graph of each class takes"),
         ({"fraction": 0.01}, {}, "less than one of each"),
@@ -388,11 +391,28 @@ def test_a_class_without_graphs_is_named(data: RealGraphs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rate"), [("DD", 2), ("NCI1", 1), ("MUTAG", 0.1), ("molbace", 0.01), ("molbbbp", 2), ("PROTEINS", 1)]
+    ("name", "rate"),
+    [("DD", 2), ("NCI1", 1), ("MUTAG", 0.1), ("ogbg_molbace", 0.01), ("ogbg_molbbbp", 2), ("PROTEINS", 1)],
 )
 def test_published_rates_of_structure(name: str, rate: float) -> None:
-    settings = DosCondSettings(**load_recipe("doscond", None).settings_for(name, 10))
+    settings = DosCondSettings(**load_recipe("doscond", None, "graphs").settings_for(name, 10))
     assert settings == DosCondSettings(structure_lr=rate)
+
+
+def test_a_command_makes_the_same_file_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = distill_graphs(
+        "doscond", load_graphs(folder), bytes=1500, out=tmp_path / "a.h5", **(SMALL | {"half": True})
+    )
+    assert isinstance(first, GraphSet)
+    assert first.bytes <= 1500
+    assert first.provenance["configuration"]["settings"]["beta"] == 0.1
+    monkeypatch.setenv("CONDENSE_DATA", str(folder.parent))
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(first.provenance["command"])[1:]) == 0
+    capsys.readouterr()
+    assert (tmp_path / "set.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
 def test_features_of_their_own_are_learned_as_well(data: RealGraphs) -> None:
