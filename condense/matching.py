@@ -72,6 +72,17 @@ def match_gradients_squared(real: Mapping[str, Tensor], synthetic: Mapping[str, 
     return (_vector(real) - _vector(synthetic, like=real)).square().sum()
 
 
+def match_gradients_relative(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
+    """|g_S - g_R|^2 / |g_R|^2, all parameters together: the squared distance, as a part of the real gradient's square.
+
+    That of DosCond for graphs (Jin et al., KDD 2022, the released code; the paper leaves the distance open).
+
+    >>> match_gradients_relative({"bias": torch.tensor([3.0, 4.0])}, {"bias": torch.zeros(2)})
+    tensor(1.)
+    """
+    return match_gradients_squared(real, synthetic) / _vector(real).square().sum()
+
+
 def match_gradients_cosine(real: Mapping[str, Tensor], synthetic: Mapping[str, Tensor]) -> Tensor:
     """One minus the cosine between two gradients, all parameters together: the alternative `cos`."""
     left, right = _vector(real), _vector(synthetic, like=real)

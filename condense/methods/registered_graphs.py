@@ -16,6 +16,14 @@ GRAPH_METHODS = (
         protocol="graph-desk",
     ),
     Method(
+        name="doscond",
+        modality="graphs",
+        target="condense.graphs.methods.doscond:DosCond",
+        summary="match loss gradients of untrained networks: features and edges are learned, no network is trained",
+        paper="Jin et al., Condensing Graphs via One-Step Gradient Matching, KDD 2022",
+        protocol="graph-desk",
+    ),
+    Method(
         name="random",
         modality="graphs",
         target="condense.graphs.methods.graph_selection:RandomGraphs",
