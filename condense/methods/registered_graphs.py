@@ -93,4 +93,20 @@ GRAPH_METHODS = (
         nested=False,
         protocol="node-desk",
     ),
+    Method(
+        name="gcond",
+        modality="nodes",
+        target="condense.graphs.methods.gcond:GCond",
+        summary="match the gradients of networks in training; features are learned, and edges from features",
+        paper="Jin et al., Graph Condensation for Graph Neural Networks, ICLR 2022",
+        protocol="node-desk",
+    ),
+    Method(
+        name="gcdm",
+        modality="nodes",
+        target="condense.graphs.methods.gcdm:GCDM",
+        summary="match the class means of what random networks make of nodes",
+        paper="Liu et al., Graph Condensation via Receptive Field Distribution Matching, 2022",
+        protocol="node-desk",
+    ),
 )

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.learned_nodes import LearnedNodeGraph, LearnedNodeSettings
-from condense.graphs.methods.propagated import WIDTH, Parameters, Seen, fresh_parameters, layer_outputs, seen_learned
+from condense.graphs.methods.matched_networks import (
+    WIDTH,
+    Parameters,
+    Seen,
+    fresh_parameters,
+    layer_outputs,
+    seen_learned,
+)
 from condense.graphs.real import TrainingNodes
 from condense.runtime.seeds import derive_seed
 

@@ -17,7 +17,14 @@ from torch import Tensor
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.learned_nodes import LearnedNodeGraph, LearnedNodeSettings
-from condense.graphs.methods.propagated import Net, Parameters, Seen, fresh_parameters, layer_outputs, seen_learned
+from condense.graphs.methods.matched_networks import (
+    Net,
+    Parameters,
+    Seen,
+    fresh_parameters,
+    layer_outputs,
+    seen_learned,
+)
 from condense.graphs.real import TrainingNodes
 from condense.matching import match_gradients, match_gradients_squared
 from condense.runtime.errors import CondenseError

@@ -13,8 +13,8 @@ from condense.graphs.methods.adjacency import MOST_NODES, build_adjacency_genera
 from condense.graphs.methods.budget import GraphBudget, shared
 from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.learning import GraphSynthesizer, LearningSettings
+from condense.graphs.methods.matched_networks import Net, RealNeighbourhoods, Seen
 from condense.graphs.methods.prefixes import longest_fitting
-from condense.graphs.methods.propagated import Net, RealNeighbourhoods, Seen
 from condense.graphs.real import TrainingNodes
 from condense.graphs.sets import NodeGraphSet
 from condense.graphs.storing import sorted_edges

@@ -17,4 +17,4 @@ def check_size(data: TrainingNodes, budget: GraphBudget) -> None:
 
 def node_counts(data: TrainingNodes, budget: GraphBudget, there: Sequence[int]) -> list[int]:
     """How many nodes of each class, at most as many as are there; a fraction is that of all nodes of the graph."""
-    return budget.counts(there, len(data.features))
+    return budget.shares(there, len(data.features))

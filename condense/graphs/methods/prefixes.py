@@ -25,7 +25,7 @@ def taking_turns(classes: Sequence[Sequence[EntryT]]) -> list[EntryT]:
 def longest_fitting(size: Callable[[int], int], count: int, budget: int, least: int, entry: str = "graph") -> int:
     """The largest number of entries, from `least` to `count`, whose `size` is within the budget, by bisection.
 
-    Raises `CondenseError` where not even the least number fits, and says what that takes; `entry` is what one is called.
+    Raises `CondenseError` where not even the least number fits, and says what that takes; `entry` names one of them.
 
     >>> longest_fitting(lambda entries: 10 * entries, 7, 45, 2)
     4

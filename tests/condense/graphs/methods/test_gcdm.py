@@ -13,7 +13,7 @@ from torch import Tensor
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.gcdm import GCDM, GCDMSettings, class_means, hidden_means, match_class_means
 from condense.graphs.methods.interface import GraphJob
-from condense.graphs.methods.propagated import WIDTH, seen_learned
+from condense.graphs.methods.matched_networks import WIDTH, seen_learned
 from condense.graphs.networks import build_node_network
 from condense.graphs.real import RealNodeGraph
 from condense.graphs.sets import NodeGraphSet

@@ -19,7 +19,7 @@ from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.gcond import GCond, GCondSettings, roughness
 from condense.graphs.methods.interface import GraphJob
 from condense.graphs.methods.learned_nodes import LearnedNodeGraph, kept_edges, node_counts, stored_bytes
-from condense.graphs.methods.propagated import RealNeighbourhoods, fresh_parameters, layer_outputs, seen_learned
+from condense.graphs.methods.matched_networks import RealNeighbourhoods, fresh_parameters, layer_outputs, seen_learned
 from condense.graphs.networks import NodeNetwork, build_node_network
 from condense.graphs.protocols import PROTOCOLS
 from condense.graphs.real import RealNodeGraph, TrainingNodes
