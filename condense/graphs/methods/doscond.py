@@ -103,7 +103,6 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
 
     def __init__(self, job: GraphJob[TrainingGraphs], settings: DosCondSettings) -> None:
         super().__init__(job, settings)
-        self.check(job.data, job.budget, settings)
         self.counts = _counts(job, settings)
         first = _start(job.data, settings, job.seed, self.counts)
         self.there = first.there
@@ -123,8 +122,10 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
 
     @classmethod
     def check(cls, data: TrainingGraphs, budget: GraphBudget, settings: DosCondSettings) -> None:
-        """Raise `CondenseError` where no size is given, or a class has no graph to start from."""
+        """Raise `CondenseError` where no size is given or too small a one, or a class has no graph to start from."""
         budget.check_given()
+        if budget.bytes is None:
+            budget.shares(data.class_counts(), learned=True)
         nodes = _nodes(data, settings)
         for label, name in enumerate(data.info.classes):
             sizes = data.graphs.node_counts[data.class_indices(label)]
