@@ -128,6 +128,12 @@ class DataEntry(Closed):
     degrees: Literal["exact", "log2"] = Field("exact", description="of graphs whose nodes have nothing but degrees")
     setting: Literal["transductive", "inductive"] = Field("transductive", description="of one graph with nodes")
 
+    @property
+    def base_name(self) -> str:
+        """The name without the place, as reports have it: of `FILE.tar#FOLDER` that of the folder."""
+        path, _, folder = self.name.partition("#")
+        return Path(folder or path).stem
+
 
 class ExpertsEntry(_WithOptions):
     """Experts that are recorded before the first set that needs them, as `condense experts` does it."""
@@ -193,7 +199,7 @@ class MethodEntry(_WithOptions):
 
     def is_for(self, data: DataEntry) -> bool:
         """Whether sets of this data are made; data goes by its base name here, as in reports."""
-        return self.data is None or Path(data.name).stem in self.data
+        return self.data is None or data.base_name in self.data
 
 
 def _at(given: Any, ipc: int | None, name: str) -> Any:
@@ -331,7 +337,7 @@ def _refuse_repetition(grid: Grid, origin: str) -> None:
 
 
 def _refuse_what_no_entry_has(grid: Grid, origin: str) -> None:
-    names = [Path(entry.name).stem for entry in grid.data]
+    names = [entry.base_name for entry in grid.data]
     for index, method in enumerate(grid.methods):
         for name in method.data or []:
             if name not in names:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cells import DataDescription
-from benchmarks.grid import parse_grid
+from benchmarks.grid import DataEntry, parse_grid
 from benchmarks.harness import run_grid
 from benchmarks.page.details import commands
 from benchmarks.plan import plan
@@ -96,6 +96,12 @@ def test_a_method_may_find_its_size_and_is_made_once(pets: Path) -> None:
     jobs = plan(parse_grid(grid(str(pets), ipc=[1, 2], methods=methods), "grid"), "grid")
     assert [job.cell.made.method for job in jobs if job.cell.made] == ["random", "random", "mirage"]
     assert "its own" in {job.cell.made.size.short for job in jobs if job.cell.made}
+
+
+def test_data_go_by_the_folder_of_an_archive() -> None:
+    assert [DataEntry(name=name).base_name for name in ("a/ogb.tar#ogbg_molbace", "b/MUTAG.zip", "cora.npz")] == [
+        *("ogbg_molbace", "MUTAG", "cora")
+    ]
 
 
 def test_validation_is_another_cell(pets: Path) -> None:
