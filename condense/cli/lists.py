@@ -40,10 +40,12 @@ def data(words: Sequence[str]) -> int:
 
 def methods(words: Sequence[str]) -> int:
     """List the methods."""
+    from condense.methods.registry import graph_methods, training_time
     from condense.methods.registry import methods as registered
-    from condense.methods.registry import training_time
 
     lines = [(method, f"{method.labels} labels") for method in registered()]
+    for modality, what in (("graphs", "graphs with a class each"), ("nodes", "one graph whose nodes have classes")):
+        lines += [(method, f"for {what}") for method in graph_methods(modality)]
     lines += [(method, "training-time baseline: makes no set, runs in benchmarks") for method in training_time()]
     return _print_list(
         words,
@@ -85,8 +87,11 @@ def networks(words: Sequence[str]) -> int:
 def protocols(words: Sequence[str]) -> int:
     """List the protocols."""
     from condense.evaluation.protocols import PROTOCOLS
+    from condense.graphs.protocols import PROTOCOLS as GRAPH_PROTOCOLS
 
-    return _print_list(words, "protocols", ((entry.name, entry.summary, f"hash {entry.hash}") for entry in PROTOCOLS))
+    images = [(entry.name, entry.summary, f"hash {entry.hash}") for entry in PROTOCOLS]
+    graphs = [(entry.name, entry.summary, f"for {entry.of}; hash {entry.hash}") for entry in GRAPH_PROTOCOLS]
+    return _print_list(words, "protocols", [*images, *graphs])
 
 
 def recipes(words: Sequence[str]) -> int:
