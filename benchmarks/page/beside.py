@@ -78,7 +78,11 @@ def as_markdown(table: Comparison) -> str:
     """A heading and a table."""
     columns = shown_columns(table)
     lines = [[_with_verdict(cell) for cell in cells] for cells in cells_of(table, columns)]
-    return f"## {printable(_caption(table))}\n\n" + markdown_table([column.heading for column in columns], lines) + "\n"
+    return (
+        f"## {printable(_caption(table))}\n\n"
+        + markdown_table([column.heading_in(table) for column in columns], lines)
+        + "\n"
+    )
 
 
 def _with_verdict(cell: Cell) -> str:
@@ -96,7 +100,7 @@ def as_latex(table: Comparison) -> str:
             rf"  \caption{{{latex(_caption(table))}}}",
             rf"  \begin{{tabular}}{{{''.join('r' if column.is_number else 'l' for column in columns)}}}",
             r"    \toprule",
-            "    " + " & ".join(latex(column.heading) for column in columns) + r" \\",
+            "    " + " & ".join(latex(column.heading_in(table)) for column in columns) + r" \\",
             r"    \midrule",
             *(f"    {row}" for row in rows),
             r"    \bottomrule",

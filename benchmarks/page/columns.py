@@ -37,6 +37,12 @@ class Column:
     optional: bool = False  # left out of a table where it is empty
     told_above: bool = False  # left out of a table where all rows say the same, which its heading says then
 
+    def heading_in(self, table: Comparison) -> str:
+        """The heading in this table: images are graphs or nodes in some, and accuracy another metric."""
+        if self.name == "images":
+            return table.modality
+        return f"{table.metric}, %" if self.name == "accuracy" else self.heading
+
 
 def rank_words(rank: Rank | None) -> str:
     """A mean rank with its interval.

@@ -113,6 +113,16 @@ class Comparison:
         return f"{self.data}, {self.size}"
 
     @property
+    def modality(self) -> str:
+        """What sets are of: images, graphs or nodes."""
+        return self.entries[0].first.configuration.data.modality
+
+    @property
+    def metric(self) -> str:
+        """What scores are."""
+        return self.entries[0].first.metric
+
+    @property
     def rule(self) -> str:
         """Protocol, its hash and the network."""
         return f"{self.protocol} ({self.protocol_hash}), {self.network}"

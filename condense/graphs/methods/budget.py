@@ -43,12 +43,13 @@ class GraphBudget(Budget):
         """How many of each class, for real data with so many of each; more than a class has only if `learned`.
 
         A fraction is that of `total`, by default the sum of `class_counts`, shared as these are: every class gets its
-        share rounded down, at least one, and the largest class what is left over (released code of GCond).
+        share of the number rounded down, at least one, and the largest class what is left over (released code of GCond,
+        which rounds the part of each class; that can be one more or less).
 
         Raises `CondenseError` for a fraction that is less than one of each class, and for other sizes.
 
         >>> GraphBudget(fraction=0.1).shares([100, 51, 3])
-        [9, 5, 1]
+        [10, 4, 1]
         >>> GraphBudget(ipc=4).shares([100, 51, 3])
         [4, 4, 3]
         """
@@ -92,7 +93,7 @@ def shared(total: int, class_counts: Sequence[int], *, learned: bool = False) ->
     """`total`, at least one for each class, shared as the classes are; more than a class has only if `learned`.
 
     >>> shared(15, [100, 51, 3])
-    [9, 5, 1]
+    [10, 4, 1]
     """
     counts = [max(1, total * size // sum(class_counts)) for size in class_counts]
     largest = max(range(len(counts)), key=lambda label: class_counts[label])
