@@ -14,12 +14,14 @@ from condense.selection.features import FeatureSelector, FeatureSettings
 def nearest_to_centres(features: Tensor, count: int, seed: int, starts: int = 10) -> Tensor:
     """Cluster the rows into `count` groups and choose for each centre the nearest row not chosen yet: int64 [count].
 
-    scikit-learn's k-means, the best of so many `starts`. Larger clusters choose first, so a prefix covers most of the
-    class. `features` is [n, D], `count` at most n.
+    scikit-learn's k-means, the best of so many `starts`; of one where there are fewer than two rows for each centre, as
+    most clusters are then single rows whatever the start, and starts take hours. Larger clusters choose first, so a
+    prefix covers most of the class. `features` is [n, D], `count` at most n.
     """
     from sklearn.cluster import KMeans as Clustering  # takes as long to import as torch, and most runs do not need it
     from sklearn.exceptions import ConvergenceWarning
 
+    starts = starts if 2 * count <= len(features) else 1
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ConvergenceWarning

@@ -110,11 +110,11 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
         self.first_density = float(density(first.adjacency.to(job.device), self.pairs))
         self.learned = {
             "features": first.features.to(job.device).requires_grad_(),
-            "logits": first_logits(first.adjacency).to(job.device).requires_grad_(),
+            "edge_logits": first_logits(first.adjacency).to(job.device).requires_grad_(),
         }
         self.optimizers = {
             "feature_optimizer": torch.optim.Adam([self.learned["features"]], lr=settings.feature_lr),
-            "structure_optimizer": torch.optim.Adam([self.learned["logits"]], lr=settings.structure_lr),
+            "structure_optimizer": torch.optim.Adam([self.learned["edge_logits"]], lr=settings.structure_lr),
         }
         self.whole: dict[int, Read] = {}  # of classes that fit into a batch
         self.inputs = Inputs.of(self.data, self.data.info)
@@ -141,7 +141,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
         """One update of features and logits, in a network of its own."""
         self._cool(iteration)
         distance = self.distance(iteration, self.network(iteration))
-        excess = excess_density(self.learned["logits"], self.pairs, self.first_density)
+        excess = excess_density(self.learned["edge_logits"], self.pairs, self.first_density)
         loss = distance + self.settings.beta * excess
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
@@ -159,7 +159,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
 
     def distance(self, iteration: int, network: GraphNetwork) -> Tensor:
         """How far the gradients of the classes are from those of real graphs, summed over classes."""
-        features, logits = self.learned["features"], self.learned["logits"]
+        features, logits = self.learned["features"], self.learned["edge_logits"]
         draws = symmetric_uniforms(len(logits), logits.shape[1], generator(self.job.seed, "edges", iteration))
         adjacency = relaxed_adjacency(logits, draws.to(logits.device), temperature(iteration), self.pairs)
         distances = []
@@ -197,7 +197,7 @@ class DosCond(GraphSynthesizer[TrainingGraphs, DosCondSettings]):
 
     def synthetic(self) -> GraphSet:
         """The set as it is now: the edges that are likelier there than not, and that the budget has room for."""
-        logits = symmetric(self.learned["logits"].detach().cpu())
+        logits = symmetric(self.learned["edge_logits"].detach().cpu())
         edges = (logits > 0) & self.pairs.cpu() & ~torch.eye(logits.shape[1], dtype=torch.bool)
         made, budget = self._set(edges), self.job.budget.bytes
         if budget is None or _stored_bytes(made, self.settings) <= budget:

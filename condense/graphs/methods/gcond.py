@@ -46,6 +46,9 @@ class GCondSettings(LearnedNodeSettings):
     )
     inner: int = Field(15, ge=0, description="steps of the network on the small graph between two of its updates")
     network_lr: float = Field(0.01, gt=0, description="learning rate of these steps (Adam)")
+    neighbours: Literal["all", "sampled"] = Field(
+        "sampled", description="whom real nodes hear: all, or ten at random and of each of these five"
+    )
     smoothness: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="weight of tr(Y'^T L Y'), large if edges join different classes"
     )
@@ -60,8 +63,9 @@ class GCond(LearnedNodeGraph[GCondSettings]):
     structure this is GCond-X. The one-step form (DosCond for nodes, Jin et al., KDD 2022; recipe `one-step`) has the
     squared distance of whole gradients, biases included, one update for each network and no training.
 
-    The real gradient of a class is that of all its training nodes, of 256 at random if there are more, and in either
-    case with all neighbours; the released code samples ten, and then five of these.
+    The real gradient of a class is that of all its training nodes, of 256 at random if there are more. They hear ten
+    neighbours at random, and these five, as in the released code; with `neighbours=all` the gradient is exact, which
+    learned nodes overfit sooner.
     """
 
     Settings = GCondSettings

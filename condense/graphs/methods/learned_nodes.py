@@ -36,6 +36,9 @@ class LearnedNodeSettings(LearningSettings):
     outer: int = Field(20, ge=1, description="updates of the graph in each random network")
     feature_lr: float = Field(1e-4, gt=0, description="learning rate of the features (Adam)")
     adjacency_lr: float = Field(1e-4, gt=0, description="learning rate of the generator of the adjacency (Adam)")
+    neighbours: Literal["all", "sampled"] = Field(
+        "all", description="whom real nodes hear: all, or ten at random and of each of these five"
+    )
     cut: float = Field(0.05, ge=1e-6, lt=1, description="edges with less weight are not stored")
 
 
@@ -65,7 +68,9 @@ class LearnedNodeGraph(GraphSynthesizer[TrainingNodes, SettingsT]):
         self.real = RealNeighbourhoods(job.data, net, job.device)
         self.members = [job.data.indices[job.data.labels == label] for label in range(len(counts))]
         self._views = {
-            label: self.real.seen(nodes) for label, nodes in enumerate(self.members) if len(nodes) <= _MOST_REAL
+            label: self.real.seen(nodes)
+            for label, nodes in enumerate(self.members)
+            if len(nodes) <= _MOST_REAL and settings.neighbours == "all"
         }
         self.features = starting_features(job.data, counts, job.seed).to(job.device).requires_grad_()
         self.learned = {"features": self.features}
@@ -94,9 +99,10 @@ class LearnedNodeGraph(GraphSynthesizer[TrainingNodes, SettingsT]):
         """Training nodes of a class as a network sees them: all, or 256 at random of a larger class."""
         if label in self._views:
             return self._views[label]
-        nodes = self.members[label]
         draws = generator(self.job.seed, "real nodes", iteration, update, label)
-        return self.real.seen(nodes[torch.randperm(len(nodes), generator=draws)[:_MOST_REAL]])
+        nodes = self.members[label]
+        nodes = nodes[torch.randperm(len(nodes), generator=draws)[:_MOST_REAL]]
+        return self.real.seen(nodes, draws if self.settings.neighbours == "sampled" else None)
 
     def descend(self, loss: Tensor, iteration: int) -> None:
         """One step down the loss: of the generator or of the features, as the iteration has it."""

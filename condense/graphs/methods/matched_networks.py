@@ -2,7 +2,7 @@
 
 A layer of messages is linear before its activation, so that A^ (X W) = (A^ X) W with the normalised adjacency A^. The
 first layer of `gcn` therefore reads rows of A^ X and all of `sgc` rows of A^ A^ X, whatever their weights are, and the
-classes of a few nodes need the rows of these nodes and, for `gcn`, of their neighbours only. Nothing is sampled.
+classes of a few nodes need the rows of these nodes and of their neighbours only.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from condense.graphs.real import TrainingNodes
 from condense.graphs.structure import Edges, row_normalized
 
 WIDTH = 256
+HEARD = (10, 5)  # of a node and of those whom it hears, where neighbours are sampled (released code of GCond)
 Net = Literal["sgc", "gcn"]
 Parameters = dict[str, Tensor]
 
@@ -71,30 +72,54 @@ def seen_learned(net: Net, features: Tensor, adjacency: Tensor | None) -> Seen:
 
 
 class RealNeighbourhoods:
-    """Nodes of a real graph as networks see them: features that are propagated once, on `device`."""
+    """Nodes of a real graph as networks see them, on `device`: of A^, its entries node by node, and the rows of A^ X."""
 
     def __init__(self, part: TrainingNodes, net: Net, device: torch.device) -> None:
-        features = row_normalized(part.features) if part.info.normalize_rows else part.features
-        structure = Edges(part.edges, len(features))
-        self.net, self.device, self.edges = net, device, part.edges
-        self.scale = (structure.in_degrees(features) + 1).rsqrt()  # (N)
-        propagated = structure.normalized(features)
-        self.propagated = structure.normalized(propagated) if net == "sgc" else propagated
+        self.net, self.device = net, device
+        self.features = row_normalized(part.features) if part.info.normalize_rows else part.features
+        count = len(self.features)
+        structure = Edges(part.edges, count)
+        self.propagated = structure.normalized(self.features)
+        scale = (structure.in_degrees(self.features) + 1).rsqrt()  # (N)
+        source, target = torch.cat([part.edges, torch.arange(count).expand(2, count)], 1)
+        order = target.argsort(stable=True)
+        self.sources = source[order]  # (E + N)
+        self.weights = (scale[source] * scale[target])[order]  # (E + N)
+        self.counts = torch.bincount(target, minlength=count)  # (N)
+        self.starts = self.counts.cumsum(0) - self.counts  # (N)
 
-    def seen(self, nodes: Tensor) -> Seen:
-        """What a network reads to say what these nodes are, int64 [t], each one once."""
-        if self.net == "sgc":
-            return Seen(self.propagated[nodes].to(self.device))
-        count = len(self.scale)
-        row = torch.full((count,), -1)
+    def seen(self, nodes: Tensor, draws: torch.Generator | None = None) -> Seen:
+        """What a network reads to say what these nodes are, int64 [t], each one once.
+
+        With `draws` nodes hear a random part of whom they would hear, themselves among these: at most `HEARD` entries
+        of their row of A^, first of a node and then of all whom it hears. The weights of the others are those that they
+        have in A^, so that what is heard is less in all (as the sampler of GCond's released code gives it).
+        """
+        rows, entries = self._heard(nodes, HEARD[0], draws)
+        row = torch.full((len(self.features),), -1)
         row[nodes] = torch.arange(len(nodes))
-        source, target = self.edges[:, row[self.edges[1]] >= 0]  # into the nodes
-        others = source[row[source] < 0].unique()
-        ring = torch.cat([nodes, others])  # (m)
-        column = torch.full((count,), -1)
-        column[ring] = torch.arange(len(ring))
-        mix = torch.zeros(len(nodes), len(ring), dtype=self.scale.dtype)  # (t, m)
-        mix[row[target], column[source]] = self.scale[target] * self.scale[source]
-        itself = torch.arange(len(nodes))
-        mix[itself, itself] = self.scale[nodes].square()
-        return Seen(self.propagated[ring].to(self.device), mix.to(self.device))
+        sources = self.sources[entries]
+        ring = torch.cat([nodes, sources[row[sources] < 0].unique()])  # (m)
+        row[ring] = torch.arange(len(ring))
+        mix = self.weights.new_zeros(len(nodes), len(ring))  # (t, m)
+        mix[rows, row[sources]] = self.weights[entries]
+        if draws is None:
+            inputs = self.propagated[ring]  # (m, F)
+        else:
+            rows, entries = self._heard(ring, HEARD[1], draws)
+            messages = self.weights[entries, None] * self.features[self.sources[entries]]
+            inputs = messages.new_zeros(len(ring), messages.shape[1]).index_add_(0, rows, messages)  # (m, F)
+        inputs, mix = inputs.to(self.device), mix.to(self.device)
+        return Seen(mix @ inputs) if self.net == "sgc" else Seen(inputs, mix)
+
+    def _heard(self, nodes: Tensor, most: int, draws: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Entries of A^ in the rows of these nodes, and which row each is in; with `draws` at most so many of a row."""
+        counts = self.counts[nodes]
+        rows = torch.arange(len(nodes)).repeat_interleave(counts)
+        rank = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # within its row
+        entries = self.starts[nodes][rows] + rank
+        if draws is None:
+            return rows, entries
+        keys = rows + torch.rand(len(rows), generator=draws, dtype=torch.float64)
+        kept = keys.argsort()[rank < most]  # rows stay in order, and entries are shuffled within them
+        return rows[kept], entries[kept]

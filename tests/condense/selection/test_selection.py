@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sklearn.cluster
 import torch
 
 import condense
@@ -94,6 +95,21 @@ def test_kmeans_takes_no_row_twice(recwarn):
     features = torch.cat([torch.zeros(3, 2), torch.ones(3, 2)])
     assert len(set(nearest_to_centres(features, 5, seed=0).tolist())) == 5
     assert not recwarn.list  # scikit-learn warns of fewer different rows than centres, in several lines
+
+
+def test_kmeans_starts_once_where_most_clusters_are_single_rows(monkeypatch):
+    starts, original = [], sklearn.cluster.KMeans
+
+    def clustering(**settings):
+        starts.append(settings["n_init"])
+        return original(**settings)
+
+    monkeypatch.setattr(sklearn.cluster, "KMeans", clustering)
+    features = cloud(20, 2)
+    assert sorted(nearest_to_centres(features, 20, seed=0).tolist()) == list(range(20))
+    for count in (10, 11):
+        nearest_to_centres(features, count, seed=0)
+    assert starts == [1, 10, 1]
 
 
 @pytest.mark.parametrize("method", ["random", "herding", "k-center", "kmeans"])

@@ -177,7 +177,7 @@ def in_double(data: RealGraphs, **settings: Any) -> tuple[DosCond, GraphNetwork]
     draws = torch.Generator().manual_seed(0)
     for name, value in maker.learned.items():
         noise = torch.randn(value.shape, generator=draws, dtype=torch.float64)
-        noise = noise + noise.transpose(1, 2) if name == "logits" else noise
+        noise = noise + noise.transpose(1, 2) if name == "edge_logits" else noise
         maker.learned[name] = (0.3 * value.detach().double() + noise).requires_grad_()
     for label in range(2):
         x, structure, pool = maker.real_batch(0, label)
@@ -188,7 +188,7 @@ def in_double(data: RealGraphs, **settings: Any) -> tuple[DosCond, GraphNetwork]
 @pytest.mark.parametrize("padding", [False, True])
 def test_the_loss_is_the_one_written_out_by_hand(data: RealGraphs, padding: bool) -> None:
     maker, network = in_double(data, compat_padding=padding)
-    features, logits = (maker.learned[name].detach() for name in ("features", "logits"))
+    features, logits = (maker.learned[name].detach() for name in ("features", "edge_logits"))
     uniforms = symmetric_uniforms(*logits.shape[:2], generator(3, "edges", 0)).double()
     nodes, expected, graph = logits.shape[1], 0.0, 0
     for label in (0, 1):
@@ -223,13 +223,13 @@ def test_density_counts_what_is_more_than_at_the_start() -> None:
     assert float(excess_density(logits, pairs, 0.7)) == 0
 
 
-@pytest.mark.parametrize("name", ["features", "logits"])
+@pytest.mark.parametrize("name", ["features", "edge_logits"])
 def test_derivatives_are_finite_differences(data: RealGraphs, name: str) -> None:
     """Of the whole loss, with the same draws; where the density is above that of the start."""
     maker, network = in_double(data, width=5)
 
     def loss() -> Tensor:
-        excess = excess_density(maker.learned["logits"], maker.pairs, maker.first_density)
+        excess = excess_density(maker.learned["edge_logits"], maker.pairs, maker.first_density)
         assert excess > 0
         return maker.distance(0, network) + 10 * excess
 
@@ -328,8 +328,8 @@ def test_a_set_holds_features_and_the_edges_that_are_likely(data: RealGraphs, tm
     assert int(start.graphs.node_counts.max()) <= maker.there.shape[1]
     assert (start.graphs.degrees > 0).all()  # rings and paths, as in the data
     with torch.no_grad():
-        maker.learned["logits"].fill_(-1)
-        maker.learned["logits"][0, 0, 1] = 1.5  # with the other direction 0.25: likely
+        maker.learned["edge_logits"].fill_(-1)
+        maker.learned["edge_logits"][0, 0, 1] = 1.5  # with the other direction 0.25: likely
     learned = maker.synthetic()
     assert learned.graphs.edges.tolist() == [[0, 1], [1, 0]]
     learned.save(tmp_path / "set.h5")
@@ -365,9 +365,9 @@ def test_bytes_are_kept_and_used(data: RealGraphs, size: int, half: bool) -> Non
 def test_edges_beyond_the_bytes_are_the_least_likely(data: RealGraphs) -> None:
     maker = DosCond(job(data, budget=GraphBudget(bytes=700)), DosCondSettings(**SMALL))
     room = maker.synthetic().graphs.edges.shape[1] // 2
-    draws = torch.rand(maker.learned["logits"].shape, generator=torch.Generator().manual_seed(0))
+    draws = torch.rand(maker.learned["edge_logits"].shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        maker.learned["logits"].copy_(1 + draws + draws.transpose(1, 2))
+        maker.learned["edge_logits"].copy_(1 + draws + draws.transpose(1, 2))
         maker.learned["features"].fill_(1 / 3)
     every = maker.pairs & ~torch.eye(maker.there.shape[1], dtype=torch.bool)
     found = maker.synthetic()
@@ -375,7 +375,7 @@ def test_edges_beyond_the_bytes_are_the_least_likely(data: RealGraphs) -> None:
     assert room <= kept < int(every.sum()) // 2
     assert found.bytes <= 700
     dense = padded(found.graphs, found.graphs.features, maker.there.shape[1]).adjacency > 0
-    logits = maker.learned["logits"].detach()
+    logits = maker.learned["edge_logits"].detach()
     assert logits[dense].min() >= logits[every & ~dense].max()
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condense.graphs.evaluate import evaluate_graphs
-from condense.graphs.methods import learned_nodes
+from condense.graphs.methods import learned_nodes, matched_networks
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.methods.gcond import GCond, GCondSettings, roughness
 from condense.graphs.methods.interface import GraphJob
@@ -28,6 +28,7 @@ from condense.graphs.structure import Dense, Edges, row_normalized
 from condense.recipes import load_recipe
 from condense.runtime.errors import CondenseError
 
+EXACT = {"neighbours": "all"}
 FORMS: dict[str, dict[str, Any]] = {
     "gcond": {},
     "gcond, gcn": {"net": "gcn"},
@@ -44,8 +45,8 @@ def method(train: TrainingNodes, budget: GraphBudget | None = None, seed: int = 
 
 
 def in_double(train: TrainingNodes, **settings: Any) -> GCond:
-    """A method all of whose numbers are float64."""
-    made = method(dataclasses.replace(train, features=train.features.double()), **settings)
+    """A method all of whose numbers are float64 and whose real nodes hear all neighbours."""
+    made = method(dataclasses.replace(train, features=train.features.double()), **(EXACT | settings))
     if made.generator is not None:
         made.generator.double()
     return made
@@ -149,6 +150,57 @@ def test_propagated_features_say_what_the_whole_graph_says(communities: RealNode
         torch.testing.assert_close(found, network(train.features[:5], structure), rtol=0, atol=1e-12)
 
 
+def dense_normalized(data: TrainingNodes) -> Tensor:
+    """A^ of the whole graph, [N, N], row i what node i hears."""
+    a = torch.zeros(len(data.features), len(data.features), dtype=data.features.dtype)
+    a[data.edges[1], data.edges[0]] = 1
+    a = a + torch.eye(len(a), dtype=a.dtype)
+    return a / (a.sum(1)[:, None] * a.sum(1)).sqrt()
+
+
+@pytest.mark.parametrize("net", ["sgc", "gcn"])
+def test_sampled_neighbours_are_entries_of_the_adjacency(
+    communities: RealNodeGraph, monkeypatch: pytest.MonkeyPatch, net: Any
+) -> None:
+    train = dataclasses.replace(communities.train, features=communities.features.double())
+    x, whole, nodes = row_normalized(train.features), dense_normalized(train), torch.tensor([40, 3, 22])
+    real = RealNeighbourhoods(train, net, torch.device("cpu"))
+    assert (whole[nodes] > 0).sum(1).max() > 2
+    monkeypatch.setattr(matched_networks, "HEARD", (len(x), len(x)))
+    everyone, exact = real.seen(nodes, torch.Generator().manual_seed(0)), real.seen(nodes)
+    torch.testing.assert_close(everyone.inputs, exact.inputs, rtol=0, atol=1e-12)
+    monkeypatch.setattr(matched_networks, "HEARD", (2, 1))
+    messages = {tuple((whole[i, j] * x[j]).tolist()) for i, j in (whole > 0).nonzero().tolist()}
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        seen = real.seen(nodes, draws)
+        if seen.mix is None:
+            assert seen.inputs.shape == (3, 12)
+            continue
+        assert {tuple(row.tolist()) for row in seen.inputs} <= messages  # of one neighbour each
+        assert ((seen.mix > 0).sum(1) == (whole[nodes] > 0).sum(1).clamp(max=2)).all()
+        for node, mixed in zip(nodes, seen.mix):
+            found = mixed[mixed > 0]
+            nearest = (whole[node] - found[:, None]).abs().amin(1)
+            torch.testing.assert_close(nearest, torch.zeros_like(nearest), rtol=0, atol=1e-12)
+
+
+def test_each_neighbour_is_sampled_as_often(communities: RealNodeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matched_networks, "HEARD", (2, 1))
+    real = RealNeighbourhoods(communities.train, "gcn", torch.device("cpu"))
+    whole, draws = dense_normalized(communities.train), torch.Generator().manual_seed(0)
+    node = int((whole > 0).sum(1).argmax())
+    near = (whole[node] > 0).nonzero().flatten()
+    counts = torch.zeros(len(whole))
+    for _ in range(2000):
+        rows, entries = real._heard(torch.tensor([node]), 2, draws)
+        assert rows.tolist() == [0, 0]
+        counts[real.sources[entries]] += 1
+    assert counts.sum() == counts[near].sum() == 4000
+    expected = 4000 / len(near)
+    assert ((counts[near] - expected).abs() < 5 * expected**0.5).all()
+
+
 def test_smoothness_is_a_trace() -> None:
     adjacency = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).triu(1)
     adjacency, labels = adjacency + adjacency.T, torch.tensor([0, 0, 1, 1, 1, 2])
@@ -191,9 +243,9 @@ def test_it_starts_from_training_nodes_of_the_class(communities: RealNodeGraph) 
 
 
 def test_large_classes_are_sampled(communities: RealNodeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = method(communities.train, net="gcn")
+    whole = method(communities.train, net="gcn", **EXACT)
     monkeypatch.setattr(learned_nodes, "_MOST_REAL", 4)
-    made = method(communities.train, net="gcn")
+    made = method(communities.train, net="gcn", **EXACT)
     rows = [made.real_seen(1, 0, update) for update in (0, 1, 0)]
     assert all(seen.mix is not None and len(seen.mix) == 4 for seen in rows)
     assert torch.equal(rows[0].inputs, rows[2].inputs)
