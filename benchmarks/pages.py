@@ -154,7 +154,9 @@ def labels_table(folder: Path, data: str, ipc: str) -> str:
 
 
 def fractions_table(folder: Path, data: str) -> str:
-    """Accuracies of every method at every part of the data, best first, the grid's first protocol leading.
+    """Accuracies of every method at every part of the data, best first under the grid's first protocol.
+
+    "Best" is in the mean over the parts at which all were scored.
 
     Where both have several networks, ▲ and ▼ stand beside what is better and worse than `random` with 95 % confidence,
     by Welch's interval over all networks on all sets.
@@ -167,7 +169,7 @@ def fractions_table(folder: Path, data: str) -> str:
     rows: dict[str, dict[tuple[str, float], dict[str, Any]]] = {}
     for score in scores:
         rows.setdefault(score["method"], {})[score["protocol"], score["fraction"]] = score
-    leading = [column for column in columns if column[0] == usual]
+    leading = [column for column in columns if column[0] == usual and all(column in row for row in rows.values())]
     best_first = sorted(rows.items(), key=lambda row: -mean(row[1][column]["mean"] for column in leading))
     chance = rows.get("random", {})
     cells = [
