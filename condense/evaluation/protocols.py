@@ -298,6 +298,13 @@ PROTOCOLS: Registry[Protocol] = Registry(
         ),
         _DESK_PROTOCOL,
         Protocol(
+            name="desk-plain",
+            network="convnet-w64-in",
+            rule=_DESK.model_copy(update={"augmentation": None}),
+            networks=3,
+            summary="as desk without augmentation: beside it, what a set is worth without (augmentation-robust score)",
+        ),
+        Protocol(
             name="desk-static",
             network="convnet-w64-in",
             rule=_DESK,

@@ -14,6 +14,7 @@ from condense.training.rule import TrainingRule
 HASHES = {
     "demo": "e3424bfb4ea4",
     "desk": "752e800e93f4",
+    "desk-plain": "354f50fc3dde",
     "desk-static": "eccf30615886",
     "desk-regression": "c39777aab68f",
     "fraction": "65d16de1e016",
@@ -183,6 +184,7 @@ NCFM = MIXED | {"schedule": "fifths", "batch_size": 128, "optimizer": "adamw", "
         ("ncfm-tiny-50", "convnet-w128-in", 5, NCFM | {"epochs": 40}),
         ("demo", "convnet-w32-in", 3, DROP | {"epochs": 100, "augmentation": "dsa"}),
         ("desk", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
+        ("desk-plain", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": None}),
         ("desk-static", "convnet-w64-in", 3, DROP | {"epochs": 300, "augmentation": "dsa"}),
     ],
 )
