@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from benchmarks.cells import Cell, CellJob, ColumnDescription, DataDescription, SetDescription
 from benchmarks.grid import ColumnEntry, DataEntry, Grid, MethodEntry
+from benchmarks.pictures import graphs_as_sprite, write_picture
 from benchmarks.places import placed
-from benchmarks.records import set_path
+from benchmarks.records import curves, picture_path, set_path
 from condense.data.budget import Budget
 from condense.evaluation.statistics import deviation
 from condense.graphs.data import load_graphs, modality_of
@@ -21,8 +26,10 @@ from condense.graphs.evaluate import evaluate_graphs
 from condense.graphs.methods.budget import GraphBudget
 from condense.graphs.opening import load_graph_set
 from condense.graphs.protocols import PROTOCOLS
-from condense.graphs.real import RealGraphs, RealNodeGraph
+from condense.graphs.real import RealGraphs, RealNodeGraph, TrainingGraphs, TrainingNodes
 from condense.graphs.request import GraphRequest, resolve_graph_settings
+from condense.graphs.sets import GraphSet, NodeGraphSet
+from condense.methods.output import account_path
 from condense.runtime.errors import CondenseError
 from condense.runtime.provenance import circumstances, peak_memory
 from condense.runtime.registry import load_object
@@ -148,6 +155,7 @@ def score_graphs(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any
         ).results[0]
         for seed, runs in ([(0, seeds)] if isinstance(seeds, int) else [(seed, 1) for seed in seeds])
     ]
+    shown = {} if isinstance(given, TrainingGraphs | TrainingNodes) else _shown(given, cell, folder)
     values = [value for result in results for value in result.values]
     diverged = [index in result.diverged for result in results for index in range(len(result.values))]
     return {
@@ -159,6 +167,10 @@ def score_graphs(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any
         "diverged": [index for index, this in enumerate(diverged) if this],
         "mean": fmean(values),
         "std": deviation(values),
+        "class_accuracies": {
+            name: fmean(result.class_accuracies[name] for result in results) for name in results[0].class_accuracies
+        },
+        **shown,
         "images": results[0].graphs,
         "stored_images": results[0].graphs,
         "bytes": results[0].bytes,
@@ -171,6 +183,15 @@ def score_graphs(job: CellJob, folder: Path, *, progress: bool) -> dict[str, Any
         "peak_memory": peak_memory(),
         **circumstances(),
     }
+
+
+def _shown(made: GraphSet | NodeGraphSet, cell: Cell, folder: Path) -> dict[str, Any]:
+    """What people look at: curves of the run, and a picture in a file, where networkx is there to place nodes."""
+    real = made.source_indices if isinstance(made, GraphSet) else made.indices
+    if find_spec("networkx") is not None:
+        write_picture(graphs_as_sprite(made), picture_path(cell, folder, published=real is None))
+    account = json.loads(account_path(set_path(cell, folder)).read_text(encoding="utf-8"))
+    return {"curves": curves({name: torch.tensor(values) for name, values in account["metrics"].items()})}
 
 
 def _read(job: CellJob) -> RealData:

@@ -13,14 +13,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.cells import CHOOSER, Cell, CellJob, SetDescription
 from benchmarks.graphs import make_graph_set, score_graphs
 from benchmarks.grid import DataEntry
 from benchmarks.pictures import may_show_real, nearest_real, shown_rows, shows_real, write_sprite
 from benchmarks.plan import read_data
-from benchmarks.records import choice_path, picture_path, set_path
+from benchmarks.records import choice_path, curves, picture_path, set_path
 from benchmarks.teachers import committee, encoder_of
 from buffers import ExpertBuffer, expert_rule, record_experts
 from condense.baselines import Baseline, baseline
@@ -221,20 +220,6 @@ def _shown(made: SyntheticSet, cell: Cell, train: TrainingData, folder: Path) ->
 
 def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in values) for name in values[0]}
-
-
-def curves(metrics: Mapping[str, Tensor], parts: int = 100) -> dict[str, tuple[float, ...]]:
-    """Series [iterations] as means of at most so many equal parts; without those that are not finite throughout.
-
-    >>> import torch
-    >>> curves({"loss": torch.arange(6.0)}, parts=3)
-    {'loss': (0.5, 2.5, 4.5)}
-    """
-    return {
-        name: tuple(part.mean().item() for part in series.tensor_split(min(parts, len(series))))
-        for name, series in metrics.items()
-        if len(series) and series.isfinite().all()
-    }
 
 
 def _scored(

@@ -1,7 +1,7 @@
 """Pictures of sets that are kept with the records: one sprite a set, a row for each class, and the nearest real images.
 
-Real images are somebody's: what shows them is kept with the records, to be committed, only where their licence says
-so; elsewhere it lies with the sets, which are not.
+Of a set of graphs there are drawings. Real images are somebody's: what shows them is kept with the records, to be
+committed, only where their licence says so; elsewhere it lies with the sets, which are not.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 from condense.data import TrainingData
 from condense.data.catalogue import DATA_SETS
 from condense.data.info import DataInfo
+from condense.graphs.drawing import LARGE_TILE, TILE, graph_sprite
+from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.runtime.files import atomic_write
 from condense.sets.pictures import brought_into_range, to_picture
 from condense.sets.synthetic_set import SyntheticSet
@@ -75,6 +77,19 @@ def sprite(rows: Sequence[Tensor]) -> Image.Image:
     return whole
 
 
+def graphs_as_sprite(made: GraphSet | NodeGraphSet) -> Image.Image:
+    """Drawings of the first ten graphs of each class, as tiles of `graph_tile`; or of the one graph.
+
+    Raises `CondenseError` where networkx is missing.
+    """
+    return graph_sprite(made, _CLASSES, PER_CLASS)
+
+
+def graph_tile(modality: str) -> tuple[int, int]:
+    """Width and height in a sprite, in pixels, of one of many graphs (`graphs`) or of a graph with nodes (`nodes`)."""
+    return (TILE, TILE) if modality == "graphs" else (LARGE_TILE, LARGE_TILE)
+
+
 def encoded(picture: Image.Image) -> bytes:
     """A picture as the bytes of a WebP file."""
     buffer = io.BytesIO()
@@ -84,8 +99,13 @@ def encoded(picture: Image.Image) -> bytes:
 
 def write_sprite(rows: Sequence[Tensor], path: Path) -> None:
     """The sprite of these images as a WebP file."""
+    write_picture(sprite(rows), path)
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """A picture as a WebP file."""
     with atomic_write(path) as target:
-        target.write_bytes(encoded(sprite(rows)))
+        target.write_bytes(encoded(picture))
 
 
 def nearest_real(

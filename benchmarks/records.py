@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from torch import Tensor
 
 from benchmarks.cells import Cell
 from condense.methods.output import account_path
@@ -113,6 +115,20 @@ def set_path(cell: Cell, folder: Path) -> Path:
 def choice_path(cell: Cell, folder: Path) -> Path:
     """Where it is kept which real images the set of a cell holds, if it is of such."""
     return (folder / "choices" / cell.set_name).with_suffix(".safetensors")
+
+
+def curves(metrics: Mapping[str, Tensor], parts: int = 100) -> dict[str, tuple[float, ...]]:
+    """Series [iterations] as means of at most so many equal parts; without those that are not finite throughout.
+
+    >>> import torch
+    >>> curves({"loss": torch.arange(6.0)}, parts=3)
+    {'loss': (0.5, 2.5, 4.5)}
+    """
+    return {
+        name: tuple(part.mean().item() for part in series.tensor_split(min(parts, len(series))))
+        for name, series in metrics.items()
+        if len(series) and series.isfinite().all()
+    }
 
 
 def picture_path(cell: Cell, folder: Path, *, nearest: bool = False, published: bool = True) -> Path:

@@ -14,9 +14,10 @@ from pathlib import Path
 from PIL import Image, ImageStat
 
 from benchmarks.page.comparing import Comparison, Entry
-from benchmarks.pictures import encoded, shown_rows, sprite, sprite_tile
+from benchmarks.pictures import encoded, graph_tile, graphs_as_sprite, shown_rows, sprite, sprite_tile
 from benchmarks.records import Record, picture_path
 from condense.data.catalogue import DATA_SETS
+from condense.graphs.sets import GraphSet, NodeGraphSet
 from condense.sets.synthetic_set import SyntheticSet
 
 _GREY, _ABOUT = 0x80, 6  # what tiles without image are filled with, and how far compression moves it
@@ -82,8 +83,8 @@ def _gallery(entry: Entry, table: Comparison, folder: Path, *, public: bool) -> 
     if made is None:
         return None
     rows, nearest = len(made.counts), record.nearest or ()
-    classes = tuple(record.class_accuracies)
     data = record.configuration.data
+    classes = ("all classes",) if data.modality == "nodes" else tuple(record.class_accuracies)
     return Gallery(
         keys=(entry.key,),
         title=entry.name,
@@ -100,19 +101,19 @@ def _read(record: Record, folder: Path, *, nearest: bool, public: bool) -> Sprit
     for published in (True,) if public else (True, False):
         path = picture_path(record.configuration, folder, nearest=nearest, published=published)
         if path.exists():
-            made, shape = record.configuration.made, record.configuration.data.image_shape
-            assert shape is not None, "pictures are of images"
+            made, data = record.configuration.made, record.configuration.data
+            if data.image_shape is None:
+                return read_sprite(path.read_bytes(), graph_tile(data.modality), even=False)
             even = made is not None and made.balanced and made.ipc is not None
-            return read_sprite(path.read_bytes(), shape, even=even)
+            return read_sprite(path.read_bytes(), sprite_tile(*data.image_shape[1:]), even=even)
     return None
 
 
-def read_sprite(content: bytes, image_shape: tuple[int, int, int], *, even: bool) -> Sprite:
-    """The tiles of a sprite of images of this shape (channels, height, width).
+def read_sprite(content: bytes, tile: tuple[int, int], *, even: bool) -> Sprite:
+    """The tiles of a sprite, of this width and height.
 
     Where rows are not `even`, short ones end in grey tiles, which are found by their looks.
     """
-    tile = sprite_tile(*image_shape[1:])
     with Image.open(io.BytesIO(content)) as picture:
         columns, rows = max(1, picture.width // tile[0]), max(1, picture.height // tile[1])
         counts = [columns] * rows if even else [_filled(picture, tile, columns, row) for row in range(rows)]
@@ -134,6 +135,19 @@ def _is_grey(tile: Image.Image) -> bool:
     """Whether there is nothing in a tile, but for what compression lets neighbours leave at its edges."""
     statistics = ImageStat.Stat(tile.convert("L"))
     return abs(statistics.mean[0] - _GREY) < _ABOUT and statistics.stddev[0] < 2 * _ABOUT
+
+
+def gallery_of_graphs(made: GraphSet | NodeGraphSet, title: str) -> Gallery:
+    """The gallery of a set of graphs in memory; of one graph with nodes a single picture."""
+    many = isinstance(made, GraphSet)
+    sprite = read_sprite(encoded(graphs_as_sprite(made)), graph_tile("graphs" if many else "nodes"), even=False)
+    return Gallery(
+        keys=(),
+        title=title,
+        group=f"{made.info.name}, {len(made):,} {'graphs' if many else 'nodes'}",
+        names=made.info.classes[: len(sprite.counts)] if many else ("all classes",),
+        sprite=sprite,
+    )
 
 
 def gallery_of(synthetic: SyntheticSet, title: str) -> Gallery:

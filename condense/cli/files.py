@@ -229,16 +229,19 @@ def _show_graphs(options: ShowOptions) -> None:
     from condense.graphs.drawing import draw_graphs
     from condense.graphs.opening import load_graph_set
 
-    _refuse_page(options)
     made = load_graph_set(options.set)
     _print_rows(describe_graphs(made))
     if options.png is not None:
         draw_graphs(made, options.png)
+    if options.html is not None:
+        from benchmarks.page.one_set import write_set_page
+
+        write_set_page(made, options.html, options.set.name)
 
 
 def _refuse_page(options: ShowOptions) -> None:
     if options.html is not None:
-        raise CondenseError("--html writes the page of a set of images: leave it out for graphs, teachers and experts")
+        raise CondenseError("--html writes the page of a set: leave it out for teachers and experts")
 
 
 def _show_experts(options: ShowOptions) -> None:

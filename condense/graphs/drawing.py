@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from condense.graphs.sets import GraphSet, NodeGraphSet
@@ -16,8 +18,11 @@ from condense.runtime.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TILE, LARGE_TILE = 96, 384  # sides in pixels of graphs in a sprite: of one of many, and of one alone
+_DPI = 96  # of sprites
 _COLUMNS, _ROWS = 6, 4  # graphs of a class, and classes, that are drawn at most
 _MOST_NODES = 1500  # of one picture
+_EDGES_PER_NODE = 3  # of weighted ones, the strongest
 _SEED = 0  # of layouts
 _COLOURS: dict[str, Any] = {"cmap": "tab20", "vmin": 0, "vmax": 19}
 
@@ -36,13 +41,47 @@ def draw_graphs(made: GraphSet | NodeGraphSet, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _many(made: GraphSet, new_figure: Any) -> Any:
-    classes = range(min(_ROWS, len(made.info.classes)))
+def graph_sprite(made: GraphSet | NodeGraphSet, classes: int, per_class: int) -> Image.Image:
+    """Square tiles without gaps: the first graphs of each class, by weight, a row each; one graph has one large tile.
+
+    Short rows end in grey. Raises `CondenseError` where networkx is missing.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _heaviest(made, classes, per_class) if isinstance(made, GraphSet) else [[0]]
+    side = TILE if isinstance(made, GraphSet) else LARGE_TILE
+    columns = max(map(len, rows))
+    inches = side / _DPI
+    figure = Figure(figsize=(inches * columns, inches * len(rows)), dpi=_DPI, facecolor="#808080")
+    for row, members in enumerate(rows):
+        for column, member in enumerate(members):
+            place = (column / columns, 1 - (row + 1) / len(rows), 1 / columns, 1 / len(rows))
+            axes = figure.add_axes(place, facecolor="white", xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if isinstance(made, GraphSet):
+                _draw_graph(axes, made, member)
+            else:
+                _draw_nodes(axes, made)
+    FigureCanvasAgg(figure)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI)
+    return Image.open(drawn).convert("RGB")
+
+
+def _heaviest(made: GraphSet, classes: int, per_class: int) -> list[list[int]]:
+    """The first graphs of each of the first classes, those of large weight first."""
     weights = torch.ones(len(made)) if made.weights is None else made.weights
     rows = []
-    for label in classes:
+    for label in range(min(classes, len(made.info.classes))):
         of_class = (made.classes == label).nonzero().flatten()
-        rows.append(of_class[weights[of_class].argsort(descending=True, stable=True)][:_COLUMNS].tolist())
+        rows.append(of_class[weights[of_class].argsort(descending=True, stable=True)][:per_class].tolist())
+    return rows
+
+
+def _many(made: GraphSet, new_figure: Any) -> Any:
+    weights = torch.ones(len(made)) if made.weights is None else made.weights
+    rows = _heaviest(made, _ROWS, _COLUMNS)
     columns = max(map(len, rows))
     figure = new_figure(figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
@@ -142,23 +181,41 @@ def _one(made: NodeGraphSet, new_figure: Any) -> Any:
     figure = new_figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    labels = (made.labels if made.labels.ndim == 1 else made.labels.argmax(1)).numpy()
-    if len(made) > _MOST_NODES:
-        axes.text(0.5, 0.5, f"{len(made):,} nodes", ha="center", transform=axes.transAxes)
+    if not _draw_nodes(axes, made):
         return figure
-    edges = torch.zeros(2, 0, dtype=torch.int64) if made.edges is None else made.edges[:, made.edges[0] < made.edges[1]]
-    places = _by_features(made.features) if made.edges is None else _spring(len(made), edges)
-    what = "placed by the two largest directions of their features" if made.edges is None else "placed by their edges"
+    shown, every = len(_strongest(made)[0][0]), 0 if made.edges is None else made.edges.shape[1] // 2
+    by_edges = f"placed by the {shown:,} strongest of {every:,} edges" if shown < every else "placed by their edges"
+    what = "placed by the two largest directions of their features" if made.edges is None else by_edges
     axes.set_title(f"{len(made)} nodes that stand for {made.info.name}, {what}", fontsize=9)
-    weights = None
-    if made.edge_weights is not None and made.edges is not None:
-        kept = made.edge_weights[made.edges[0] < made.edges[1]]
-        weights = (0.7 * kept / kept.max()).numpy()
-    _draw(axes, places, edges, labels, marked=None, alpha=0.5 if weights is None else weights)
     for label, name in enumerate(made.info.classes[:20]):
         axes.scatter([], [], color=colormaps["tab20"](label), label=name)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
+
+
+def _draw_nodes(axes: Axes, made: NodeGraphSet) -> bool:
+    """All nodes, coloured by class; whether there were not too many."""
+    labels = (made.labels if made.labels.ndim == 1 else made.labels.argmax(1)).numpy()
+    if len(made) > _MOST_NODES:
+        axes.text(0.5, 0.5, f"{len(made):,} nodes", ha="center", transform=axes.transAxes)
+        return False
+    edges, weights = _strongest(made)
+    places = _by_features(made.features) if made.edges is None else _spring(len(made), edges)
+    alpha = 0.5 if weights is None else (0.7 * weights / weights.max()).numpy()
+    _draw(axes, places, edges, labels, marked=None, alpha=alpha)
+    return True
+
+
+def _strongest(made: NodeGraphSet) -> tuple[Tensor, Tensor | None]:
+    """Edges int64 [2, E], each once, and weights [E] if they have some: no more of these than can be told apart."""
+    if made.edges is None:
+        return torch.zeros(2, 0, dtype=torch.int64), None
+    once = made.edges[0] < made.edges[1]
+    edges = made.edges[:, once]
+    if made.edge_weights is None:
+        return edges, None
+    strongest = made.edge_weights[once].topk(min(edges.shape[1], _EDGES_PER_NODE * len(made)))
+    return edges[:, strongest.indices], strongest.values
 
 
 def _by_features(features: Tensor) -> np.ndarray:

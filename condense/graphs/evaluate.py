@@ -41,6 +41,8 @@ class GraphResult:
         metric: what `values` are.
         values: one for each network trained, fractions, after the last epoch; network k depends on (`seed`, k) only.
         accuracies: the fraction that is right, whatever the metric.
+        class_accuracies: by the name of each class that is there to be measured, the fraction of it that is right, mean
+            over the networks.
         diverged: the k whose loss was not finite; they count in the mean.
         part: what was measured on; validation is for choosing settings only.
         seconds: for training and measuring all of them.
@@ -58,6 +60,7 @@ class GraphResult:
     metric: Metric
     values: tuple[float, ...]
     accuracies: tuple[float, ...]
+    class_accuracies: dict[str, float]
     diverged: tuple[int, ...]
     part: Part
     seconds: float
@@ -184,10 +187,12 @@ def _check(
     return tuple(note for note in notes if note is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Measured:
+    """Of one network: the metric, what of the held-out part it has right [n], and whether its loss stayed finite."""
+
     value: float
-    accuracy: float
+    right: Tensor
     finite: bool
 
 
@@ -215,13 +220,19 @@ class _Task:
                 name, self.given, self.data.info, self.protocol, seed=seed, device=self.device
             )
             held_out = self.data.test if self.part == "test" else self.data.validation
-            logits, labels = graph_logits(network, held_out, self.data.info, self.device), held_out.labels
+            logits = graph_logits(network, held_out, self.data.info, self.device)
         else:
-            logits, labels, finite = self._nodes(name, seed, self.data)
-        return _Measured(measured(logits, labels, self.data.info.metric), measured(logits, labels, "accuracy"), finite)
+            logits, finite = self._nodes(name, seed, self.data)
+        value = measured(logits, self.labels, self.data.info.metric)
+        return _Measured(value, found_classes(logits) == self.labels, finite)
 
-    def _nodes(self, name: str, seed: int, data: RealNodeGraph) -> tuple[Tensor, Tensor, bool]:
-        """Logits and classes of held-out nodes, which are read in the whole graph."""
+    @property
+    def labels(self) -> Tensor:
+        """Classes of what is held out, [n]."""
+        return (self.data.test if self.part == "test" else self.data.validation).labels
+
+    def _nodes(self, name: str, seed: int, data: RealNodeGraph) -> tuple[Tensor, bool]:
+        """Logits of held-out nodes, which are read in the whole graph."""
         assert isinstance(self.given, NodeGraphSet | TrainingNodes)
         if isinstance(self.given, NodeGraphSet):
             network, finite = train_nodes(name, self.given, self.protocol, seed=seed, device=self.device)
@@ -231,7 +242,7 @@ class _Task:
         held_out = data.test if self.part == "test" else data.validation
         with torch.no_grad():
             logits = network(x.to(self.device), Edges(data.edges.to(self.device), len(x))).cpu()
-        return logits[held_out.indices], held_out.labels, finite
+        return logits[held_out.indices], finite
 
     def result(self, name: str, networks: Sequence[_Measured], seconds: float) -> GraphResult:
         """What networks of one name reached."""
@@ -243,7 +254,8 @@ class _Task:
             protocol_hash=self.protocol.hash,
             metric=self.data.info.metric,
             values=tuple(one.value for one in networks),
-            accuracies=tuple(one.accuracy for one in networks),
+            accuracies=tuple(one.right.double().mean().item() for one in networks),
+            class_accuracies=self._class_accuracies(networks),
             diverged=tuple(index for index, one in enumerate(networks) if not one.finite),
             part=self.part,
             seconds=seconds,
@@ -252,6 +264,11 @@ class _Task:
             dense_bytes=stored.dense_bytes,
             seed=self.seed,
         )
+
+    def _class_accuracies(self, networks: Sequence[_Measured]) -> dict[str, float]:
+        right = torch.stack([one.right for one in networks]).double().mean(0)  # (n)
+        members = {name: self.labels == label for label, name in enumerate(self.data.info.classes)}
+        return {name: right[these].mean().item() for name, these in members.items() if these.any()}
 
 
 def as_set(given: Given) -> GraphSet | NodeGraphSet:
@@ -265,6 +282,11 @@ def as_set(given: Given) -> GraphSet | NodeGraphSet:
     return given
 
 
+def found_classes(logits: Tensor) -> Tensor:
+    """The class of the largest of logits [n, K], int64 [n]; -1 where one is not finite."""
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+
 def measured(logits: Tensor, labels: Tensor, metric: Metric) -> float:
     """The metric of logits [n, K] against classes [n], a fraction; what is not finite is wrong.
 
@@ -273,14 +295,13 @@ def measured(logits: Tensor, labels: Tensor, metric: Metric) -> float:
     >>> measured(torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]), torch.tensor([0, 1, 1]), "roc-auc")
     1.0
     """
-    finite = logits.isfinite().all(1)
-    found = torch.where(finite, logits.argmax(1), -1)
+    found = found_classes(logits)
     if metric == "accuracy":
         return (found == labels).double().mean().item()
     from sklearn.metrics import f1_score, roc_auc_score  # takes a second to import
 
     if metric == "macro-f1":
         return float(f1_score(labels.numpy(), found.numpy(), labels=labels.unique().numpy(), average="macro"))
-    if len(labels.unique()) < 2 or not finite.all():
+    if len(labels.unique()) < 2 or (found < 0).any():
         return 0.5
     return float(roc_auc_score(labels.numpy(), (logits[:, 1] - logits[:, 0]).double().numpy()))

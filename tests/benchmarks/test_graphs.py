@@ -76,10 +76,26 @@ def test_a_grid_makes_scores_and_reports(pets: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
     kept = read_records(tmp_path)
     assert {record.key for record in kept} == {record.key for record in records}
+    assert all(record.class_accuracies.keys() == {"0", "1"} for record in kept)
     first = next(record for record in kept if record.configuration.made)
     made, scored = commands(first)
     assert made.startswith("condense distill random --data PETS")
     assert "--nets gin --runs 1" in scored
+
+
+def test_the_page_shows_drawings_and_curves(pets: Path, tmp_path: Path) -> None:
+    pytest.importorskip("networkx")
+    methods = [{"name": "random"}, {"name": "doscond", "iterations": 2}]
+    run_grid(parse_grid(grid(str(pets), methods=methods), "grid"), tmp_path, origin="g", executor=in_process)
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    content = json.loads(page.split('id="content">', 1)[1].split("</script>", 1)[0])
+    shown = {gallery["title"].split()[0]: gallery for gallery in content["galleries"]}
+    assert shown.keys() == {"random", "doscond"}
+    assert all((each["names"], each["sprite"]["counts"]) == (["0", "1"], [2, 2]) for each in shown.values())
+    (record,) = (each for each in read_records(tmp_path) if each.curves)
+    assert {len(values) for values in record.curves.values()} == {2}
+    assert [path for path in (tmp_path / "pictures").iterdir() if "random" in path.name] == []  # of real graphs
+    assert len([*(tmp_path / "pictures").iterdir()]) == 1
 
 
 def test_cells_that_are_there_are_kept(pets: Path, tmp_path: Path) -> None:

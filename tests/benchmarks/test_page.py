@@ -249,7 +249,7 @@ def test_tiles_without_an_image_are_not_shown(tmp_path: Path):
     for side in (8, 16, 40):
         rows = [torch.rand(count, 3, side, side, generator=draws) for count in (3, 1, 2)]
         write_sprite(rows, tmp_path / "sprite.webp")
-        sprite = read_sprite((tmp_path / "sprite.webp").read_bytes(), (3, side, side), even=False)
+        sprite = read_sprite((tmp_path / "sprite.webp").read_bytes(), (side, side), even=False)
         assert (sprite.counts, sprite.columns, sprite.tile) == ((3, 1, 2), 3, (side, side))
 
 
@@ -350,4 +350,4 @@ def test_a_set_has_a_page_of_its_own(tmp_path: Path):
     assert not any(tag == "img" for tag, _ in tags.found)
     chosen = distill("random", load_data("digits"), ipc=1)
     write_set_page(chosen, tmp_path / "chosen.html", "chosen.h5")
-    assert "Nothing was recorded." in (tmp_path / "chosen.html").read_text(encoding="utf-8")
+    assert "The set keeps none." in (tmp_path / "chosen.html").read_text(encoding="utf-8")

@@ -72,7 +72,7 @@ def seen_learned(net: Net, features: Tensor, adjacency: Tensor | None) -> Seen:
 
 
 class RealNeighbourhoods:
-    """Nodes of a real graph as networks see them, on `device`: of A^, its entries node by node, and the rows of A^ X."""
+    """Nodes of a real graph as networks see them, on `device`: entries of A^, node by node, and rows of A^ X."""
 
     def __init__(self, part: TrainingNodes, net: Net, device: torch.device) -> None:
         self.net, self.device = net, device

@@ -333,7 +333,7 @@ def test_show_writes_a_page_of_a_set_and_of_nothing_else(capsys, made: Path, tmp
     assert "must end in .html" in refused(capsys, "show", made, "--html", account)
     (tmp_path / "experts").mkdir()
     (tmp_path / "experts" / "buffer.json").write_text("{}")
-    assert "leave it out for graphs, teachers and experts" in refused(
+    assert "leave it out for teachers and experts" in refused(
         capsys, "show", tmp_path / "experts", "--html", tmp_path / "experts.html"
     )
     assert not (tmp_path / "experts.html").exists()

@@ -13,10 +13,11 @@ import torch
 from condense.cli.main import main
 from condense.graphs import distill_graphs, load_graphs
 from condense.graphs.data import modality_of
-from condense.graphs.drawing import tree_places
+from condense.graphs.drawing import _strongest, tree_places
 from condense.graphs.opening import holds_graphs, load_graph_set
-from condense.graphs.real import RealGraphs
-from condense.graphs.sets import GraphSet
+from condense.graphs.real import GraphInfo, RealGraphs
+from condense.graphs.sets import GraphSet, NodeGraphSet
+from condense.graphs.storing import sorted_edges
 from condense.methods.checkpoints import Checkpoint, checkpoint_path, save_checkpoint
 from condense.runtime.errors import CondenseError
 
@@ -72,12 +73,13 @@ def test_an_unfinished_run_of_another_configuration_is_said(folder: Path, tmp_pa
 
 def test_commands_make_show_and_score_a_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mlxtend")
-    out, picture, report = (str(tmp_path / name) for name in ("m.h5", "m.png", "scores.json"))
+    out, picture, page, report = (str(tmp_path / name) for name in ("m.h5", "m.png", "m.html", "scores.json"))
     assert main(["distill", "mirage", "--data", str(folder), "--support", "0.3", "--hops", "1", "--out", out]) == 0
-    assert main(["show", out, "--png", picture]) == 0
+    assert main(["show", out, "--png", picture, "--html", page]) == 0
     shown = capsys.readouterr().out
     assert "forests of trees of 1 hops" in shown
     assert Path(picture).read_bytes()[:4] == b"\x89PNG"
+    assert "data:image/webp" in Path(page).read_text(encoding="utf-8")
     assert main(["evaluate", out, "--data", str(folder), "--nets", "gin", "--runs", "1", "--json", report]) == 0
     (result,) = json.loads(Path(report).read_text())
     assert result["network"] == "gin"
@@ -85,6 +87,21 @@ def test_commands_make_show_and_score_a_set(folder: Path, tmp_path: Path, capsys
     assert "gin: " in capsys.readouterr().out
     assert holds_graphs(Path(out))
     assert isinstance(load_graph_set(out), GraphSet)
+
+
+def test_a_picture_of_many_weighted_edges_has_the_strongest() -> None:
+    complete = torch.combinations(torch.arange(12)).T  # (2, 66)
+    weights = torch.rand(66, generator=torch.Generator().manual_seed(0))
+    edges, both = sorted_edges(complete, weights)
+    info = GraphInfo(name="village", classes=("a", "b"), features=2, fingerprint="0")
+    made = NodeGraphSet(
+        features=torch.rand(12, 2), labels=torch.arange(12) % 2, info=info, edges=edges, edge_weights=both
+    )
+    shown, heaviest = _strongest(made)
+    assert sorted(heaviest.tolist()) == sorted(weights.tolist())[-36:]
+    assert sorted(shown.T.tolist()) == sorted(complete[:, weights.topk(36).indices].T.tolist())
+    few = NodeGraphSet(features=torch.rand(12, 2), labels=torch.arange(12) % 2, info=info, edges=edges)
+    assert _strongest(few)[0].shape == (2, 66)  # without weights all are alike
 
 
 @pytest.mark.parametrize(
