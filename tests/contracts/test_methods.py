@@ -72,6 +72,7 @@ def small_options(method: str) -> dict:
         "epochs": 1,
         "trainings": 1,
         "most_updates": 2,
+        "solver": "cg",  # the other one looks for its rates first; it is tried with its method
         "rate_updates": 4,  # so that a rate that falls does not follow the length of a run
     }
     return {name: value for name, value in quick.items() if name in fields}
