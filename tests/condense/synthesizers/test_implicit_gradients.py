@@ -101,7 +101,7 @@ def test_the_implicit_part_is_at_most_as_long_as_the_direct_one(data, solver: st
         return result
 
     monkeypatch.setattr("condense.synthesizers.implicit_gradients.shortened", watched)
-    method = made(data, solver=solver, inner_steps=20)
+    method = made(data, solver=solver, inner_steps=4)
     for iteration in range(3):
         method.step(iteration)
     assert len(lengths) == 6  # images and labels, each update
@@ -326,7 +326,7 @@ def test_solvers_are_asked_for_by_name(data, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("solver", ["adam", "cg"])
-def test_it_becomes_right_about_more_real_images(solver: str):
+def test_it_becomes_right_about_more_real_images(solver: str, short_regression):
     digits = condense.load_data("digits")
     options = {
         "network": "conv-w4-nonorm-softplus",
@@ -341,6 +341,6 @@ def test_it_becomes_right_about_more_real_images(solver: str):
     if solver == "cg":
         both = (found, condense.distill("random", digits, 1))
         learned, random = (
-            condense.evaluate(each, digits, runs=1, protocol="desk-regression").results[0].mean for each in both
+            condense.evaluate(each, digits, runs=1, protocol=short_regression).results[0].mean for each in both
         )
         assert learned > random + 0.05
