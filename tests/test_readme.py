@@ -1,12 +1,11 @@
 """The examples of the README are run as they stand."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from condense.cli.main import main
 from condense.methods.registry import methods
 
 ROOT = Path(__file__).parents[1]
@@ -21,16 +20,15 @@ def test_the_readme_has_examples_of_both_kinds():
 @pytest.mark.parametrize(
     ("language", "text"), EXAMPLES, ids=[f"{language}-{i}" for i, (language, _) in enumerate(EXAMPLES)]
 )
-def test_examples_run(language: str, text: str, tmp_path: Path):
+def test_examples_run(language: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
     if language == "python":
-        run = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stderr
+        exec(compile(text, "README.md", "exec"), {"__name__": "example"})
         return
     for line in text.strip().splitlines():
         words = line.split()
         assert words[0] == "condense"
-        run = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, f"{line}\n{run.stderr}"
+        assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
