@@ -27,10 +27,10 @@ def run_here(code: str) -> str:
 
 def test_killed_commands_end_as_if_nothing_had_happened(tmp_path: Path):
     out = tmp_path / "kills.json"
-    ended = faults("kills", "--out", str(out), "--count", "3", "--seed", "5")
+    ended = faults("kills", "--out", str(out), "--count", "2", "--seed", "5")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(out.read_text())
-    assert found["summary"]["kills"] >= 3
+    assert found["summary"]["kills"] >= 2
     assert found["summary"]["not as if nothing had happened"] == 0, found["trials"]
 
 
@@ -38,11 +38,11 @@ def test_damaged_files_are_read_as_they_were_or_refused_in_one_sentence_and_a_ru
     out = tmp_path / "mutations.json"
     assert faults("mutations", "--out", str(out), "--count", "25", "--seed", "5").returncode == 0
     half = json.loads(out.read_text())
-    ended = faults("mutations", "--out", str(out), "--count", "75", "--seed", "5")
+    ended = faults("mutations", "--out", str(out), "--count", "50", "--seed", "5")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(out.read_text())
-    assert (half["batches"], found["batches"]) == (1, 3)
-    assert [sum(counts.values()) for counts in found["outcomes"].values()] == [25, 25, 25]
+    assert (half["batches"], found["batches"]) == (1, 2)
+    assert [sum(counts.values()) for counts in found["outcomes"].values()] == [25, 25]
     assert found["faults"] == []
 
 
