@@ -1,6 +1,7 @@
 """Tests run two at a time, each on one thread: on small shapes more threads only wait for each other."""
 
 import gc
+import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -54,6 +55,64 @@ def gain_over_random():
         return score(made, data) - scores[key]
 
     return gain
+
+
+class Forked:
+    """A Python process that runs `code`, as `python -c CODE WORDS` would, forked from one that has imported torch.
+
+    It is a real process with its own memory, which can be signalled and killed; only seconds of imports are saved. It
+    gets a Ctrl-C as at a terminal, the environment of now, and what it prints goes to files in `folder`.
+    """
+
+    def __init__(self, code: str, words: list[str], folder: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["condense.cli.main", "condense.synthesizers.base", "condense.evaluation.scoring"]
+        )
+        self.printed, self._errors = folder / ".printed", folder / ".errors"
+        before = f"""
+import os, signal, sys
+os.environ.clear()
+os.environ.update({dict(os.environ)!r})
+os.chdir({str(Path.cwd())!r})
+sys.argv = ["-c", *{words!r}]
+for number, name in ((1, {str(self.printed)!r}), (2, {str(self._errors)!r})):
+    os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+        self.process = context.Process(target=exec, args=(before + code, {"__name__": "__main__"}))
+        self.process.start()
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return self._errors.read_text(encoding="utf-8") if self._errors.exists() else ""
+
+    def signal(self, number: int) -> None:
+        """Send it this signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def ended(self, seconds: float = 300) -> int:
+        """Wait for its end; its exit code, negative for a signal."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, "it does not end"
+        return self.process.exitcode
+
+
+@pytest.fixture
+def forked(tmp_path_factory: pytest.TempPathFactory):
+    """Starts processes, see `Forked`, and ends those that a test leaves."""
+    begun: list[Forked] = []
+
+    def start(code: str, *words: object) -> Forked:
+        begun.append(Forked(code, [str(word) for word in words], tmp_path_factory.mktemp("process")))
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        each.process.kill()
+        each.process.join()
 
 
 @pytest.fixture(scope="session")

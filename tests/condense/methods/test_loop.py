@@ -4,8 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -355,32 +353,21 @@ def words_of(method: str, out: Path, *options: object) -> list[str]:
     return [str(word) for word in ("distill", method, *fixed, *options, "--out", out)]
 
 
-def start(words: list[str], cache: Path) -> subprocess.Popen:
-    """`condense WORDS` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *words],
-        env=os.environ | {"CONDENSE_CACHE": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def kill_at(iteration: int, words: list[str], cache: Path) -> int:
+def kill_at(iteration: int, words: list[str], forked) -> int:
     """Start it, kill it when that many updates are saved, and return how many are."""
     out = Path(words[-1])
-    process = start(words, cache)
+    process = forked(COMMAND, *words)
     wait_for_iteration(process, checkpoint_path(out), iteration)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.signal(signal.SIGKILL)
+    assert process.ended() == -signal.SIGKILL
     assert not out.exists()
     return read_header(checkpoint_path(out))["iteration"]
 
 
-def wait_for_iteration(process: subprocess.Popen, path: Path, iteration: int) -> None:
+def wait_for_iteration(process, path: Path, iteration: int) -> None:
     deadline = time.monotonic() + 60
     while not (path.exists() and read_header(path)["iteration"] >= iteration):
-        assert process.poll() is None, process.stderr.read()
+        assert process.process.is_alive(), process.errors
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -395,15 +382,18 @@ def noise(tmp_path_factory) -> Path:
     return path
 
 
-def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrupted_run(noise: Path, tmp_path: Path):
-    whole, pieces, cache = tmp_path / "whole.h5", tmp_path / "pieces.h5", tmp_path / ".cache"
+def test_killed_at_several_moments_the_file_is_bit_for_bit_that_of_an_uninterrupted_run(
+    noise: Path, tmp_path: Path, forked, monkeypatch
+):
+    whole, pieces = tmp_path / "whole.h5", tmp_path / "pieces.h5"
     options = ("--data", noise, "--iterations", 60, "--network", "convnet-d1-w8", "--real-batch", 16)
     assert main(words_of("dm", whole, *options)) == 0
     words = words_of("dm", pieces, *options)
-    resumed = [kill_at(moment, words, cache) for moment in (1, 15, 40)]
-    process = start(words, cache)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / ".cache"))
+    resumed = [kill_at(moment, words, forked) for moment in (1, 15, 40)]
+    process = forked(COMMAND, *words)
+    assert process.ended() == 0, process.errors
+    errors = process.errors
     assert resumed == sorted(resumed)
     assert resumed[-1] >= 40
     assert f"going on at iteration {resumed[-1]}" in errors
@@ -430,17 +420,16 @@ KILLED = {
 
 @pytest.mark.parametrize("method", KILLED)
 def test_a_killed_run_goes_on_with_all_that_its_method_keeps(
-    noise: Path, method: str, tmp_path: Path, monkeypatch, capsys
+    noise: Path, method: str, tmp_path: Path, monkeypatch, capsys, forked
 ):
     """In another process, which has nothing but the checkpoint: the file is that of a run that was left alone."""
     options = ("--data", noise, "--iterations", 30, *KILLED[method])
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("CONDENSE_CACHE", str(cache))
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
     if method in ("mtt", "ftd"):
         record_experts(condense.load_data(noise), "convnet-d1-w4", experts=2, epochs=2, out=tmp_path / "experts")
         options += ("--buffer", tmp_path / "experts")
     words = words_of(method, tmp_path / "pieces.h5", *options)
-    resumed = kill_at(6, words, cache)
+    resumed = kill_at(6, words, forked)
     assert main(words) == 0
     assert f"going on at iteration {resumed}" in capsys.readouterr().err
     monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "another cache"))
@@ -539,13 +528,14 @@ ENDING = {
 
 @pytest.mark.parametrize("point", ["set", "account", "end"])
 @pytest.mark.parametrize("run", ENDING)
-def test_a_run_that_is_killed_while_it_writes_its_set_goes_on(noise: Path, run: str, point: str, tmp_path: Path):
+def test_a_run_that_is_killed_while_it_writes_its_set_goes_on(
+    noise: Path, run: str, point: str, tmp_path: Path, forked, monkeypatch
+):
     """Before the set, after it, after its account: by the same command, to the same set, with nothing left over."""
     out = tmp_path / "set.h5"
     words = words_of(run.split()[0], out, "--data", noise, *ENDING[run])
-    environment = os.environ | {"CONDENSE_CACHE": str(tmp_path / "cache")}
-    ended = subprocess.run([sys.executable, "-c", ENDED_BY, point, *words], env=environment, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+    assert forked(ENDED_BY, point, *words).ended() == -signal.SIGKILL
     assert checkpoint_path(out).exists()
     before = out.read_bytes() if out.exists() else None
     assert (before is None) == (point == "set")
@@ -563,14 +553,13 @@ def test_a_run_that_is_killed_while_it_writes_its_set_goes_on(noise: Path, run: 
         assert (tmp_path / "again.h5").read_bytes() == out.read_bytes()
 
 
-def test_a_finished_set_is_not_replaced_by_an_unfinished_run_of_another(noise: Path, tmp_path: Path, capsys):
+def test_a_finished_set_is_not_replaced_by_an_unfinished_run_of_another(noise: Path, tmp_path: Path, capsys, forked):
     """Which was allowed to, by a command with --overwrite that was killed: the next one must allow it again."""
     out = tmp_path / "set.h5"
     assert main(words_of("random", out, "--data", noise)) == 0
     before = out.read_bytes()
     words = words_of("herding", out, "--data", noise, "--features", "pixels")
-    begun = [sys.executable, "-c", ENDED_BY, "set", *words, "--overwrite"]
-    assert subprocess.run(begun, check=False).returncode == -signal.SIGKILL
+    assert forked(ENDED_BY, "set", *words, "--overwrite").ended() == -signal.SIGKILL
     assert main(words) == 2
     assert "exists already; give --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == before
@@ -579,10 +568,13 @@ def test_a_finished_set_is_not_replaced_by_an_unfinished_run_of_another(noise: P
     assert {path.name for path in tmp_path.iterdir()} == {"set.h5", "set.json"}
 
 
-def test_a_choice_of_real_images_does_not_end_an_unfinished_run_of_another_method(noise: Path, tmp_path: Path, capsys):
+def test_a_choice_of_real_images_does_not_end_an_unfinished_run_of_another_method(
+    noise: Path, tmp_path: Path, capsys, forked, monkeypatch
+):
     out = tmp_path / "set.h5"
     options = ("--data", noise, "--iterations", 1000, "--network", "convnet-d1-w4", "--real-batch", 8)
-    kill_at(2, words_of("dm", out, *options), tmp_path / "cache")
+    monkeypatch.setenv("CONDENSE_CACHE", str(tmp_path / "cache"))
+    kill_at(2, words_of("dm", out, *options), forked)
     before = checkpoint_path(out).read_bytes()
     assert main(words_of("random", out, "--data", noise)) == 2
     assert "method 'dm', now it is 'random'" in capsys.readouterr().err

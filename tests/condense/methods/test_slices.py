@@ -169,17 +169,11 @@ PLACES = {
 }
 
 
-def stopped(
-    place: str, by: signal.Signals, file: Path, teacher: Teacher, out: Path
-) -> subprocess.CompletedProcess[str]:
-    words = [str(file), str(teacher.path), str(out), place, str(int(by)), repr(OPTIONS)]
-    return subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False, cwd=ROOT)
-
-
 @pytest.mark.parametrize("place", PLACES)
-def test_a_killed_run_goes_on_to_the_same_bytes(place: str, file, data, teacher, whole, tmp_path: Path, capsys):
+def test_a_killed_run_goes_on_to_the_same_bytes(place: str, file, data, teacher, whole, tmp_path: Path, capsys, forked):
     out = tmp_path / "set.h5"
-    assert stopped(place, signal.SIGKILL, file, teacher, out).returncode == -signal.SIGKILL
+    stopped = forked(KILLED, file, teacher.path, out, place, int(signal.SIGKILL), repr(OPTIONS))
+    assert stopped.ended() == -signal.SIGKILL
     finished, said = PLACES[place]
     assert len([*storing.slices_path(out).glob("*.h5")]) == finished
     condense.distill("sre2l", data, 2, teacher=teacher, out=out, **OPTIONS)
@@ -190,10 +184,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place: str, file, data, teacher,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set.h5", "set.json"]
 
 
-def test_ctrl_c_saves_the_update_and_ends(file, data, teacher, whole, tmp_path: Path, capsys):
+def test_ctrl_c_saves_the_update_and_ends(file, data, teacher, whole, tmp_path: Path, capsys, forked):
     out = tmp_path / "set.h5"
-    ended = stopped("within a slice", signal.SIGINT, file, teacher, out)
-    assert "KeyboardInterrupt" in ended.stderr
+    stopped = forked(KILLED, file, teacher.path, out, "within a slice", int(signal.SIGINT), repr(OPTIONS))
+    assert stopped.ended() != 0
+    assert "KeyboardInterrupt" in stopped.errors
     condense.distill("sre2l", data, 2, teacher=teacher, out=out, **OPTIONS)
     assert "going on at iteration 2" in capsys.readouterr().err
     assert out.read_bytes() == whole
