@@ -6,8 +6,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -263,20 +261,20 @@ def test_a_buffer_keeps_its_kind_of_device_and_workers_train_on_processors(data,
         record_experts(data, NET, 2, 1, out, device="cpu")
 
 
-def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path):
+def test_a_killed_recording_goes_on_to_the_same_bits(tmp_path: Path, forked):
     code = (
         "import sys, condense; from buffers import record_experts; "
         "record_experts(condense.load_data('digits'), 'convnet-d2-w8', 1, 8, sys.argv[1])"
     )
     out = tmp_path / "experts"
-    process = subprocess.Popen([sys.executable, "-c", code, str(out)])
+    recording = forked(code, out)
     while not (out / "expert-0000.partial" / "epoch-0002.safetensors").exists():
-        assert process.poll() is None
+        assert recording.process.is_alive()
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    recording.signal(signal.SIGKILL)
+    assert recording.ended() == -signal.SIGKILL
     assert not (out / "expert-0000.h5").exists()
-    subprocess.run([sys.executable, "-c", code, str(out)], check=True)
+    assert forked(code, out).ended() == 0
     record_experts(condense.load_data("digits"), "convnet-d2-w8", 1, 8, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
 

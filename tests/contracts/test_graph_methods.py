@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +125,7 @@ def test_minutes_end_a_run_and_its_command_says_how_far_it_came(method: Method, 
     assert "--iterations 1" in made.provenance["command"]
 
 
-def test_a_killed_process_goes_on(places: dict[str, Path], data, tmp_path: Path) -> None:
+def test_a_killed_process_goes_on(places: dict[str, Path], data, tmp_path: Path, forked) -> None:
     """A real process and a real kill, in the middle of the second update."""
     out = tmp_path / "set.h5"
     words = ["distill", "gcond", "--data", str(places["nodes"]), "--ipc", "2", "--outer", "2", "--inner", "1"]
@@ -145,8 +143,7 @@ def test_a_killed_process_goes_on(places: dict[str, Path], data, tmp_path: Path)
         "from condense.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False)
-    assert ended.returncode == -9
+    assert forked(code, *words).ended() == -9
     assert not out.exists()
     options = {"ipc": 2, "outer": 2, "inner": 1, "iterations": 4}
     made = distill_graphs("gcond", data["nodes"], out=out, **options)

@@ -21,6 +21,7 @@ from condense.runtime.registry import load_object
 from condense.sets.synthetic_set import SyntheticSet
 from condense.sets.tiles import Tiles
 
+COMMAND = "import sys; from condense.cli.main import main; sys.exit(main(sys.argv[1:]))"
 QUICK = ["--iterations", "3", "--network", "convnet-d1-w8", "--real-batch", "8"]
 
 
@@ -292,21 +293,22 @@ def test_who_stops_reading_ends_a_run_as_failed_and_a_list_as_done(tmp_path: Pat
     assert not out.exists()
 
 
-def test_an_unfinished_run_of_another_configuration_names_the_difference(capsys, digits_file: Path, tmp_path: Path):
+def test_an_unfinished_run_of_another_configuration_names_the_difference(
+    capsys, digits_file: Path, tmp_path: Path, forked
+):
     out = tmp_path / "set.h5"
     made_as = ["--data", str(digits_file), "--ipc", "1", "--network", "convnet-d1-w8"]
     words = ["distill", "dm", *made_as, "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "condense", *words], stderr=subprocess.PIPE, text=True)
+    begun = forked(COMMAND, *words)
     unfinished = tmp_path / "set.h5.checkpoint.safetensors"
     for _ in range(600):
         if unfinished.exists():
             break
         time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130, errors
-    assert "interrupted" in errors
+    time.sleep(0.2)
+    begun.signal(signal.SIGINT)
+    assert begun.ended() == 130, begun.errors
+    assert "interrupted" in begun.errors
     assert "settings.image_lr" in refused(capsys, *words, "--image-lr", "0.5")
     assert unfinished.exists()
     assert not out.exists()
@@ -490,7 +492,7 @@ def test_a_set_on_data_with_other_classes_is_refused(capsys, made: Path, tmp_pat
     assert "class" in refused(capsys, "evaluate", made, "--data", tmp_path / "other.npz", "--protocol", "demo")
 
 
-def test_the_command_in_a_file_makes_the_same_file(tmp_path: Path):
+def test_the_command_in_a_file_makes_the_same_file(tmp_path: Path, forked, monkeypatch):
     folder = tmp_path / "shapes"
     draws = np.random.default_rng(0)
     for name in ("one class", "zwölf"):
@@ -503,8 +505,9 @@ def test_the_command_in_a_file_makes_the_same_file(tmp_path: Path):
     words = ["distill", "dm", *data, "--ipc", 1, "--threads", 1, "--out", made, *QUICK]
     assert main([str(word) for word in words]) == 0
     command = shlex.split(SyntheticSet.load(made).provenance["command"])
-    again = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    monkeypatch.chdir(tmp_path)
+    again = forked(COMMAND, *command[1:])
+    assert again.ended() == 0, again.errors
     assert (tmp_path / "set.h5").read_bytes() == made.read_bytes()
     assert str(tmp_path).encode() not in made.read_bytes()
 

@@ -142,21 +142,22 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file_and_the_ne
     assert names(tmp_path) == {"file.txt"}
 
 
-def test_the_second_run_with_one_output_is_refused_and_the_first_goes_on(capsys, digits_file: Path, tmp_path: Path):
+def test_the_second_run_with_one_output_is_refused_and_the_first_goes_on(
+    capsys, digits_file: Path, tmp_path: Path, forked
+):
     out, unfinished = tmp_path / "set.h5", tmp_path / "set.h5.checkpoint.safetensors"
     words = ["distill", "dm", "--data", digits_file, "--ipc", 1, "--network", "convnet-d1-w8", "--real-batch", 8]
     words = [str(word) for word in [*words, "--out", out]]
-    first = subprocess.Popen([sys.executable, "-m", "condense", *words, "--iterations", "100000"])
-    try:
-        while not unfinished.exists():
-            assert first.poll() is None
-        line = refused(capsys, *words, "--iterations", 1)
-        assert line == f"condense: another run is writing --out {out}; wait for it or give another name"
-        assert "another run" in refused(capsys, *words, "--iterations", 1, "--overwrite", "--no-resume")
-        assert unfinished.exists()
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+    command = "import sys; from condense.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    first = forked(command, *words, "--iterations", 100000)
+    while not unfinished.exists():
+        assert first.process.is_alive()
+    line = refused(capsys, *words, "--iterations", 1)
+    assert line == f"condense: another run is writing --out {out}; wait for it or give another name"
+    assert "another run" in refused(capsys, *words, "--iterations", 1, "--overwrite", "--no-resume")
+    assert unfinished.exists()
+    first.signal(signal.SIGKILL)
+    assert first.ended() == -signal.SIGKILL
     assert main([*words, "--iterations", "1", "--no-resume"]) == 0
     assert names(tmp_path) == {"set.h5", "set.json"}
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -223,18 +220,18 @@ def test_a_damaged_piece_begins_again(data: RealData, tmp_path: Path) -> None:
     assert contents(tmp_path / "pieces") == contents(tmp_path / "whole")
 
 
-def test_a_killed_process_goes_on_to_the_same_bits(digits_file: Path, tmp_path: Path) -> None:
+def test_a_killed_process_goes_on_to_the_same_bits(digits_file: Path, tmp_path: Path, forked) -> None:
     code = (
         "import sys, condense; condense.train_teacher("
         "condense.load_data(sys.argv[1]), 'convnet-d2-w8-bn', sys.argv[2], epochs=12, lr=0.05)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(digits_file), str(tmp_path / "killed")])
+    training = forked(code, digits_file, tmp_path / "killed")
     partial = tmp_path / "killed" / "convnet-d2-w8-bn-s0.partial.safetensors"
     while not partial.exists():
-        assert process.poll() is None
+        assert training.process.is_alive()
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    training.signal(signal.SIGKILL)
+    assert training.ended() == -signal.SIGKILL
     assert partial.exists()
     for name in ("killed", "whole"):
         train_teacher(condense.load_data(digits_file), "convnet-d2-w8-bn", tmp_path / name, epochs=12, lr=0.05)
