@@ -1,13 +1,15 @@
-"""Which device and how many threads a run uses."""
+"""Which device and how many threads a run uses; torch is imported late, as not all that ask need it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import TYPE_CHECKING
 
 from condense.runtime.errors import CondenseError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -15,6 +17,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises `CondenseError` for a name that torch does not know and for a device that this machine lacks.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -33,12 +37,16 @@ def set_threads(threads: int | None) -> None:
         return
     if threads < 1:
         raise CondenseError(f"--threads {threads} must be at least 1")
+    import torch
+
     torch.set_num_threads(threads)
 
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
     """Whatever the block does, this process has as many processor threads after it as before."""
+    import torch
+
     before = torch.get_num_threads()
     try:
         yield

@@ -14,15 +14,16 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from condense._version import DISTRIBUTION
 from condense.runtime.device import choose_device, set_threads, threads_restored
 from condense.runtime.errors import CondenseError
 from condense.runtime.limits import limit_reached
 from condense.runtime.progress import say
+
+if TYPE_CHECKING:
+    import torch
 
 _ATTEMPTS = 2
 
@@ -164,6 +165,8 @@ def _installed() -> Any:
 
 
 def _with_threads(function: Callable[[Job], Value], job: Job, threads: int | None) -> Value:
+    if threads is None:
+        return function(job)
     with threads_restored():
         set_threads(threads)
         return function(job)
@@ -182,7 +185,7 @@ def device_of_jobs(asked: str, executor: Executor) -> torch.device:
         return choose_device(asked)
     if asked not in ("auto", "cpu"):
         raise CondenseError(f"workers train on processors, not on {asked}; give --device cpu, or leave the workers out")
-    return torch.device("cpu")
+    return choose_device("cpu")
 
 
 in_process = InProcess()

@@ -110,7 +110,6 @@ def test_commands_work_without_a_home(digits_file: Path, tmp_path: Path, name: s
     small = ["--net", "convnet-d1-w4", "--experts", "1", "--epochs", "1"]
     for words in (
         ["distill", "herding", "--data", str(digits_file), "--ipc", "1", "--network", "convnet-d1-w4", "--out", "s.h5"],
-        ["evaluate", "s.h5", "--data", str(digits_file), "--protocol", "demo", "--nets", "mlp", "--runs", "1"],
         ["experts", "--data", str(digits_file), *small, "--compile", "on", "--out", "experts"],
         ["show", "experts", "--png", "e.png"],
     )[: None if name == UNUSABLE[0] else 1]:
