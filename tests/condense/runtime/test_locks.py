@@ -236,7 +236,20 @@ def test_a_pipe_is_written_by_nobody_who_asks_python(tmp_path: Path):
         ["distill", "dm", "--data", "digits", "--ipc", "1", "--recipe", "PIPE.yaml", "--out", "d.h5"],
         ["distill", "dm", "--data", "PIPE.npz", "--ipc", "1", "--out", "d.h5"],
         ["distill", "dm", "--data", "PIPE.h5", "--ipc", "1", "--out", "d.h5"],
-        ["distill", "dm", "--data", "digits", "--ipc", "1", "--initialization", "PIPE.h5", "--out", "d.h5"],
+        [
+            "distill",
+            "dm",
+            "--data",
+            "digits",
+            "--ipc",
+            "1",
+            "--initialization",
+            "PIPE.h5",
+            "--compile",
+            "off",
+            "--out",
+            "d.h5",
+        ],
     ],
 )
 def test_a_pipe_is_read_by_nobody(capsys, tmp_path: Path, monkeypatch, words: list[str]):

@@ -163,7 +163,7 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
         "facts = {name: name * 3 for name in ('b', 'a', '\u00e9', 'line\\nbreak \\x01 \\\"', 'configuration', 'z')}\n"
         "save_tensors(Path(sys.argv[1]), {'mean': torch.arange(3.0), 'std': torch.zeros(2, 2)}, facts)"
     )
-    files = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for file in files:
         subprocess.run([sys.executable, "-c", code, str(file)], check=True)
     assert len({file.read_bytes() for file in files}) == 1
