@@ -48,7 +48,7 @@ class Format:
     read: Callable[[Path], Any]
     vouched: bool
     kind: str
-    count: int = 300
+    count: int = 150
 
 
 INFO = DataInfo("noise", ("a", "ü", "c"), (1, 5, 4), False, "ab" * 16, Normalization((0.5,), (0.25,)))
@@ -265,19 +265,19 @@ def read_state(path: Path) -> Any:
 FORMATS = {
     "synthetic set": Format(make_set, read_set, True, "hdf5"),
     "packed data": Format(make_packed, read_data, True, "hdf5"),
-    "packed data, streamed": Format(make_packed, read_streamed, True, "hdf5", 200),
-    "packed data of earlier versions": Format(make_packed_before, read_data, False, "hdf5", 200),
-    "arrays": Format(make_npz, read_data, True, "bytes", 200),
-    "table of labels": Format(make_table, read_table, False, "bytes", 200),
+    "packed data, streamed": Format(make_packed, read_streamed, True, "hdf5", 120),
+    "packed data of earlier versions": Format(make_packed_before, read_data, False, "hdf5", 120),
+    "arrays": Format(make_npz, read_data, True, "bytes", 120),
+    "table of labels": Format(make_table, read_table, False, "bytes", 120),
     "expert": Format(make_expert, read_expert, True, "hdf5"),
-    "expert of earlier versions": Format(make_expert_before, read_expert, False, "hdf5", 200),
+    "expert of earlier versions": Format(make_expert_before, read_expert, False, "hdf5", 120),
     "index of experts": Format(make_index, read_expert, False, "json"),
     "preprocessing of experts": Format(make_numbers, read_numbers, True, "safetensors"),
     "checkpoint": Format(make_checkpoint, read_checkpoint, True, "safetensors"),
     "cache": Format(make_cached, read_cached, True, "safetensors"),
     "teacher": Format(make_teacher, read_teacher, True, "safetensors"),
     "state of a network": Format(make_state, read_state, False, "safetensors"),
-    "state of a network, pickled": Format(make_pickled_state, read_state, False, "bytes", 200),
+    "state of a network, pickled": Format(make_pickled_state, read_state, False, "bytes", 120),
     "recipe": Format(make_recipe, read_recipe, False, "yaml", 60),
 }
 
