@@ -115,16 +115,6 @@ def forked(tmp_path_factory: pytest.TempPathFactory):
         each.process.join()
 
 
-@pytest.fixture(scope="session")
-def short_regression():
-    """The protocol for learned values in a fifth of its updates."""
-    from condense.evaluation.protocols import PROTOCOLS
-
-    protocol = PROTOCOLS.find("desk-regression")
-    rule = protocol.rule.model_copy(update={"updates": 200, "more_updates": None, "warmup": 50})
-    return protocol.model_copy(update={"rule": rule})
-
-
 @pytest.fixture
 def loss_left(tmp_path: Path):
     """What is left of the loss that a method starts from: of a set that it made, in networks that it did not meet."""

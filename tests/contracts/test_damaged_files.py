@@ -5,6 +5,7 @@ The mutations flip, cut, move and repeat bytes, and, with knowledge of the forma
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmarks.measure.faults.mutate import mutate
+from benchmarks.measure.faults.mutate import _HDF5, mutate
 from buffers.index import BufferDescription, write_preprocessing
 from buffers.rules import ExpertRule
 from buffers.store import ExpertBuffer, Trajectory, expert_path, list_experts, write_expert
@@ -48,7 +49,7 @@ class Format:
     read: Callable[[Path], Any]
     vouched: bool
     kind: str
-    count: int = 150
+    count: int = 200
 
 
 INFO = DataInfo("noise", ("a", "ü", "c"), (1, 5, 4), False, "ab" * 16, Normalization((0.5,), (0.25,)))
@@ -265,19 +266,19 @@ def read_state(path: Path) -> Any:
 FORMATS = {
     "synthetic set": Format(make_set, read_set, True, "hdf5"),
     "packed data": Format(make_packed, read_data, True, "hdf5"),
-    "packed data, streamed": Format(make_packed, read_streamed, True, "hdf5", 120),
-    "packed data of earlier versions": Format(make_packed_before, read_data, False, "hdf5", 120),
-    "arrays": Format(make_npz, read_data, True, "bytes", 120),
-    "table of labels": Format(make_table, read_table, False, "bytes", 120),
+    "packed data, streamed": Format(make_packed, read_streamed, True, "hdf5", 200),
+    "packed data of earlier versions": Format(make_packed_before, read_data, False, "hdf5", 200),
+    "arrays": Format(make_npz, read_data, True, "bytes", 200),
+    "table of labels": Format(make_table, read_table, False, "bytes", 200),
     "expert": Format(make_expert, read_expert, True, "hdf5"),
-    "expert of earlier versions": Format(make_expert_before, read_expert, False, "hdf5", 120),
+    "expert of earlier versions": Format(make_expert_before, read_expert, False, "hdf5", 200),
     "index of experts": Format(make_index, read_expert, False, "json"),
     "preprocessing of experts": Format(make_numbers, read_numbers, True, "safetensors"),
     "checkpoint": Format(make_checkpoint, read_checkpoint, True, "safetensors"),
     "cache": Format(make_cached, read_cached, True, "safetensors"),
     "teacher": Format(make_teacher, read_teacher, True, "safetensors"),
     "state of a network": Format(make_state, read_state, False, "safetensors"),
-    "state of a network, pickled": Format(make_pickled_state, read_state, False, "bytes", 120),
+    "state of a network, pickled": Format(make_pickled_state, read_state, False, "bytes", 200),
     "recipe": Format(make_recipe, read_recipe, False, "yaml", 60),
 }
 
@@ -289,11 +290,17 @@ def test_a_damaged_file_is_equal_or_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "files").mkdir()
     path = tried.make(tmp_path / "files")
     good, content = tried.read(path), path.read_bytes()
-    refused = 0
+    refused, seen = 0, set()
     for number in range(tried.count):
         path.unlink()
         path.write_bytes(content)
         how = mutate(path, tried.kind, random.Random(f"{name} {number}"))
+        if how.startswith("hdf5: thousands of groups"):  # the same in any place, and slow: once is enough
+            monkeypatch.delitem(_HDF5, "thousands of groups beside")
+        damaged = hashlib.sha256(path.read_bytes()).digest()
+        if damaged in seen:
+            continue
+        seen.add(damaged)
         read, message = outcome(tried, path, f"{number}: {how}")
         assert message is not None or read == good or not tried.vouched, (number, how)
         refused += message is not None

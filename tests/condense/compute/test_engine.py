@@ -55,11 +55,23 @@ def test_micro_batches_change_nothing_but_rounding(name: str, micro_batch: int) 
     assert relative_error(found.images, product.images) < 1e-12
 
 
-@pytest.mark.parametrize(("micro_batch", "compile"), [(4, "off"), (64, "off"), (4, "on")])
-@pytest.mark.parametrize("name", ["convnet-d2-w8-in", "convnet-d1-w8-bn"])
-def test_the_gradient_of_a_mean_over_images_that_takes_derivatives(name: str, micro_batch: int, compile: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "micro_batch", "compile"),
+    [
+        ("convnet-d2-w8-in", COUNT, 4, "off"),
+        ("convnet-d2-w8-in", COUNT, 64, "off"),
+        ("convnet-d1-w8-bn", COUNT, 4, "off"),
+        ("convnet-d1-w8-bn", COUNT, 64, "off"),
+        ("convnet-d1-w4-in", 8, 4, "on"),  # in two equal parts: every further shape is compiled for itself
+        ("convnet-d1-w4-bn", 8, 4, "on"),
+    ],
+)
+def test_the_gradient_of_a_mean_over_images_that_takes_derivatives(
+    name: str, count: int, micro_batch: int, compile: str
+) -> None:
     """The penalty on image gradients, beside its graph of the second order."""
     network, parameters, images, _, _ = problem(name)
+    images = images[:count]
     engine = Engine(network, Plan(micro_batch=micro_batch, compile=compile))
     penalty, gradient = engine.mean_gradient(image_gradient_penalty, parameters, images)
     leaf, leaves = images.clone().requires_grad_(), list(network.parameters())
@@ -103,18 +115,24 @@ def test_bfloat16_is_near_float32() -> None:
     assert 0 < relative_error(*products) < 0.2  # second derivatives lose more: sums of terms of either sign
 
 
-@pytest.mark.parametrize(("precision", "compile"), [("float32", "off"), ("bfloat16", "off"), ("float32", "on")])
-def test_products_do_not_depend_on_the_length_of_the_direction(precision: str, compile: str) -> None:
+def assert_products_do_not_depend_on_length(
+    engine: Engine, parameters: Parameters, images: Tensor, labels: Tensor, direction: Parameters
+) -> None:
     """Tangents of norms have an error that does not shrink with the direction: 8 times such a product in bfloat16."""
-    network, parameters, images, labels, direction = problem("convnet-d1-w4")
-    network, images = network.float(), images.float()
-    parameters, direction = ({k: v.float() for k, v in values.items()} for values in (parameters, direction))
-    engine = Engine(network, Plan(precision=precision, compile=compile))
     factor = 2.0**-17
     short = {name: factor * value for name, value in direction.items()}
     expected, found = (engine.mixed_product(parameters, images, labels, v) for v in (direction, short))
     assert torch.equal(found.images, factor * expected.images)
     assert torch.equal(flat(found.parameters), factor * flat(expected.parameters))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_do_not_depend_on_the_length_of_the_direction(precision: str) -> None:
+    network, parameters, images, labels, direction = problem("convnet-d1-w4")
+    network, images = network.float(), images.float()
+    parameters, direction = ({k: v.float() for k, v in values.items()} for values in (parameters, direction))
+    engine = Engine(network, Plan(precision=precision))
+    assert_products_do_not_depend_on_length(engine, parameters, images, labels, direction)
 
 
 def classes(images: Tensor, labels: Tensor) -> list[Tensor]:
@@ -170,22 +188,30 @@ def test_a_gradient_matching_step_equals_the_plain_algorithm() -> None:
 
 
 def test_compiled_products_take_parameters_that_are_parts_of_one_vector() -> None:
-    """As trajectories have them: torch fails to compile a tangent for a view that does not begin its memory."""
+    """As trajectories have them: torch fails to compile a tangent for a view that does not begin its memory.
+
+    What was compiled serves parameters that are tensors for themselves, and directions of any length.
+    """
     network, parameters, images, labels, direction = problem("convnet-d1-w4")
-    network, images = network.float(), images.float()[:4]
+    network, images, labels = network.float(), images.float()[:4], labels[:4]
+    plain, fast = (Engine(network, Plan(compile=on)) for on in ("off", "on"))
     sizes = [value.numel() for value in parameters.values()]
 
     def parts(values: dict[str, Tensor]) -> dict[str, Tensor]:
         vector = flat({name: value.float() for name, value in values.items()})
         return {name: part.view(values[name].shape) for name, part in zip(values, vector.split(sizes))}
 
-    arguments = parts(parameters), images, labels[:4], parts(direction)
-    fast, plain = (Engine(network, Plan(compile=on)).mixed_product(*arguments) for on in ("on", "off"))
-    assert relative_error(fast.images, plain.images) < 1e-5
-    assert relative_error(flat(fast.parameters), flat(plain.parameters)) < 1e-5
+    other = build_network("convnet-d1-w4", SHAPE, CLASSES, seed=1)
+    alone = {name: value.detach() for name, value in other.named_parameters()}
+    slopes = plain.gradient(alone, images, labels)[1]
+    for values, tangent in ((parts(parameters), parts(direction)), (alone, slopes)):
+        found, expected = (engine.mixed_product(values, images, labels, tangent) for engine in (fast, plain))
+        assert relative_error(found.images, expected.images) < 1e-5
+        assert relative_error(flat(found.parameters), flat(expected.parameters)) < 1e-5
+    assert_products_do_not_depend_on_length(fast, alone, images, labels, slopes)
 
 
-def test_compiled_functions_agree_and_serve_networks_of_other_values() -> None:
+def test_compiled_gradients_agree_and_serve_networks_of_other_values() -> None:
     network, _, images, labels, _ = problem("convnet-d1-w4")
     network, images = network.float(), images.float()[:4]
     plain, fast = Engine(network, Plan()), Engine(network, Plan(compile="on"))
@@ -196,6 +222,3 @@ def test_compiled_functions_agree_and_serve_networks_of_other_values() -> None:
         loss, gradient = fast.gradient(parameters, images, labels[:4])
         torch.testing.assert_close(loss, expected[0], rtol=1e-5, atol=1e-6)
         assert relative_error(flat(gradient), flat(expected[1])) < 1e-5
-    products = [e.mixed_product(parameters, images, labels[:4], gradient) for e in (fast, plain)]
-    assert relative_error(products[0].images, products[1].images) < 1e-5
-    assert relative_error(flat(products[0].parameters), flat(products[1].parameters)) < 1e-5

@@ -33,6 +33,12 @@ def made(data: RealData, ipc: int = 1, **settings) -> ImplicitGradients:
     return ImplicitGradients(Job(data.train, Budget(ipc=ipc), 0, CPU), values.for_length(values.iterations))
 
 
+@pytest.fixture
+def near_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for rates of Adam begins nearer to those that it finds."""
+    monkeypatch.setattr("condense.synthesizers.implicit_gradients._FIRST_RATES", (3e-3, 0.5))
+
+
 def jacobian(network: Network, images: Tensor) -> Tensor:
     parameters = {name: value.detach() for name, value in network.named_parameters()}
     blocks = jacrev(lambda parameters: functional_call(network, parameters, (images,)))(parameters)
@@ -91,8 +97,11 @@ def test_an_update_goes_down_the_gradient_of_the_problem_solved_anew(
         assert (moved - expected)[large].norm() < 2e-3 * expected[large].norm()
 
 
-@pytest.mark.parametrize("solver", ["adam", "cg"])
-def test_the_implicit_part_is_at_most_as_long_as_the_direct_one(data, solver: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("near_rates")
+@pytest.mark.parametrize(("solver", "steps"), [("adam", 6), ("cg", 20)])
+def test_the_implicit_part_is_at_most_as_long_as_the_direct_one(
+    data, solver: str, steps: int, monkeypatch: pytest.MonkeyPatch
+):
     lengths = []
 
     def watched(vector: Tensor, most: Tensor) -> Tensor:
@@ -101,11 +110,12 @@ def test_the_implicit_part_is_at_most_as_long_as_the_direct_one(data, solver: st
         return result
 
     monkeypatch.setattr("condense.synthesizers.implicit_gradients.shortened", watched)
-    method = made(data, solver=solver, inner_steps=4)
+    method = made(data, solver=solver, inner_steps=steps)
     for iteration in range(3):
         method.step(iteration)
     assert len(lengths) == 6  # images and labels, each update
     assert all(found == pytest.approx(min(most, whole), rel=1e-4) for found, most, whole in lengths)
+    assert any(whole > 1.01 * most for _, most, whole in lengths)
 
 
 def test_what_is_not_finite_is_left_out():
@@ -120,16 +130,16 @@ def test_hard_labels_stay(data):
     method.step(0)
     assert torch.equal(method.label_values, before)
     assert not torch.equal(method.images, images)
+    short = QUICK | {"iterations": 1, "inner_steps": 2}
     kinds = [
-        type(condense.distill("rcig", data, 1, **QUICK | {"iterations": 1, "labels": labels}).stored_labels)
-        for labels in ("hard", "learned")
+        type(condense.distill("rcig", data, 1, **short, labels=labels).stored_labels) for labels in ("hard", "learned")
     ]
     assert kinds == [HardLabels, RegressionLabels]
 
 
 @pytest.mark.parametrize("average", [0.5, None])
 def test_the_set_has_the_average_over_the_run(data, average: float | None):
-    method = made(data, image_average=average)
+    method = made(data, image_average=average, inner_steps=4)
     values = [[method.images.detach().clone()], [method.label_values.detach().clone()]]
     for iteration in range(3):
         method.advance(iteration)
@@ -148,7 +158,7 @@ def parameters(method: ImplicitGradients) -> list[Tensor]:
 
 
 def test_the_network_is_trained_a_random_number_of_times_on_all_images_and_replaced(data):
-    method = made(data, flips=True, most_updates=3, network_updates=5, network_lr=0.01)
+    method = made(data, flips=True, most_updates=3, network_updates=5, network_lr=0.01, inner_steps=2)
     counts, ages, begun = set(), [0, 0], 2
     for iteration in range(24):
         place, before = method.place_of(iteration), copy.deepcopy(method.pool.members)
@@ -195,10 +205,11 @@ def test_gradients_go_through_some_rows_only(data, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(method.label_values.grad, whole.label_values.grad)
 
 
-@pytest.mark.parametrize("settings", [{"solver": "adam", "inner_steps": 4}, {"network": "conv-d2-w2-bn-softplus"}])
+@pytest.mark.usefixtures("near_rates")
+@pytest.mark.parametrize("settings", [{"solver": "adam"}, {"network": "conv-d2-w2-bn-softplus"}])
 def test_a_run_goes_on_to_the_same_bits(data, settings: dict, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("condense.synthesizers.implicit_gradients._RATES_KEPT", 3)
-    options = {"network_updates": 12, "most_updates": 6} | settings
+    options = {"network_updates": 12, "most_updates": 6, "inner_steps": 3} | settings
     whole, first, second = (made(data, **options) for _ in range(3))
     expected = [whole.advance(iteration) for iteration in range(9)]
     for iteration in range(4):
@@ -211,6 +222,7 @@ def test_a_run_goes_on_to_the_same_bits(data, settings: dict, monkeypatch: pytes
     assert torch.equal(whole.stored(), second.stored())
 
 
+@pytest.mark.usefixtures("near_rates")
 def test_rates_are_as_fast_as_values_fall(data, monkeypatch: pytest.MonkeyPatch):
     """On the problems of the first update; 0.84 of the first rate that is too fast is about its predecessor."""
     method, problems = made(data, solver="adam", inner_steps=10), []
@@ -241,6 +253,7 @@ def test_rates_are_as_fast_as_values_fall(data, monkeypatch: pytest.MonkeyPatch)
     assert not falls([1.0, 1.0])
 
 
+@pytest.mark.usefixtures("near_rates")
 def test_a_run_follows_what_its_solver_did(data, monkeypatch: pytest.MonkeyPatch):
     """Each run of the inner problem counts, and after so many updates the rate follows them."""
     monkeypatch.setattr("condense.synthesizers.implicit_gradients._RATES_KEPT", 3)
@@ -311,6 +324,7 @@ def test_the_inner_rate_follows_its_runs():
     assert AdamRates.of_state(rates.state()) == rates
 
 
+@pytest.mark.usefixtures("near_rates")
 def test_solvers_are_asked_for_by_name(data, monkeypatch: pytest.MonkeyPatch):
     asked = []
     monkeypatch.setattr(
@@ -326,21 +340,17 @@ def test_solvers_are_asked_for_by_name(data, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("solver", ["adam", "cg"])
-def test_it_becomes_right_about_more_real_images(solver: str, short_regression):
+def test_it_becomes_right_about_more_real_images(solver: str, regression_gain):
     digits = condense.load_data("digits")
     options = {
-        "network": "conv-w4-nonorm-softplus",
+        "network": "conv-d1-w4-nonorm-softplus",
         "networks": 2,
         "real_batch": 64,
-        "image_lr": 0.05,
+        "image_lr": 0.1,
         "most_updates": 5,
     }
-    found = condense.distill("rcig", digits, 1, iterations=20, solver=solver, inner_steps=8, **options)
+    found = condense.distill("rcig", digits, 1, iterations=20, solver=solver, inner_steps=4, **options)
     right = found.metrics["accuracy"]
     assert right[-5:].mean() > right[:3].mean() + 0.08
     if solver == "cg":
-        both = (found, condense.distill("random", digits, 1))
-        learned, random = (
-            condense.evaluate(each, digits, runs=1, protocol=short_regression).results[0].mean for each in both
-        )
-        assert learned > random + 0.05
+        assert regression_gain(found, digits) > 0.05
