@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from condense.graphs import protocols
 from condense.graphs.data import load_graphs
 from condense.graphs.graphs import Graphs, from_counts, joined
 from condense.graphs.methods import itemsets
@@ -274,8 +275,10 @@ def test_codes_of_mutag_are_as_many_as_measured(shared: Path) -> None:
     assert [len(refine(joined(graphs), hops).sizes) for hops in (1, 2, 3)] == [33, 174, 572]
 
 
-def test_without_a_support_it_is_chosen_on_validation_graphs(data: RealGraphs) -> None:
+def test_without_a_support_it_is_chosen_on_validation_graphs(data: RealGraphs, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlxtend")
+    short = tuple(each.model_copy(update={"epochs": 20}) for each in protocols.PROTOCOLS)
+    monkeypatch.setattr(protocols.PROTOCOLS, "_entries", short)
     settings = module.MirageSettings(hops=1, largest=1)
     job = GraphJob(data=data.train, budget=GraphBudget(), validation=data.validation)
     product = module.Mirage.make(job, settings)
