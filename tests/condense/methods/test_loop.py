@@ -409,7 +409,10 @@ KILLED = {
     "idm": (*SMALL, "--queue", 4, "--queue-interval", 2, "--network-steps", 2, "--network-batch", 16),
     "ncfm": (*SMALL, "--networks", 2, "--network-epochs", 1, "--frequencies", 16),
     "frepo": (*SMALL, "--networks", 3, "--network-updates", 4, "--updates-per-batch", 2),
-    "rcig": (*SMALL, "--networks", 3, "--network-updates", 9, "--most-updates", 4, "--inner-steps", 3),
+    "rcig": (
+        *(*SMALL, "--solver", "cg", "--inner-steps", 3),
+        *("--networks", 3, "--network-updates", 9, "--most-updates", 4),
+    ),
     "mtt": ("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
     "ftd": (
         *("--span", 1, "--max-start", 2, "--inner-steps", 4, "--inner-lr", 0.02, "--inner-lr-lr", 1e-5),
