@@ -64,8 +64,7 @@ class GCond(LearnedNodeGraph[GCondSettings]):
     squared distance of whole gradients, biases included, one update for each network and no training.
 
     The real gradient of a class is that of all its training nodes, of 256 at random if there are more. They hear ten
-    neighbours at random, and these five, as in the released code; with `neighbours=all` the gradient is exact, which
-    learned nodes overfit sooner.
+    neighbours at random, and these five, as in the released code; with `neighbours=all` the gradient is exact.
     """
 
     Settings = GCondSettings
